@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
+from psycopg.rows import TupleRow
 
 from ledger.domain import imported_event
 from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD, WebhookEndpoint
 from ledger.errors import UnreadableRecord
 from ledger.ids import new_id
-from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.connections import Conn
+from ledger.postgres.pipelines import BoundStatement, bind, fetch_together
+from ledger.postgres.statements import parse_statement
 from ledger.store.codec import Codec
-from ledger.store.log import read_states_at
+from ledger.store.log import build_states_query, decode_states
 from ledger.webhooks.schedule import order
 
 RANGE_EVENTS_MAX = 1000
@@ -26,12 +28,22 @@ _IMPORTED_EVENT_TOPICS = [event.TOPIC for event in imported_event.EVENTS]
 # Endpoints of the account itself and of the platform it is connected to.
 _CANDIDATES = """
 SELECT o.account, o.livemode, w.id
-FROM json_to_recordset(%(owners)s::json) AS o(account text, livemode boolean)
+FROM ({owners}) AS o
 LEFT JOIN ledger.accounts a ON a.id = o.account
 JOIN projections.webhook_endpoints w
     ON w.generation = %(endpoints)s AND w.account = ANY (ARRAY[o.account, a.platform])
     AND w.livemode = o.livemode
 """
+_OF_OWNER = parse_statement(
+    _CANDIDATES.format(owners="SELECT %(account)s::text AS account, %(livemode)s::boolean AS livemode")
+)
+_OF_RANGE = parse_statement(
+    _CANDIDATES.format(
+        owners="""
+SELECT DISTINCT e.account, e.livemode FROM ledger.events e
+WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s"""
+    )
+)
 # Joined from the log, which has an index by position; the feed has one by account and time. Imported past
 # events are excluded: they occurred before this ledger had endpoints.
 _EVENTS = """
@@ -44,17 +56,25 @@ JOIN projections.feed f
     AND f.created = floor(extract(epoch FROM e.recorded_at))::bigint AND f.position = e.notification_id
 WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s AND e.topic <> ALL (%(past)s::text[])
 """
-_FOR_ACCOUNTS = "AND e.account = ANY (%(accounts)s::text[]) ORDER BY f.position, f.ordinal"
-_FOR_STREAM = "AND e.originator_id = %(stream)s ORDER BY f.position, f.ordinal"
-_INSERT_DELIVERIES = """
-INSERT INTO webhooks.deliveries
-    (id, event, endpoint, account, livemode, created, position, ordinal, type, object, due_at)
-SELECT *, to_timestamp(%(now)s) FROM unnest(
-    %(ids)s::text[], %(events)s::text[], %(endpoints)s::text[], %(accounts)s::text[], %(modes)s::boolean[],
-    %(created)s::bigint[], %(positions)s::bigint[], %(ordinals)s::smallint[], %(types)s::text[],
-    %(objects)s::text[])
-ON CONFLICT ON CONSTRAINT deliveries_once DO NOTHING
-"""
+_OF_ACCOUNTS = parse_statement(
+    _EVENTS + "AND e.account = ANY (%(accounts)s::text[]) ORDER BY f.position, f.ordinal"
+)
+_OF_STREAM = parse_statement(_EVENTS + "AND e.originator_id = %(stream)s ORDER BY f.position, f.ordinal")
+_INSERT_DELIVERIES = parse_statement("""
+WITH inserted AS (
+    INSERT INTO webhooks.deliveries
+        (id, event, endpoint, account, livemode, created, position, ordinal, type, object, due_at)
+    SELECT id, event, endpoint, account, livemode, created, position, ordinal, type, nullif(object, ''),
+           to_timestamp(%(now)s)
+    FROM unnest(
+        %(ids)s::text[], %(events)s::text[], %(endpoints)s::text[], %(accounts)s::text[],
+        %(modes)s::boolean[], %(created)s::bigint[], %(positions)s::bigint[], %(ordinals)s::smallint[],
+        %(types)s::text[], %(objects)s::text[])
+        AS d(id, event, endpoint, account, livemode, created, position, ordinal, type, object)
+    ON CONFLICT ON CONSTRAINT deliveries_once DO NOTHING RETURNING 1
+)
+SELECT count(*) FROM inserted
+""")
 
 Owner = tuple[str, bool]
 """Account and mode."""
@@ -77,53 +97,82 @@ Match = tuple[FeedEvent, WebhookEndpoint]
 """An Event, and an endpoint that is owed it."""
 
 
+def build_events_query(
+    feed_generation: int, accounts: Iterable[str], *, after: int, upto: int
+) -> BoundStatement:
+    """The statement for the Events of these accounts after one position of the log and up to another, in
+    order. Its rows are those of FeedEvent."""
+    bindings = {
+        "past": _IMPORTED_EVENT_TOPICS, "feed": feed_generation, "accounts": list(accounts),
+        "after": after, "upto": upto,
+    }  # fmt: skip
+    return bind(_OF_ACCOUNTS, bindings)
+
+
 async def load_events_of_accounts(
     conn: Conn, feed_generation: int, accounts: Iterable[str], *, after: int, upto: int
 ) -> list[FeedEvent]:
     """The Events of these accounts after one position of the log and up to another, in order."""
-    parameters = {
-        "past": _IMPORTED_EVENT_TOPICS, "feed": feed_generation, "accounts": list(accounts),
-        "after": after, "upto": upto,
-    }  # fmt: skip
-    return [FeedEvent(*row) for row in await fetch_all(conn, _EVENTS + _FOR_ACCOUNTS, parameters)]
+    query = build_events_query(feed_generation, accounts, after=after, upto=upto)
+    [rows] = await fetch_together(conn, [query])
+    return [FeedEvent(*row) for row in rows]
 
 
 async def load_events_of_stream(
     conn: Conn, feed_generation: int, stream: str, *, after: int, upto: int
 ) -> list[FeedEvent]:
     """The Events of one stream after one position of the log and up to another, in order."""
-    parameters = {
+    bindings = {
         "past": _IMPORTED_EVENT_TOPICS, "feed": feed_generation, "stream": stream, "after": after,
         "upto": upto,
     }  # fmt: skip
-    return [FeedEvent(*row) for row in await fetch_all(conn, _EVENTS + _FOR_STREAM, parameters)]
+    [rows] = await fetch_together(conn, [bind(_OF_STREAM, bindings)])
+    return [FeedEvent(*row) for row in rows]
 
 
-async def find_candidates(
-    conn: Conn, owners: Iterable[Sequence[object]], endpoints_generation: int
-) -> dict[Owner, list[str]]:
+def build_candidates_query(after: int, upto: int, endpoints_generation: int) -> BoundStatement:
+    """The statement for the endpoints that may be subscribed to what happened after one position of the log
+    and up to another; `group_candidates` groups its rows."""
+    return bind(_OF_RANGE, {"after": after, "upto": upto, "endpoints": endpoints_generation})
+
+
+def group_candidates(rows: Iterable[TupleRow]) -> dict[Owner, list[str]]:
     """By account and mode: the ids of the endpoints that may be subscribed to its Events."""
-    owners_json = msgspec.json.encode(
-        [{"account": account, "livemode": mode} for account, mode in owners]
-    ).decode()
     by_owner: dict[Owner, list[str]] = {}
-    parameters = {"owners": owners_json, "endpoints": endpoints_generation}
-    for account, livemode, endpoint in await fetch_all(conn, _CANDIDATES, parameters):
+    for account, livemode, endpoint in rows:
         by_owner.setdefault((account, livemode), []).append(endpoint)
     return by_owner
+
+
+async def find_candidates(conn: Conn, owner: Owner, endpoints_generation: int) -> dict[Owner, list[str]]:
+    """The ids of the endpoints that may be subscribed to the Events of this account and mode, by it."""
+    bindings = {"account": owner[0], "livemode": owner[1], "endpoints": endpoints_generation}
+    [rows] = await fetch_together(conn, [bind(_OF_OWNER, bindings)])
+    return group_candidates(rows)
+
+
+def build_endpoints_query(candidates: Mapping[Owner, Sequence[str]], position: int) -> BoundStatement:
+    """The statement for the endpoints as of `position`; `decode_endpoints` decodes its rows."""
+    return build_states_query(sorted({endpoint for ids in candidates.values() for endpoint in ids}), position)
+
+
+def decode_endpoints(
+    codec: Codec, rows: Sequence[TupleRow]
+) -> tuple[dict[str, WebhookEndpoint], dict[str, UnreadableRecord]]:
+    """The endpoints, and why others cannot be read; both by id. One that did not exist yet is absent."""
+    states, failures = decode_states(codec, rows)
+    endpoints = {
+        endpoint_id: state for endpoint_id, state in states.items() if isinstance(state, WebhookEndpoint)
+    }
+    return endpoints, failures
 
 
 async def read_endpoints(
     conn: Conn, codec: Codec, candidates: Mapping[Owner, Sequence[str]], position: int
 ) -> tuple[dict[str, WebhookEndpoint], dict[str, UnreadableRecord]]:
-    """The endpoints as of `position`, and why others cannot be read; both by id. One that did not exist yet
-    is absent."""
-    endpoint_ids = sorted({endpoint for ids in candidates.values() for endpoint in ids})
-    states, failures = await read_states_at(conn, codec, endpoint_ids, position)
-    endpoints = {
-        endpoint_id: state for endpoint_id, state in states.items() if isinstance(state, WebhookEndpoint)
-    }
-    return endpoints, failures
+    """The endpoints as of `position`, as `decode_endpoints` returns them."""
+    [rows] = await fetch_together(conn, [build_endpoints_query(candidates, position)])
+    return decode_endpoints(codec, rows)
 
 
 def match(
@@ -137,33 +186,35 @@ def match(
     ]
 
 
-async def insert_deliveries(conn: Conn, matches: Sequence[Match], now: float) -> int:
-    """Insert the deliveries, due at `now` (unix seconds) or on hold (`order`), in a transaction; returns how
-    many are new."""
+def build_insert(matches: Sequence[Match], now: float) -> list[BoundStatement]:
+    """The statements that insert the deliveries, due at `now` (unix seconds) or on hold (`order`), in a
+    transaction. The first one's row tells how many are new; none for no matches."""
     if not matches:
-        return 0
+        return []
     # In order of their Events: lists of deliveries are in order of ids.
     ids = sorted(new_id("dlv", now) for _ in matches)
-    cur = await conn.execute(
-        _INSERT_DELIVERIES,
-        {
-            "now": now,
-            "ids": ids,
-            "events": [event.id for event, _ in matches],
-            "endpoints": [endpoint.id for _, endpoint in matches],
-            "accounts": [event.account for event, _ in matches],
-            "modes": [event.livemode for event, _ in matches],
-            "created": [event.created for event, _ in matches],
-            "positions": [event.position for event, _ in matches],
-            "ordinals": [event.ordinal for event, _ in matches],
-            "types": [event.type for event, _ in matches],
-            "objects": [event.stream if endpoint.dispatch.ordered else None for event, endpoint in matches],
-        },
-    )
+    bindings = {
+        "now": now,
+        "ids": ids,
+        "events": [event.id for event, _ in matches],
+        "endpoints": [endpoint.id for _, endpoint in matches],
+        "accounts": [event.account for event, _ in matches],
+        "modes": [str(event.livemode) for event, _ in matches],
+        "created": [str(event.created) for event, _ in matches],
+        "positions": [str(event.position) for event, _ in matches],
+        "ordinals": [str(event.ordinal) for event, _ in matches],
+        "types": [event.type for event, _ in matches],
+        "objects": [event.stream if endpoint.dispatch.ordered else "" for event, endpoint in matches],
+    }
     ordered = [id_ for id_, (_, endpoint) in zip(ids, matches, strict=True) if endpoint.dispatch.ordered]
-    if ordered:
-        await order.hold(conn, ordered)
-    return cur.rowcount
+    insert = bind(_INSERT_DELIVERIES, bindings)
+    return [insert, order.build_hold(ordered)] if ordered else [insert]
+
+
+async def insert_deliveries(conn: Conn, matches: Sequence[Match], now: float) -> int:
+    """Run the statements of `build_insert`, in a transaction; returns how many deliveries are new."""
+    results = await fetch_together(conn, build_insert(matches, now)) if matches else []
+    return int(results[0][0][0]) if results else 0
 
 
 def is_subscribed(endpoint: WebhookEndpoint, account: str, event_type: str) -> bool:
