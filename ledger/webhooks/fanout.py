@@ -25,14 +25,9 @@ from ledger.webhooks.health import withdraw
 from ledger.webhooks.late import LateFanout, build_record_parked, record_unreadable
 from ledger.webhooks.subscriptions import (
     RANGE_EVENTS_MAX,
-    FeedEvent,
-    build_candidates_query,
-    build_endpoints_query,
-    build_events_query,
     build_insert,
-    decode_endpoints,
-    group_candidates,
-    match,
+    build_range_queries,
+    match_range,
 )
 
 # A process that hangs in a step must lose the lock of the checkpoint, so that another one can continue.
@@ -170,19 +165,30 @@ class Fanout:
                 upto=checkpoint,
                 now=self._clock.now(),
             )
-        upto, change, inserts = projected_position, None, []
+        upto, change = projected_position, None
+        reads: list[BoundStatement] = []
         if projected_position > checkpoint and progress.any_endpoints:
             upto, change = _choose_end(start, projected_position)
-            inserts = await self._prepare_inserts(transaction, start, upto)
-        moves = [bind(_MOVE_CHECKPOINT, {"upto": upto})] if upto > checkpoint else []
-        *results, live = await transaction.fetch(*inserts, *moves, bind(_LIVE_GENERATIONS, {}))
+            reads = _build_reads(start, upto)
+        *rows, live = await transaction.fetch(*reads, bind(_LIVE_GENERATIONS, {}))
         # A generation that was retired meanwhile may have lost rows while they were read.
         if live != [(progress.feed_generation, progress.endpoints_generation)]:
             raise _GenerationRetired
-        if inserts:
-            new_deliveries += results[0][0][0]
-        if change is not None:
+        writes: list[BoundStatement] = []
+        if reads:
+            matches, failures = match_range(self._codec, *rows[1:])
+            await record_unreadable(transaction.conn, failures, checkpoint + 1)
+            writes = build_insert(matches, self._clock.now())
+        has_inserts = bool(writes)
+        if upto > checkpoint:
+            writes.append(bind(_MOVE_CHECKPOINT, {"upto": upto}))
+        if change is None:
+            results = await transaction.commit(*writes)
+        else:
+            results = await transaction.fetch(*writes)
             await _apply_change(transaction.conn, change)
+        if has_inserts:
+            new_deliveries += results[0][0][0]
         return FanoutResult(
             new_deliveries=new_deliveries,
             checkpoint_moved=upto > checkpoint,
@@ -191,31 +197,17 @@ class Fanout:
             no_endpoints=not progress.any_endpoints,
         )
 
-    async def _prepare_inserts(
-        self, transaction: PipelinedTransaction, start: _Start, upto: int
-    ) -> list[BoundStatement]:
-        """The statements that insert the deliveries of the Events after the checkpoint and up to `upto`, a
-        range in which no endpoint changes."""
-        after, progress = start.checkpoint, start.progress
-        generations = progress.feed_generation, progress.endpoints_generation
-        # What is parked is recorded before any rows are read: a stream that recovers in between is then
-        # fanned out twice instead of never, and the second time inserts nothing.
-        _, candidate_rows = await transaction.fetch(
-            build_record_parked(*generations, upto), build_candidates_query(after, upto, generations[1])
-        )
-        candidates = group_candidates(candidate_rows)
-        if not candidates:
-            return []
-        accounts = sorted({account for account, _ in candidates})
-        endpoint_rows, event_rows = await transaction.fetch(
-            build_endpoints_query(candidates, after),
-            build_events_query(generations[0], accounts, after=after, upto=upto),
-        )
-        endpoints, failures = decode_endpoints(self._codec, endpoint_rows)
-        await record_unreadable(transaction.conn, failures, after + 1)
-        events = [FeedEvent(*row) for row in event_rows]
-        matches = [found for event in events for found in match(event, candidates, endpoints)]
-        return build_insert(matches, self._clock.now())
+
+def _build_reads(start: _Start, upto: int) -> list[BoundStatement]:
+    """The statements that read the Events after the checkpoint and up to `upto`, a range in which no endpoint
+    changes, and the endpoints."""
+    generations = start.progress.feed_generation, start.progress.endpoints_generation
+    # What is parked is recorded before any rows are read: a stream that recovers in between is then fanned
+    # out twice instead of never, and the second time inserts nothing.
+    return [
+        build_record_parked(*generations, upto),
+        *build_range_queries(*generations, after=start.checkpoint, upto=upto),
+    ]
 
 
 async def _begin(transaction: PipelinedTransaction) -> _Start | None:

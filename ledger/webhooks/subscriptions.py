@@ -37,13 +37,17 @@ JOIN projections.webhook_endpoints w
 _OF_OWNER = parse_statement(
     _CANDIDATES.format(owners="SELECT %(account)s::text AS account, %(livemode)s::boolean AS livemode")
 )
-_OF_RANGE = parse_statement(
-    _CANDIDATES.format(
-        owners="""
+_OF_RANGE = _CANDIDATES.format(
+    owners="""
 SELECT DISTINCT e.account, e.livemode FROM ledger.events e
 WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s"""
-    )
 )
+_ENDPOINT_EVENTS_OF_RANGE = f"""
+SELECT e.originator_id, e.originator_version, e.topic, e.state
+FROM (SELECT DISTINCT id FROM ({_OF_RANGE}) AS candidates) AS wanted
+JOIN ledger.events e ON e.originator_id = wanted.id AND e.notification_id <= %(after)s
+ORDER BY e.originator_id, e.originator_version
+"""  # noqa: S608 (a constant)
 # Joined from the log, which has an index by position; the feed has one by account and time. Imported past
 # events are excluded: they occurred before this ledger had endpoints.
 _EVENTS = """
@@ -59,6 +63,10 @@ WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s AND e.topi
 _OF_ACCOUNTS = parse_statement(
     _EVENTS + "AND e.account = ANY (%(accounts)s::text[]) ORDER BY f.position, f.ordinal"
 )
+_EVENTS_OF_RANGE = f"""{_EVENTS}
+AND e.account = ANY (ARRAY(SELECT DISTINCT account FROM ({_OF_RANGE}) AS candidates))
+ORDER BY f.position, f.ordinal
+"""  # noqa: S608 (a constant)
 _OF_STREAM = parse_statement(_EVENTS + "AND e.originator_id = %(stream)s ORDER BY f.position, f.ordinal")
 _INSERT_DELIVERIES = parse_statement("""
 WITH inserted AS (
@@ -97,24 +105,15 @@ Match = tuple[FeedEvent, WebhookEndpoint]
 """An Event, and an endpoint that is owed it."""
 
 
-def build_events_query(
-    feed_generation: int, accounts: Iterable[str], *, after: int, upto: int
-) -> BoundStatement:
-    """The statement for the Events of these accounts after one position of the log and up to another, in
-    order. Its rows are those of FeedEvent."""
-    bindings = {
-        "past": _IMPORTED_EVENT_TOPICS, "feed": feed_generation, "accounts": list(accounts),
-        "after": after, "upto": upto,
-    }  # fmt: skip
-    return bind(_OF_ACCOUNTS, bindings)
-
-
 async def load_events_of_accounts(
     conn: Conn, feed_generation: int, accounts: Iterable[str], *, after: int, upto: int
 ) -> list[FeedEvent]:
     """The Events of these accounts after one position of the log and up to another, in order."""
-    query = build_events_query(feed_generation, accounts, after=after, upto=upto)
-    [rows] = await fetch_together(conn, [query])
+    bindings = {
+        "past": _IMPORTED_EVENT_TOPICS, "feed": feed_generation, "accounts": list(accounts),
+        "after": after, "upto": upto,
+    }  # fmt: skip
+    [rows] = await fetch_together(conn, [bind(_OF_ACCOUNTS, bindings)])
     return [FeedEvent(*row) for row in rows]
 
 
@@ -130,49 +129,49 @@ async def load_events_of_stream(
     return [FeedEvent(*row) for row in rows]
 
 
-def build_candidates_query(after: int, upto: int, endpoints_generation: int) -> BoundStatement:
-    """The statement for the endpoints that may be subscribed to what happened after one position of the log
-    and up to another; `group_candidates` groups its rows."""
-    return bind(_OF_RANGE, {"after": after, "upto": upto, "endpoints": endpoints_generation})
+def build_range_queries(
+    feed_generation: int, endpoints_generation: int, *, after: int, upto: int
+) -> list[BoundStatement]:
+    """The statements for what happened after one position of the log and up to another: the endpoints that
+    may be subscribed to it, their events up to `after`, and the Events. `match_range` takes their rows."""
+    bindings = {
+        "past": _IMPORTED_EVENT_TOPICS, "feed": feed_generation, "endpoints": endpoints_generation,
+        "after": after, "upto": upto,
+    }  # fmt: skip
+    return [
+        bind(parse_statement(query), bindings)
+        for query in (_OF_RANGE, _ENDPOINT_EVENTS_OF_RANGE, _EVENTS_OF_RANGE)
+    ]
 
 
-def group_candidates(rows: Iterable[TupleRow]) -> dict[Owner, list[str]]:
-    """By account and mode: the ids of the endpoints that may be subscribed to its Events."""
-    by_owner: dict[Owner, list[str]] = {}
-    for account, livemode, endpoint in rows:
-        by_owner.setdefault((account, livemode), []).append(endpoint)
-    return by_owner
+def match_range(
+    codec: Codec,
+    candidate_rows: Sequence[TupleRow],
+    endpoint_event_rows: Sequence[TupleRow],
+    event_rows: Sequence[TupleRow],
+) -> tuple[list[Match], dict[str, UnreadableRecord]]:
+    """What is owed of the rows of `build_range_queries`, and why endpoints cannot be read, by id."""
+    candidates = _group_candidates(candidate_rows)
+    endpoints, failures = _decode_endpoints(codec, endpoint_event_rows)
+    events = [FeedEvent(*row) for row in event_rows]
+    return [found for event in events for found in match(event, candidates, endpoints)], failures
 
 
 async def find_candidates(conn: Conn, owner: Owner, endpoints_generation: int) -> dict[Owner, list[str]]:
     """The ids of the endpoints that may be subscribed to the Events of this account and mode, by it."""
     bindings = {"account": owner[0], "livemode": owner[1], "endpoints": endpoints_generation}
     [rows] = await fetch_together(conn, [bind(_OF_OWNER, bindings)])
-    return group_candidates(rows)
-
-
-def build_endpoints_query(candidates: Mapping[Owner, Sequence[str]], position: int) -> BoundStatement:
-    """The statement for the endpoints as of `position`; `decode_endpoints` decodes its rows."""
-    return build_states_query(sorted({endpoint for ids in candidates.values() for endpoint in ids}), position)
-
-
-def decode_endpoints(
-    codec: Codec, rows: Sequence[TupleRow]
-) -> tuple[dict[str, WebhookEndpoint], dict[str, UnreadableRecord]]:
-    """The endpoints, and why others cannot be read; both by id. One that did not exist yet is absent."""
-    states, failures = decode_states(codec, rows)
-    endpoints = {
-        endpoint_id: state for endpoint_id, state in states.items() if isinstance(state, WebhookEndpoint)
-    }
-    return endpoints, failures
+    return _group_candidates(rows)
 
 
 async def read_endpoints(
     conn: Conn, codec: Codec, candidates: Mapping[Owner, Sequence[str]], position: int
 ) -> tuple[dict[str, WebhookEndpoint], dict[str, UnreadableRecord]]:
-    """The endpoints as of `position`, as `decode_endpoints` returns them."""
-    [rows] = await fetch_together(conn, [build_endpoints_query(candidates, position)])
-    return decode_endpoints(codec, rows)
+    """The endpoints as of `position`, and why others cannot be read; both by id. One that did not exist yet
+    is absent."""
+    endpoint_ids = sorted({endpoint for ids in candidates.values() for endpoint in ids})
+    [rows] = await fetch_together(conn, [build_states_query(endpoint_ids, position)])
+    return _decode_endpoints(codec, rows)
 
 
 def match(
@@ -226,3 +225,21 @@ def is_subscribed(endpoint: WebhookEndpoint, account: str, event_type: str) -> b
         and endpoint.connect == (endpoint.account != account)
         and (event_type in endpoint.enabled_events or EVENT_TYPE_WILDCARD in endpoint.enabled_events)
     )
+
+
+def _group_candidates(rows: Iterable[TupleRow]) -> dict[Owner, list[str]]:
+    """By account and mode: the ids of the endpoints that may be subscribed to its Events."""
+    by_owner: dict[Owner, list[str]] = {}
+    for account, livemode, endpoint in rows:
+        by_owner.setdefault((account, livemode), []).append(endpoint)
+    return by_owner
+
+
+def _decode_endpoints(
+    codec: Codec, rows: Sequence[TupleRow]
+) -> tuple[dict[str, WebhookEndpoint], dict[str, UnreadableRecord]]:
+    states, failures = decode_states(codec, rows)
+    endpoints = {
+        endpoint_id: state for endpoint_id, state in states.items() if isinstance(state, WebhookEndpoint)
+    }
+    return endpoints, failures
