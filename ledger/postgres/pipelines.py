@@ -99,11 +99,14 @@ class PipelinedTransaction:
     def __init__(self, conn: Conn) -> None:
         self.conn = conn
         self._waiting = [_BEGIN]
+        self._committed = False
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if self._committed:
+            return
         if error_type is None:
             self.add(_COMMIT)
             await self._send()
@@ -118,6 +121,13 @@ class PipelinedTransaction:
         """The rows of each of the statements. Raises psycopg.Error."""
         self._waiting += statements
         return (await self._send())[-len(statements) :]
+
+    async def commit(self, *statements: BoundStatement) -> list[list[TupleRow]]:
+        """The rows of each of the statements, which are sent with the COMMIT. Raises psycopg.Error; then
+        nothing has changed, unless the connection was lost."""
+        *rows, _ = await self.fetch(*statements, _COMMIT)
+        self._committed = True
+        return rows
 
     async def _send(self) -> list[list[TupleRow]]:
         statements, self._waiting = self._waiting, []

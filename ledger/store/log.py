@@ -261,7 +261,20 @@ async def read_states_at(
     without events by then is absent."""
     cur = _binary(conn)
     await cur.execute(_EVENTS_UPTO, {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto})
-    return _fold_rows(codec, await cur.fetchall(), {})
+    return decode_states(codec, await cur.fetchall())
+
+
+def build_states_query(streams: Iterable[str], upto: int) -> BoundStatement:
+    """The statement of `read_states_at`; `decode_states` decodes its rows."""
+    bindings = {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto}
+    return bind(parse_statement(_EVENTS_UPTO), bindings)
+
+
+def decode_states(
+    codec: Codec, rows: Sequence[TupleRow]
+) -> tuple[dict[str, State], dict[str, UnreadableRecord]]:
+    """What `read_states_at` returns, of the rows of its statement."""
+    return _fold_rows(codec, rows, {})
 
 
 class StreamReader:

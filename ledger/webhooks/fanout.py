@@ -8,42 +8,34 @@ enabled: it is folded as of each Event's position. A rebuild or promotion of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import psycopg
 import structlog
-from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
 from ledger.domain import webhook_endpoint
 from ledger.domain.webhook_endpoint import WebhookEndpointDeleted, WebhookEndpointSecretRotated
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one
+from ledger.postgres.connections import Conn, ReconnectingConnection
+from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, bind
+from ledger.postgres.statements import parse_statement
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_OPTIONS
 from ledger.store.store import Store
 from ledger.webhooks.health import withdraw
-from ledger.webhooks.late import (
-    LateFanout,
-    find_next_parked_endpoint,
-    record_parked,
-    record_unreadable,
-)
+from ledger.webhooks.late import LateFanout, build_record_parked, record_unreadable
 from ledger.webhooks.subscriptions import (
     RANGE_EVENTS_MAX,
-    find_candidates,
-    insert_deliveries,
-    load_events_of_accounts,
-    match,
-    read_endpoints,
+    build_insert,
+    build_range_queries,
+    match_range,
 )
 
 # A process that hangs in a step must lose the lock of the checkpoint, so that another one can continue.
 _OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
 _ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
 
-_LOCK_CHECKPOINT = "SELECT position FROM webhooks.checkpoint FOR UPDATE SKIP LOCKED"
-_PROGRESS = """
+_LOCK_CHECKPOINT = parse_statement("SELECT position FROM webhooks.checkpoint FOR UPDATE SKIP LOCKED")
+_PROGRESS = parse_statement("""
 SELECT h.position, f.generation, f.position, e.generation, e.position,
        EXISTS (SELECT FROM projections.webhook_endpoints w WHERE w.generation = e.generation)
        OR EXISTS (SELECT FROM projections.parked p
@@ -54,22 +46,27 @@ JOIN projections.live lf ON lf.projection = 'feed'
 JOIN projections.checkpoints f ON f.projection = lf.projection AND f.generation = lf.generation
 JOIN projections.live le ON le.projection = 'webhook_endpoints'
 JOIN projections.checkpoints e ON e.projection = le.projection AND e.generation = le.generation
-"""
-_LIVE_GENERATIONS = """
+""")
+_LIVE_GENERATIONS = parse_statement("""
 SELECT feed.generation, endpoints.generation FROM projections.live feed, projections.live endpoints
 WHERE feed.projection = 'feed' AND endpoints.projection = 'webhook_endpoints'
-"""
-_MOVE_CHECKPOINT = "UPDATE webhooks.checkpoint SET position = %(upto)s"
+""")
+_MOVE_CHECKPOINT = parse_statement("UPDATE webhooks.checkpoint SET position = %(upto)s")
 
-_NEXT_ENDPOINT_CHANGE = """
+# Both after the checkpoint, which is locked.
+_NEXT_ENDPOINT_CHANGE = parse_statement(f"""
 SELECT e.notification_id, e.originator_id, e.topic FROM ledger.events e
-WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s AND e.topic = ANY (%(topics)s::text[])
+WHERE e.notification_id > (SELECT position FROM webhooks.checkpoint)
+  AND e.notification_id <= (SELECT position FROM webhooks.checkpoint) + {RANGE_EVENTS_MAX}
+  AND e.topic = ANY (%(topics)s::text[])
 ORDER BY e.notification_id LIMIT 1
-"""
-_OWNERS = """
-SELECT DISTINCT e.account, e.livemode FROM ledger.events e
-WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s
-"""
+""")  # noqa: S608 (a constant)
+_NEXT_PARKED_ENDPOINT = parse_statement("""
+SELECT min(position) FROM projections.parked
+WHERE projection = 'webhook_endpoints'
+  AND generation = (SELECT generation FROM projections.live WHERE projection = 'webhook_endpoints')
+  AND position > (SELECT position FROM webhooks.checkpoint)
+""")
 _DROP_DELIVERIES = """
 UPDATE webhooks.deliveries d SET state = 'dropped'
 FROM (SELECT id FROM webhooks.deliveries WHERE endpoint = %(endpoint)s AND state IN ('pending', 'failed')
@@ -107,6 +104,28 @@ class _Progress(NamedTuple):
     any_late_streams: bool
 
 
+class _Change(NamedTuple):
+    """A change of an endpoint."""
+
+    position: int
+    endpoint: str
+    topic: str
+
+
+class _Start(NamedTuple):
+    """Where a step begins, and the next positions at which an endpoint changes, and from which on one is
+    parked, if any."""
+
+    checkpoint: int
+    progress: _Progress
+    change: _Change | None
+    parked_at: int | None
+
+
+class _GenerationRetired(Exception):
+    """A generation that the step has read is not the live one any more."""
+
+
 class Fanout:
     """Fans out for one process. Its steps must not run concurrently: they share a connection."""
 
@@ -115,7 +134,7 @@ class Fanout:
         self._clock: Clock = store.clock
         self._late_fanout = LateFanout(store.codec)
         self._connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="webhooks fan-out", options=_OPTIONS
+            store.dsn, "ledger_api", name="webhooks fan-out", options=_OPTIONS, prepare_threshold=None
         )
 
     async def close(self) -> None:
@@ -125,105 +144,106 @@ class Fanout:
     async def advance(self) -> FanoutResult:
         """One step: advance by RANGE_EVENTS_MAX positions of the log at most. Does nothing while another
         process has the checkpoint. Raises psycopg.Error; then nothing has changed."""
-        result = FanoutResult()
         async with self._connection as conn:
             await self._clock.refresh(conn)
-            async with conn.transaction():
-                checkpoint = await _lock_checkpoint(conn)
-                progress = await _read_progress(conn)
-                if checkpoint is None or progress is None:
-                    return result
-                result = await self._advance_range(conn, checkpoint, progress)
-                # A generation that was retired meanwhile may have lost rows while they were read.
-                if await _read_live_generations(conn) != (
-                    progress.feed_generation,
-                    progress.endpoints_generation,
-                ):
-                    result = FanoutResult(has_more=True)
-                    raise psycopg.Rollback
-        return result
+            try:
+                async with PipelinedTransaction(conn) as transaction:
+                    start = await _begin(transaction)
+                    return FanoutResult() if start is None else await self._advance(transaction, start)
+            except _GenerationRetired:
+                return FanoutResult(has_more=True)
 
-    async def _advance_range(self, conn: Conn, checkpoint: int, progress: _Progress) -> FanoutResult:
+    async def _advance(self, transaction: PipelinedTransaction, start: _Start) -> FanoutResult:
+        checkpoint, progress = start.checkpoint, start.progress
         projected_position = min(progress.feed_position, progress.endpoints_position)
-        result = FanoutResult(
-            feed_behind=projected_position < progress.head,
-            no_endpoints=not progress.any_endpoints,
-        )
+        new_deliveries, has_more = 0, False
         if progress.any_late_streams and checkpoint <= progress.feed_position:
             new_deliveries, has_more = await self._late_fanout.fan_out_recovered(
-                conn,
+                transaction.conn,
                 progress.feed_generation,
                 progress.endpoints_generation,
                 upto=checkpoint,
                 now=self._clock.now(),
             )
-            result = result._replace(new_deliveries=new_deliveries, has_more=has_more)
-        if projected_position <= checkpoint:
-            return result
-        upto, new_deliveries = projected_position, result.new_deliveries
-        if progress.any_endpoints:
-            upto = min(projected_position, checkpoint + RANGE_EVENTS_MAX)
-            change = await _fetch_one(
-                conn, _NEXT_ENDPOINT_CHANGE, {"after": checkpoint, "upto": upto, "topics": _ENDPOINT_TOPICS}
-            )
-            # A range ends at the next change of an endpoint, so all its Events see the same endpoints: the
-            # change itself makes no Event.
-            if change is not None:
-                upto = change[0]
-            # So it does at a record of an endpoint that cannot be read, which may be a change.
-            parked_at = await find_next_parked_endpoint(
-                conn, progress.endpoints_generation, after=checkpoint, upto=upto
-            )
-            if parked_at is not None and parked_at < upto:
-                upto, change = parked_at, None
-            # Before the rows are read: a stream that recovers in between is then fanned out twice instead of
-            # never, and the second time inserts nothing.
-            await record_parked(conn, progress.feed_generation, progress.endpoints_generation, upto)
-            new_deliveries += await self._fan_out_range(conn, checkpoint, upto, progress)
-            if change is not None and change[2] == WebhookEndpointSecretRotated.TOPIC:
-                log.info("webhook_endpoint_secret_rotated", endpoint=change[1], position=change[0])
-            if change is not None and change[2] == WebhookEndpointDeleted.TOPIC:
-                await conn.execute(_DROP_DELIVERIES, {"endpoint": change[1]})
-                await withdraw(conn, change[1], "deleted")
-        await conn.execute(_MOVE_CHECKPOINT, {"upto": upto})
-        return result._replace(
+        upto, change = projected_position, None
+        reads: list[BoundStatement] = []
+        if projected_position > checkpoint and progress.any_endpoints:
+            upto, change = _choose_end(start, projected_position)
+            reads = _build_reads(start, upto)
+        *rows, live = await transaction.fetch(*reads, bind(_LIVE_GENERATIONS, {}))
+        # A generation that was retired meanwhile may have lost rows while they were read.
+        if live != [(progress.feed_generation, progress.endpoints_generation)]:
+            raise _GenerationRetired
+        writes: list[BoundStatement] = []
+        if reads:
+            matches, failures = match_range(self._codec, *rows[1:])
+            await record_unreadable(transaction.conn, failures, checkpoint + 1)
+            writes = build_insert(matches, self._clock.now())
+        has_inserts = bool(writes)
+        if upto > checkpoint:
+            writes.append(bind(_MOVE_CHECKPOINT, {"upto": upto}))
+        if change is None:
+            results = await transaction.commit(*writes)
+        else:
+            results = await transaction.fetch(*writes)
+            await _apply_change(transaction.conn, change)
+        if has_inserts:
+            new_deliveries += results[0][0][0]
+        return FanoutResult(
             new_deliveries=new_deliveries,
-            checkpoint_moved=True,
-            has_more=result.has_more or upto < projected_position,
+            checkpoint_moved=upto > checkpoint,
+            has_more=has_more or checkpoint < upto < projected_position,
+            feed_behind=projected_position < progress.head,
+            no_endpoints=not progress.any_endpoints,
         )
 
-    async def _fan_out_range(self, conn: Conn, after: int, upto: int, progress: _Progress) -> int:
-        """Fan out the Events after `after` and up to `upto`, a range in which no endpoint changes; returns
-        how many deliveries are new."""
-        owners = await fetch_all(conn, _OWNERS, {"after": after, "upto": upto})
-        candidates = await find_candidates(conn, owners, progress.endpoints_generation)
-        if not candidates:
-            return 0
-        endpoints, failures = await read_endpoints(conn, self._codec, candidates, after)
-        await record_unreadable(conn, failures, after + 1)
-        accounts = sorted({account for account, _ in candidates})
-        events = await load_events_of_accounts(
-            conn, progress.feed_generation, accounts, after=after, upto=upto
-        )
-        matches = [found for event in events for found in match(event, candidates, endpoints)]
-        return await insert_deliveries(conn, matches, self._clock.now())
+
+def _build_reads(start: _Start, upto: int) -> list[BoundStatement]:
+    """The statements that read the Events after the checkpoint and up to `upto`, a range in which no endpoint
+    changes, and the endpoints."""
+    generations = start.progress.feed_generation, start.progress.endpoints_generation
+    # What is parked is recorded before any rows are read: a stream that recovers in between is then fanned
+    # out twice instead of never, and the second time inserts nothing.
+    return [
+        build_record_parked(*generations, upto),
+        *build_range_queries(*generations, after=start.checkpoint, upto=upto),
+    ]
 
 
-async def _lock_checkpoint(conn: Conn) -> int | None:
-    """The checkpoint's position, locked until the transaction ends; None when another process has it."""
-    row = await _fetch_one(conn, _LOCK_CHECKPOINT, {})
-    return None if row is None else int(row[0])
+async def _begin(transaction: PipelinedTransaction) -> _Start | None:
+    """Lock the checkpoint until the transaction ends. None when another process has it, and until the
+    projections `feed` and `webhook_endpoints` exist."""
+    checkpoint, progress, change, parked = await transaction.fetch(
+        bind(_LOCK_CHECKPOINT, {}),
+        bind(_PROGRESS, {}),
+        bind(_NEXT_ENDPOINT_CHANGE, {"topics": _ENDPOINT_TOPICS}),
+        bind(_NEXT_PARKED_ENDPOINT, {}),
+    )
+    if not checkpoint or not progress:
+        return None
+    next_change = _Change(*change[0]) if change else None
+    return _Start(checkpoint[0][0], _Progress(*progress[0]), next_change, parked[0][0])
 
 
-async def _read_progress(conn: Conn) -> _Progress | None:
-    """None until the projections `feed` and `webhook_endpoints` exist."""
-    row = await _fetch_one(conn, _PROGRESS, {})
-    return None if row is None else _Progress(*row)
+def _choose_end(start: _Start, projected_position: int) -> tuple[int, _Change | None]:
+    """The last position of the step's range, and the change of an endpoint that is there, if any. A range
+    ends at the next change, so all its Events see the same endpoints: the change itself makes no Event. So it
+    does at a record of an endpoint that cannot be read, which may be a change."""
+    upto = min(projected_position, start.checkpoint + RANGE_EVENTS_MAX)
+    change = start.change
+    if change is not None and change.position <= upto:
+        upto = change.position
+    else:
+        change = None
+    if start.parked_at is not None and start.parked_at < upto:
+        return start.parked_at, None
+    return upto, change
 
 
-async def _read_live_generations(conn: Conn) -> TupleRow | None:
-    return await _fetch_one(conn, _LIVE_GENERATIONS, {})
-
-
-async def _fetch_one(conn: Conn, query: str, parameters: Mapping[str, Any]) -> TupleRow | None:
-    return await fetch_one(conn, query.encode(), parameters)
+async def _apply_change(conn: Conn, change: _Change) -> None:
+    """What a change of an endpoint means for the deliveries that exist."""
+    if change.topic == WebhookEndpointSecretRotated.TOPIC:
+        log.info("webhook_endpoint_secret_rotated", endpoint=change.endpoint, position=change.position)
+    if change.topic == WebhookEndpointDeleted.TOPIC:
+        await conn.execute(_DROP_DELIVERIES, {"endpoint": change.endpoint})
+        await withdraw(conn, change.endpoint, "deleted")

@@ -17,7 +17,9 @@ from ledger.domain import webhook_endpoint
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import UnreadableRecord
 from ledger.lru import LruCache
-from ledger.postgres.connections import Conn, fetch_all, fetch_one
+from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.pipelines import BoundStatement, bind
+from ledger.postgres.statements import parse_statement
 from ledger.store.codec import Codec, evolve_stored
 from ledger.store.log import read_stream
 from ledger.webhooks.subscriptions import (
@@ -37,24 +39,19 @@ RETRY_SECONDS = 5.0
 LOGGED_MAX = 1000
 _ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
 
-_RECORD_PARKED_STREAMS = """
+_RECORD_PARKED_STREAMS = parse_statement("""
 INSERT INTO webhooks.late (stream, position)
 SELECT p.stream, p.position FROM projections.parked p
 WHERE (p.projection = 'feed' AND p.generation = %(feed)s
        OR p.projection = 'webhook_endpoints' AND p.generation = %(endpoints)s)
   AND p.position <= %(upto)s
   AND NOT EXISTS (SELECT FROM webhooks.late l WHERE l.stream = p.stream)
-"""
+""")
 _RECORD_UNREADABLE = """
 INSERT INTO webhooks.late (stream, position)
 SELECT stream, %(position)s FROM unnest(%(streams)s::text[]) AS stream
 ON CONFLICT ON CONSTRAINT late_stream DO UPDATE
 SET position = excluded.position WHERE late.position > excluded.position
-"""
-_NEXT_PARKED_ENDPOINT = """
-SELECT min(position) FROM projections.parked
-WHERE projection = 'webhook_endpoints' AND generation = %(endpoints)s
-AND position > %(after)s AND position <= %(upto)s
 """
 # The first record of an endpoint may be the one that cannot be read: its row still tells that it is one.
 _RECOVERED_STREAMS = """
@@ -80,20 +77,11 @@ _DELETE_LATE_STREAM = "DELETE FROM webhooks.late WHERE stream = %(stream)s"
 log = structlog.get_logger()
 
 
-async def find_next_parked_endpoint(
-    conn: Conn, endpoints_generation: int, *, after: int, upto: int
-) -> int | None:
-    """The first position in the range from which on an endpoint is parked."""
-    row = await fetch_one(
-        conn, _NEXT_PARKED_ENDPOINT, {"endpoints": endpoints_generation, "after": after, "upto": upto}
-    )
-    return None if row is None else row[0]
-
-
-async def record_parked(conn: Conn, feed_generation: int, endpoints_generation: int, upto: int) -> None:
-    """Record the streams of Events and the endpoints that are parked before the checkpoint passes `upto`."""
-    parameters = {"feed": feed_generation, "endpoints": endpoints_generation, "upto": upto}
-    await conn.execute(_RECORD_PARKED_STREAMS, parameters)
+def build_record_parked(feed_generation: int, endpoints_generation: int, upto: int) -> BoundStatement:
+    """The statement that records the streams of Events and the endpoints that are parked before the
+    checkpoint passes `upto`."""
+    bindings = {"feed": feed_generation, "endpoints": endpoints_generation, "upto": upto}
+    return bind(_RECORD_PARKED_STREAMS, bindings)
 
 
 async def record_unreadable(conn: Conn, failures: Iterable[str], position: int) -> None:
@@ -133,7 +121,7 @@ class LateFanout:
                 events = await load_events_of_stream(
                     conn, feed_generation, stream, after=position - 1, upto=upto
                 )
-                candidates = await find_candidates(conn, [owner], endpoints_generation)
+                candidates = await find_candidates(conn, (owner[0], owner[1]), endpoints_generation)
                 matches = []
                 for event in events if candidates else ():
                     endpoints, failures = await read_endpoints(conn, self._codec, candidates, event.position)

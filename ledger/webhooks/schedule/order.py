@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ledger.postgres.connections import Conn
+from ledger.postgres.pipelines import BoundStatement, bind
+from ledger.postgres.statements import parse_statement
 
 SEQUENCE_STEP = 16
 """Numbers for the Events of one position of the log; more than it ever has."""
@@ -54,6 +56,11 @@ async def hold(conn: Conn, deliveries: Sequence[str]) -> None:
     """Put on hold those of these pending deliveries that wait for an earlier one, in the transaction that has
     made them pending."""
     await conn.execute(_HOLD, {"ids": list(deliveries)})
+
+
+def build_hold(deliveries: Sequence[str]) -> BoundStatement:
+    """The statement of `hold`."""
+    return bind(parse_statement(_HOLD), {"ids": list(deliveries)})
 
 
 async def release_next(conn: Conn, delivery: str, now: float) -> None:
