@@ -133,7 +133,7 @@ def test_calls_are_logged_like_public_ones(
     assert internal["key"].startswith("key_")
     assert NAME not in service.log
     unknown = operator.get("/nothing/sk_test_abcdefghijklmnop?key=sk_test_abcdefghijklmnop")
-    assert read_log_entry(service, unknown.headers["request-id"])["path"] == "/internal/v1/nothing/[secret]"
+    assert read_log_entry(service, unknown.headers["request-id"])["path"] == "/internal/v1/nothing/[removed]"
 
 
 def test_the_document_lists_the_names_of_all_operations(operator: InternalClient) -> None:
