@@ -61,6 +61,10 @@ class Listeners:
         self._tail_connection = ReconnectingConnection(
             store.dsn, "ledger_api", name="listeners tail", options=_OPTIONS
         )
+        # Anybody may begin handshakes, and as many as they like: what is connected does not wait for them.
+        self._handshake_connection = ReconnectingConnection(
+            store.dsn, "ledger_api", name="listeners handshake", options=_OPTIONS
+        )
         self._open: dict[str, _Open] = {}
         self._tail_position = 0
         self._pause_seconds = TAIL_PAUSE_SECONDS
@@ -80,6 +84,7 @@ class Listeners:
         await self._state_loop.close()
         await self.responses.close()
         await self._tail_connection.drop()
+        await self._handshake_connection.drop()
         await self._connection.drop()
 
     async def connect(self, websocket_id: str) -> Session | None:
@@ -100,7 +105,7 @@ class Listeners:
 
     async def _connect(self, websocket_id: str) -> Session | None:
         name = secrets.token_hex(16)
-        return await self._connection.run_idempotent(
+        return await self._handshake_connection.run_idempotent(
             lambda conn: sessions.connect_session(conn, websocket_id, name, self._clock.now())
         )
 

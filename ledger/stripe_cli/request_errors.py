@@ -14,6 +14,7 @@ import msgspec
 
 REMOVED = "[removed]"
 MESSAGE_LENGTH_MAX = 500
+PATH_LENGTH_MAX = 500
 
 _PREFIXES = r"(?:[srpe]k_|whsec_|wsid_)"
 # A part of a path with a character that no id and no route has; a secret; what may be the number of a card.
@@ -38,8 +39,9 @@ _LOOKED_AT_MAX = 4 * MESSAGE_LENGTH_MAX
 
 
 def clean_path(path: str) -> str:
-    """The path without parts that cannot be ids: somebody may have sent an e-mail address or key instead."""
-    return _NOT_IN_PATH.sub(REMOVED, path)
+    """The path without parts that cannot be ids: somebody may have sent an e-mail address or key instead.
+    A long path is cut: it would be stored for every run that looks."""
+    return _NOT_IN_PATH.sub(REMOVED, path)[:PATH_LENGTH_MAX]
 
 
 def describe_error(body: str, method: str, path: str) -> dict[str, Any] | None:

@@ -135,6 +135,20 @@ def test_events_of_others_cost_a_listener_nothing(
     asyncio.run(listen())
 
 
+def test_a_listener_does_not_wait_for_handshakes(service: Service, raw: Caller, session: Session) -> None:
+    async def listen() -> None:
+        async with run_listeners(service) as listeners:
+            opened = await listeners.connect(session.answer["websocket_id"])
+            assert opened is not None
+            (source,) = listeners.open(opened, lambda _: None)
+            assert isinstance(source, EventSource)
+            async with listeners._handshake_connection:  # as a handshake that takes long
+                await asyncio.to_thread(raw.customer)
+                assert len(await receive_events(source, 1)) == 1
+
+    asyncio.run(listen())
+
+
 def test_a_listener_that_cannot_be_written_to_is_disconnected_and_gets_the_message_later(
     service: Service, raw: Caller, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
