@@ -45,8 +45,9 @@ ORDER BY d.due_at LIMIT {_ROOM} FOR UPDATE SKIP LOCKED
 # `owing` steps through the index from one endpoint with pending deliveries to the next (a loose index scan).
 # An Event that the live feed does not have, because its stream is parked for example, comes without its data;
 # it is claimed again when the lease has expired. While webhooks are off, nothing is claimed. Of an endpoint
-# whose breaker is open one delivery is, by the process that gets the lease of the probe. What a replay sends
-# comes after all else that is due.
+# whose breaker is open one delivery is, by the process that gets the lease of the probe. COLLATE and OFFSET
+# are for the index of deliveries, whose collation is another one: without them the planner goes through all
+# that is due. What a replay sends comes after all else that is due.
 _CLAIM = f"""
 WITH RECURSIVE owing AS (
     (SELECT endpoint FROM webhooks.deliveries
@@ -63,8 +64,9 @@ WITH RECURSIVE owing AS (
           AND h.probe_until < now() AND coalesce(h.asked_until <= to_timestamp(%(now)s), true)
           AND (SELECT ledger.may_send_webhooks()) AND EXISTS (
               SELECT FROM webhooks.deliveries d
-              WHERE d.endpoint = h.endpoint AND d.state = 'pending' AND d.due_at <= to_timestamp(%(now)s)
-                AND d.leased_until < now())
+              WHERE d.endpoint = h.endpoint COLLATE "default" AND d.state = 'pending'
+                AND d.due_at <= to_timestamp(%(now)s)
+                AND d.leased_until < now() OFFSET 0)
         FOR UPDATE SKIP LOCKED)
     RETURNING endpoint
 ), due AS (

@@ -20,12 +20,12 @@ FAILING_SHOWN_MAX = 20
 PENDING_COUNTED_MAX = 5000
 
 _COUNT_FAILING = "SELECT count(*) FROM webhooks.endpoint_health WHERE failing"
-# The pending ones are counted for those that are shown only.
+# The pending ones are counted for those that are shown only, by their index, which has another collation.
 _FAILING = """
 SELECT h.endpoint, h.account, h.livemode, extract(epoch FROM h.since)::float8,
        greatest(0, %(now)s - extract(epoch FROM h.since))::float8, h.attempts, h.given_up,
        (SELECT count(*) FROM (SELECT FROM webhooks.deliveries d
-                              WHERE d.endpoint = h.endpoint AND d.state = 'pending'
+                              WHERE d.endpoint = h.endpoint COLLATE "default" AND d.state = 'pending'
                               LIMIT %(pending)s) AS pending),
        extract(epoch FROM h.last_attempt_at)::float8, h.status, h.error,
        CASE WHEN h.opened_at IS NOT NULL THEN extract(epoch FROM h.probe_at)::float8 END

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from ledger.config import load_settings
+from ledger.store.log import PLANNER_OPTIONS
 from ledger.webhooks.schedule import breaker
 from tests.webhooks.claims import Claims, open_claims
 
@@ -214,3 +216,29 @@ def test_whoever_says_that_it_works_again_ends_the_pauses(claims: Claims) -> Non
     assert claims.claim() == []
     claims.run(breaker.probe_now(claims._conn, "we_1", claims.now))
     assert len(claims.claim()) == 1
+
+
+def test_a_claim_reads_no_backlog_of_others_for_a_probe_that_nothing_is_due_to(dsn: str) -> None:
+    """A failing endpoint whose deliveries wait for their next time, beside one with many that are due."""
+    with open_claims(dsn) as claims:
+        delivery = claims.add("we_open")
+        claims.record(delivery, "pending", retry_seconds=10_000)
+        claims.execute("UPDATE webhooks.endpoint_health SET opened_at = now(), probe_at = to_timestamp(0)")
+        claims.execute(
+            "INSERT INTO webhooks.deliveries"
+            " (id, event, endpoint, account, livemode, created, position, ordinal, type, due_at)"
+            " SELECT 'dlv_' || n, 'evt_' || n, 'we_many', 'acct_1', false, 0, n, 0, 'customer.created',"
+            " to_timestamp(0) FROM generate_series(1, 20000) AS n"
+        )
+        with psycopg.connect(dsn) as owner:
+            owner.execute("ANALYZE webhooks.deliveries")
+        claims.execute("BEGIN")
+        for option in PLANNER_OPTIONS.split("-c")[1:]:  # as the sender has them
+            claims.execute(f"SET LOCAL {option}")
+        assert {claimed.endpoint for claimed in claims.claim(limit=5)} == {"we_many"}
+        ((read,),) = claims.execute(
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"
+            " WHERE relid = 'webhooks.deliveries'::regclass"
+        )
+        claims.execute("ROLLBACK")
+        assert read < 200

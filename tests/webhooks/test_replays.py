@@ -292,6 +292,29 @@ def test_a_paused_replay_goes_on_where_it_stopped_and_a_second_one_is_refused(ds
     run_story(dsn, story)
 
 
+def test_to_show_a_replay_reads_no_other_deliveries(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        replay = await start(author, await create_endpoint(author))
+        async with connect(author) as conn:
+            await conn.execute(
+                "INSERT INTO webhooks.deliveries"
+                " (id, event, endpoint, account, livemode, created, position, ordinal, type, due_at, replay)"
+                " SELECT 'dlv_' || n, 'evt_' || n, 'we_other', 'acct_1', false, 0, n, 0, 'customer.created',"
+                " now(), 'whr_' || n % 100 FROM generate_series(1, 5000) AS n"
+            )
+            with psycopg.connect(dsn, autocommit=True) as owner:
+                owner.execute("ANALYZE webhooks.deliveries")
+            async with conn.transaction():
+                assert (await get_replay(conn, replay.id, owner=None)).pending == 0
+                cur = await conn.execute(
+                    "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"
+                    " WHERE relid = 'webhooks.deliveries'::regclass"
+                )
+                assert await cur.fetchall() == [(0,)]
+
+    run_story(dsn, story)
+
+
 def test_replays_that_wait_keep_none_that_does_not_from_its_turn(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
