@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,10 +12,21 @@ import stripe
 from standardwebhooks import Webhook
 
 from tests.api.conftest import parse_log
-from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok, read_stored_replies
+from tests.api.service import (
+    SERVICE_KEY,
+    Account,
+    Caller,
+    Registrar,
+    Service,
+    assert_refused,
+    ok,
+    read_stored_replies,
+)
+from tests.serving.process import run_refused
 from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 
+DEPLOYMENT = {"secret_key": SERVICE_KEY, "test_clock": True}
 ENDPOINTS = "/internal/v1/webhooks/endpoints"
 VERSION = "SELECT max(originator_version) FROM ledger.events WHERE originator_id = %s"
 
@@ -214,6 +226,7 @@ def test_the_command_line_does_the_same_for_any_account(
     receiver: Receiver,
     endpoint: stripe.WebhookEndpoint,
     path: str,
+    ask: Ask,
 ) -> None:
     shown = service.run_command("webhooks", "configure", endpoint.id, "--ordered", "--standard-webhooks")
     assert "in order: yes" in shown
@@ -229,3 +242,33 @@ def test_the_command_line_does_the_same_for_any_account(
     client.v1.customers.create({})
     (received,) = receiver.wait_for(path, 1)
     assert Webhook(secret).verify(received.body, received.headers)["id"] == received.event(secret).id
+    recorded = ask(
+        "SELECT action, details ->> 'mode', who LIKE '%%@%%' FROM ledger.operations"
+        " WHERE details ->> 'endpoint' = %s ORDER BY id",
+        endpoint.id,
+    )
+    configured = ("webhook_endpoint_configured", "test", True)
+    assert recorded == [configured, ("webhook_endpoint_secret_rotated", "test", True), configured]
+
+
+def test_a_refused_rotation_names_the_option_and_leaves_no_record(
+    service: Service, endpoint: stripe.WebhookEndpoint, ask: Ask, tmp_path: Path
+) -> None:
+    service.run_command("webhooks", "rotate-secret", endpoint.id)
+    refused = run_refused(
+        tmp_path, "webhooks", "rotate-secret", endpoint.id, database_url=service.dsn, **DEPLOYMENT
+    )
+    assert refused.endswith("or pass --overlap 0, which ends both secrets at once.")
+    query = "SELECT count(*) FROM ledger.operations WHERE details ->> 'endpoint' = %s"
+    assert ask(query, endpoint.id) == [(1,)]
+
+
+def test_a_refused_replay_names_the_options(
+    service: Service, endpoint: stripe.WebhookEndpoint, tmp_path: Path
+) -> None:
+    window = ("webhooks", "replay", "--endpoint", endpoint.id, "--from", "2026-11-02", "--dry-run")
+    for option, refusal in {
+        ("--to", "2026-11-01"): "--to is before --from",
+        ("--type", "no.such"): "Invalid --type: must be an event type",
+    }.items():
+        assert refusal in run_refused(tmp_path, *window, *option, database_url=service.dsn, **DEPLOYMENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -108,9 +109,12 @@ def _add_replay_command(group: typer.Typer) -> None:
             only_failed,
             object_id,
         )
-        preview = run_with_deployment(
-            lambda conn, clock, deployment: _preview(conn, clock, deployment, request)
-        )
+        try:
+            preview = run_with_deployment(
+                lambda conn, clock, deployment: _preview(conn, clock, deployment, request)
+            )
+        except InvalidParameter as error:
+            raise SettingError(_name_options(error.message)) from None
         if dry_run:
             _print_preview(preview, as_json)
             return
@@ -168,11 +172,18 @@ def _add_replays_command(group: typer.Typer) -> None:
         print_table(header, rows)
 
 
+_REASONS: dict[str, str] = {
+    "pause": "too much at once",
+    "resume": "the receiver has caught up",
+    "cancel": "wrong endpoint",
+}
+
+
 def _add_change_command(group: typer.Typer, action: ReplayAction, text: str) -> None:
     @group.command(
         f"{action}-replay",
         help=text,
-        epilog=format_examples(f"ledger webhooks {action}-replay {_REPLAY} --reason 'too much at once'"),
+        epilog=format_examples(f"ledger webhooks {action}-replay {_REPLAY} --reason '{_REASONS[action]}'"),
     )
     def change(replay_id: ReplayArgument, reason: ReasonOption = "", as_json: JsonOption = False) -> None:
         from ledger.webhooks.replays.records import Actor, change_replay
@@ -248,6 +259,12 @@ def _parse_time(text: str | None, option: str) -> int | None:
         return int(parse_time_span(text, param=option)[0].timestamp())
     except InvalidParameter as error:
         raise SettingError(f"{option}: {make_printable(error.message)}") from None
+
+
+def _name_options(message: str) -> str:
+    """An error about the call's parameters, with the names of the command's options."""
+    message = message.replace("`to` is before `from`", "--to is before --from")
+    return re.sub(r"types\[\d+\]", "--type", message)
 
 
 def _check_reason(reason: str) -> None:

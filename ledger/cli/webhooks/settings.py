@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ledger.cli.groups import JsonOption, format_examples, print_json
-from ledger.cli.shell import CLI_ACTOR, Deployment, format_time, run_with_deployment
+from ledger.cli.shell import CLI_ACTOR, Deployment, format_time, get_shell_user, run_with_deployment
 from ledger.clock import Clock
-from ledger.errors import InvalidParameter, SettingError
+from ledger.errors import InvalidParameter, InvalidWebhookState, SettingError
 from ledger.postgres.connections import Conn
 
 if TYPE_CHECKING:
+    from ledger.call import Call
     from ledger.commands.execution import Decide
 
 DECIDE_ATTEMPTS_MAX = 3
 OVERLAP_SECONDS_DEFAULT = 86_400
 _ENDPOINT = "we_0352CZ3z1jWpJM7B8upbma"
+# The log has only `cli` and the request. No worker logs this row: it logs what it reads from the log.
+_RECORD = """
+INSERT INTO ledger.operations (who, action, account, logged, details)
+VALUES (%(who)s, %(action)s, %(account)s, true, jsonb_build_object(
+    'endpoint', %(endpoint)s::text, 'mode', %(mode)s::text, 'request', %(request)s::text))
+"""
 
 EndpointArgument = Annotated[str, typer.Argument(help="The id of a webhook endpoint (we_…).")]
 
@@ -65,7 +72,7 @@ def _add_configure_command(group: typer.Typer) -> None:
 
         given = {"ordered": ordered, "standard_webhooks": standard_webhooks}
         options = {name: value for name, value in given.items() if value is not None}
-        settings = _change(webhook_endpoints.configure, endpoint, options)
+        settings = _change("webhook_endpoint_configured", webhook_endpoints.configure, endpoint, options)
         if as_json:
             print_json(settings)
         else:
@@ -94,9 +101,16 @@ def _add_rotate_command(group: typer.Typer) -> None:
         from ledger.commands import webhook_endpoints
 
         try:
-            settings = _change(webhook_endpoints.rotate_secret, endpoint, {"overlap_seconds": overlap})
+            settings = _change(
+                "webhook_endpoint_secret_rotated",
+                webhook_endpoints.rotate_secret,
+                endpoint,
+                {"overlap_seconds": overlap},
+            )
         except InvalidParameter as error:
             raise SettingError(f"--overlap: {error.message.partition(': ')[2].rstrip('.')}") from None
+        except InvalidWebhookState as error:
+            raise SettingError(error.message.replace("an overlap_seconds of 0", "--overlap 0")) from None
         if as_json:
             print_json(settings)
             return
@@ -106,35 +120,43 @@ def _add_rotate_command(group: typer.Typer) -> None:
         print(f"Shown this once. The previous secret {ends}.", file=sys.stderr)
 
 
-def _change(decide: Decide, endpoint: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Run a command on the endpoint, of whichever account, and return its answer. Raises RequestError."""
+def _change(action: str, decide: Decide, endpoint: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run a command on the endpoint, of whichever account, record who did it, and return its answer. Raises
+    RequestError."""
 
     async def change(conn: Conn, clock: Clock, deployment: Deployment) -> dict[str, Any]:
+        from ledger.call import Call, Cause
         from ledger.errors import UnknownObject
+        from ledger.ids import new_id
         from ledger.store.codec import Codec
         from ledger.webhooks.history.owners import read_endpoint
 
         state = await read_endpoint(conn, Codec(deployment.service_key), endpoint)
         if state is None:
             raise UnknownObject("webhook endpoint", endpoint)
-        owner = (state.account, state.livemode)
-        return await _decide_and_append(deployment, clock, decide, endpoint, owner, parameters)
+        cause = Cause(state.account, state.livemode, CLI_ACTOR, new_id("req", clock.now()), None)
+        call = Call(cause, endpoint, parameters)
+        async with conn.transaction():  # a refused change leaves no record
+            if parameters:
+                details = {
+                    "who": get_shell_user(),
+                    "action": action,
+                    "account": cause.account,
+                    "endpoint": endpoint,
+                    "mode": "live" if cause.livemode else "test",
+                    "request": cause.request_id,
+                }
+                await conn.execute(_RECORD, details)
+            return await _decide_and_append(deployment, clock, decide, call)
 
     return run_with_deployment(change)
 
 
 async def _decide_and_append(
-    deployment: Deployment,
-    clock: Clock,
-    decide: Decide,
-    endpoint: str,
-    owner: tuple[str, bool],
-    parameters: dict[str, Any],
+    deployment: Deployment, clock: Clock, decide: Decide, call: Call
 ) -> dict[str, Any]:
     from ledger.api.composition import build_execution, build_queries
-    from ledger.call import Call, Cause
     from ledger.errors import ConcurrencyConflict
-    from ledger.ids import new_id
     from ledger.postgres.connections import Pool
     from ledger.store.journal import VersionConflict
     from ledger.store.store import Store
@@ -143,8 +165,6 @@ async def _decide_and_append(
     pool = Pool(deployment.dsn)
     queries = build_queries(store, pool, deployment.settings)
     execution = build_execution(store, queries, deployment.settings)
-    cause = Cause(*owner, CLI_ACTOR, new_id("req", clock.now()), None)
-    call = Call(cause, endpoint, parameters)
     await store.start()
     try:
         for _ in range(DECIDE_ATTEMPTS_MAX):
@@ -154,7 +174,7 @@ async def _decide_and_append(
                 raise decision.refusal
             group.add(decision.changes)
             try:
-                await execution.append(cause, group)
+                await execution.append(call.cause, group)
             except VersionConflict:
                 continue
             return dict(decision.answer)
