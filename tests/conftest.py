@@ -8,6 +8,7 @@ in PURE run, which need no database.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import sys
@@ -115,6 +116,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_SERVER] = (server, directory)
         config.stash[_MAINTENANCE_DSN] = server.dsn("postgres")
     _create_template_database(config.stash[_MAINTENANCE_DSN])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """The garbage collector looks at nothing that was made by then: all tests, and what they import, stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _find_memory_directory() -> str | None:

@@ -28,9 +28,9 @@ from tests.webhooks.receiver import Receiver, run_receiver
 # ruff: noqa: F811
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(cluster: Cluster) -> Iterator[Service]:
-    """Three tries, a second apart."""
+    """Three tries, a second apart. All tests of this folder that a worker runs share it."""
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
         running = Service(
             dsn,
