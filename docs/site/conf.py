@@ -36,6 +36,7 @@ MENU = {
     "Use it": (
         "README", "docs/api", "docs/webhooks", "docs/stripe-cli", "docs/testing", "docs/wire-contract",
         "docs/compatibility", "docs/internal-api", "clients/README", "examples/front-end/README",
+        "examples/stripe-cli/README",
     ),
     "Run it": ("docs/operations", "deploy/README", "docs/rebuilding", "docs/benchmarks"),
     "Ask it": ("docs/analysis", "docs/audit"),
