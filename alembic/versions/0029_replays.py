@@ -69,8 +69,8 @@ CREATE UNIQUE INDEX replays_one_of_endpoint ON webhooks.replays (endpoint) WHERE
 CREATE INDEX replays_newest ON webhooks.replays (account, livemode, id);
 GRANT SELECT, INSERT, UPDATE ON webhooks.replays TO ledger_api;
 
--- The replay that made a delivery, or made it pending again last. Of the collation of the replay's id, which the
--- index needs.
+-- The replay that made a delivery, or made it pending again last. Of the collation of the replay's id, which
+-- the index needs.
 ALTER TABLE webhooks.deliveries ADD COLUMN replay text COLLATE "C";
 CREATE INDEX deliveries_of_replay ON webhooks.deliveries (replay, state, id) WHERE replay IS NOT NULL;
 -- Those of a replay are sent after all others that are due to the endpoint.
