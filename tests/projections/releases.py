@@ -13,9 +13,7 @@ from tests.serving.process import REPOSITORY, build_environment
 
 EXAMPLES = REPOSITORY / "examples"
 _SOURCES = ("ledger", "projections", "alembic", "tests")
-_NOT_COPIED = shutil.ignore_patterns(
-    "node_modules"
-)  # compiled files are: they stay valid unless patched
+_NOT_COPIED = shutil.ignore_patterns("node_modules")  # compiled files are: they stay valid unless patched
 
 
 def create_release(patch: Path, directory: Path) -> Path:
