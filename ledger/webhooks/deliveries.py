@@ -46,7 +46,8 @@ ORDER BY d.due_at LIMIT {_ROOM} FOR UPDATE SKIP LOCKED
 # An Event that the live feed does not have, because its stream is parked for example, comes without its data;
 # it is claimed again when the lease has expired. While webhooks are off, nothing is claimed. Of an endpoint
 # whose breaker is open one delivery is, by the process that gets the lease of the probe. What a replay sends
-# comes after all else that is due.
+# comes after all else that is due. With LIMIT 1 each Event is looked up in the index: by the statistics of a
+# young table Postgres would read the whole feed.
 _CLAIM = f"""
 WITH RECURSIVE owing AS (
     (SELECT endpoint FROM webhooks.deliveries
@@ -97,9 +98,11 @@ SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made, claimed.posi
        (SELECT count(*) FROM webhooks.deliveries o
         WHERE o.event = claimed.event AND o.state IN ('pending', 'failed'))
 FROM claimed
-LEFT JOIN projections.feed f
-    ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
-    AND f.id = claimed.event AND f.created = claimed.created
+LEFT JOIN LATERAL (
+    SELECT * FROM projections.feed
+    WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+      AND id = claimed.event AND created = claimed.created LIMIT 1
+) AS f ON true
 ORDER BY claimed.replay IS NOT NULL, claimed.due_at
 """  # noqa: S608 (constants)
 # Sets the columns of a delivery that is to be sent again: it is due at `now` (unix seconds), with the whole
