@@ -24,7 +24,6 @@ from ledger.store.store import Store
 from ledger.webhooks.health import withdraw
 from ledger.webhooks.late import LateFanout, build_record_parked, record_unreadable
 from ledger.webhooks.subscriptions import (
-    LOOKUP_OPTIONS,
     RANGE_EVENTS_MAX,
     build_insert,
     build_range_queries,
@@ -32,9 +31,7 @@ from ledger.webhooks.subscriptions import (
 )
 
 # A process that hangs in a step must lose the lock of the checkpoint, so that another one can continue.
-_OPTIONS = (
-    f"{PLANNER_OPTIONS} {LOOKUP_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
-)
+_OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
 _ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
 
 _LOCK_CHECKPOINT = parse_statement("SELECT position FROM webhooks.checkpoint FOR UPDATE SKIP LOCKED")

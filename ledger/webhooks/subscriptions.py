@@ -23,9 +23,6 @@ from ledger.webhooks.schedule import order
 
 RANGE_EVENTS_MAX = 1000
 """Positions of the log that one step goes through."""
-LOOKUP_OPTIONS = "-c enable_sort=off"
-"""Of a connection: without them the plan for a day's part of the feed that is still empty, which is kept,
-reads all of that day for each Event."""
 _IMPORTED_EVENT_TOPICS = [event.TOPIC for event in imported_event.EVENTS]
 
 # Endpoints of the account itself and of the platform it is connected to.
@@ -51,9 +48,9 @@ FROM (SELECT DISTINCT id FROM ({_OF_RANGE}) AS candidates) AS wanted
 JOIN ledger.events e ON e.originator_id = wanted.id AND e.notification_id <= %(after)s
 ORDER BY e.originator_id, e.originator_version
 """  # noqa: S608 (a constant)
-# Joined from the log, which has an index by position; the feed has one by account, time and position. The
-# order makes Postgres use that one (see LOOKUP_OPTIONS). Imported past events are excluded: they occurred
-# before this ledger had endpoints.
+# Joined from the log, which has an index by position; the feed has one by account, time and position. Without
+# ORDER BY, a plan that is made while the feed, or a day of it, is empty reads all of it for each Event.
+# Imported past events are excluded: they occurred before this ledger had endpoints.
 _EVENTS = """
 SELECT f.id, f.account, f.livemode, f.type, f.created, f.position, f.ordinal, e.originator_id
 FROM ledger.events e
