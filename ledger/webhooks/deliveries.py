@@ -48,6 +48,8 @@ ORDER BY d.due_at LIMIT {_ROOM} FOR UPDATE SKIP LOCKED
 # whose breaker is open one delivery is, by the process that gets the lease of the probe. COLLATE and OFFSET
 # are for the index of deliveries, whose collation is another one: without them the planner goes through all
 # that is due. What a replay sends comes after all else that is due.
+# With LIMIT 1 each Event is looked up in the index: by the statistics of a young table Postgres would read the
+# whole feed.
 _CLAIM = f"""
 WITH RECURSIVE owing AS (
     (SELECT endpoint FROM webhooks.deliveries
@@ -98,9 +100,11 @@ SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made, claimed.posi
        f.id, f.livemode, f.created, f.type, f.api_version, f.request_id, f.idempotency_key, f.data,
        {COUNT_OWED.format(event="claimed.event")}
 FROM claimed
-LEFT JOIN projections.feed f
-    ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
-    AND f.id = claimed.event AND f.created = claimed.created
+LEFT JOIN LATERAL (
+    SELECT * FROM projections.feed
+    WHERE generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+      AND id = claimed.event AND created = claimed.created LIMIT 1
+) AS f ON true
 ORDER BY claimed.replay IS NOT NULL, claimed.due_at
 """  # noqa: S608 (constants)
 # Sets the columns of a delivery that is to be sent again: it is due at `now` (unix seconds), with the whole

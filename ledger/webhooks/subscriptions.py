@@ -48,16 +48,20 @@ FROM (SELECT DISTINCT id FROM ({_OF_RANGE}) AS candidates) AS wanted
 JOIN ledger.events e ON e.originator_id = wanted.id AND e.notification_id <= %(after)s
 ORDER BY e.originator_id, e.originator_version
 """  # noqa: S608 (a constant)
-# Joined from the log, which has an index by position; the feed has one by account and time. Imported past
-# events are excluded: they occurred before this ledger had endpoints.
+# Joined from the log, which has an index by position; the feed has one by account, time and position. Without
+# ORDER BY, a plan that is made while the feed, or a day of it, is empty reads all of it for each Event.
+# Imported past events are excluded: they occurred before this ledger had endpoints.
 _EVENTS = """
 SELECT f.id, f.account, f.livemode, f.type, f.created, f.position, f.ordinal, e.originator_id
 FROM ledger.events e
-JOIN projections.feed f
-    ON f.generation = %(feed)s AND f.account = e.account AND f.livemode = e.livemode
-    AND hash_record_extended(ROW (f.account, f.livemode), 0)
-        = hash_record_extended(ROW (e.account, e.livemode), 0)
-    AND f.created = floor(extract(epoch FROM e.recorded_at))::bigint AND f.position = e.notification_id
+CROSS JOIN LATERAL (
+    SELECT f.id, f.account, f.livemode, f.type, f.created, f.position, f.ordinal FROM projections.feed f
+    WHERE f.generation = %(feed)s AND f.account = e.account AND f.livemode = e.livemode
+      AND hash_record_extended(ROW (f.account, f.livemode), 0)
+          = hash_record_extended(ROW (e.account, e.livemode), 0)
+      AND f.created = floor(extract(epoch FROM e.recorded_at))::bigint AND f.position = e.notification_id
+    ORDER BY f.ordinal
+) AS f
 WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s AND e.topic <> ALL (%(past)s::text[])
 """
 _OF_ACCOUNTS = parse_statement(
