@@ -48,8 +48,8 @@ ORDER BY d.due_at LIMIT {_ROOM} FOR UPDATE SKIP LOCKED
 # whose breaker is open one delivery is, by the process that gets the lease of the probe. COLLATE and OFFSET
 # are for the index of deliveries, whose collation is another one: without them the planner goes through all
 # that is due. What a replay sends comes after all else that is due.
-# With LIMIT 1 each Event is looked up in the index: by the statistics of a young table Postgres would read the
-# whole feed.
+# With LIMIT 1 each Event is looked up in the index: by the statistics of a young table Postgres would read
+# the whole feed.
 _CLAIM = f"""
 WITH RECURSIVE owing AS (
     (SELECT endpoint FROM webhooks.deliveries
