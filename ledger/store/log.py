@@ -264,12 +264,6 @@ async def read_states_at(
     return decode_states(codec, await cur.fetchall())
 
 
-def build_states_query(streams: Iterable[str], upto: int) -> BoundStatement:
-    """The statement of `read_states_at`; `decode_states` decodes its rows."""
-    bindings = {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto}
-    return bind(parse_statement(_EVENTS_UPTO), bindings)
-
-
 def decode_states(
     codec: Codec, rows: Sequence[TupleRow]
 ) -> tuple[dict[str, State], dict[str, UnreadableRecord]]:

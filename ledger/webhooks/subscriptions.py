@@ -11,6 +11,7 @@ from typing import NamedTuple
 from psycopg.rows import TupleRow
 
 from ledger.domain import imported_event
+from ledger.domain.aggregate import State
 from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD, WebhookEndpoint
 from ledger.errors import UnreadableRecord
 from ledger.ids import new_id
@@ -18,7 +19,7 @@ from ledger.postgres.connections import Conn
 from ledger.postgres.pipelines import BoundStatement, bind, fetch_together
 from ledger.postgres.statements import parse_statement
 from ledger.store.codec import Codec
-from ledger.store.log import build_states_query, decode_states
+from ledger.store.log import decode_states, read_states_at
 from ledger.webhooks.schedule import order
 
 RANGE_EVENTS_MAX = 1000
@@ -156,7 +157,7 @@ def match_range(
 ) -> tuple[list[Match], dict[str, UnreadableRecord]]:
     """What is owed of the rows of `build_range_queries`, and why endpoints cannot be read, by id."""
     candidates = _group_candidates(candidate_rows)
-    endpoints, failures = _decode_endpoints(codec, endpoint_event_rows)
+    endpoints, failures = _keep_endpoints(*decode_states(codec, endpoint_event_rows))
     events = [FeedEvent(*row) for row in event_rows]
     return [found for event in events for found in match(event, candidates, endpoints)], failures
 
@@ -174,8 +175,7 @@ async def read_endpoints(
     """The endpoints as of `position`, and why others cannot be read; both by id. One that did not exist yet
     is absent."""
     endpoint_ids = sorted({endpoint for ids in candidates.values() for endpoint in ids})
-    [rows] = await fetch_together(conn, [build_states_query(endpoint_ids, position)])
-    return _decode_endpoints(codec, rows)
+    return _keep_endpoints(*await read_states_at(conn, codec, endpoint_ids, position))
 
 
 def match(
@@ -239,10 +239,9 @@ def _group_candidates(rows: Iterable[TupleRow]) -> dict[Owner, list[str]]:
     return by_owner
 
 
-def _decode_endpoints(
-    codec: Codec, rows: Sequence[TupleRow]
+def _keep_endpoints(
+    states: Mapping[str, State], failures: dict[str, UnreadableRecord]
 ) -> tuple[dict[str, WebhookEndpoint], dict[str, UnreadableRecord]]:
-    states, failures = decode_states(codec, rows)
     endpoints = {
         endpoint_id: state for endpoint_id, state in states.items() if isinstance(state, WebhookEndpoint)
     }
