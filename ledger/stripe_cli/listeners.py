@@ -173,8 +173,11 @@ class Listeners:
         async with self._connection as conn:
             if self._open:
                 await self._clock.refresh(conn)
-                states = await sessions.read_states(conn, list(self._open), self._clock.now())
-                for entry in list(self._open.values()):
+                looked_at = list(self._open.values())  # others may connect, or again, before the answer
+                states = await sessions.read_states(
+                    conn, [entry.session.id for entry in looked_at], self._clock.now()
+                )
+                for entry in looked_at:
                     self._apply(entry, states.get(entry.session.id))
                 if monotonic_now >= self._touched_at + TOUCH_SECONDS:
                     connections = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -198,3 +198,40 @@ def test_responses_of_one_session_take_no_place_of_others_and_little_memory() ->
     waiting = asyncio.run(add())
     assert [each["session"] for each in waiting] == ["wsl_flood"] * WAITING_OF_SESSION_MAX + ["wsl_other"]
     assert {len(each["answer"]) for each in waiting} == {RESPONSE_BYTES_MAX}
+
+
+def test_a_listener_that_connects_while_the_sessions_are_looked_at_stays_connected(
+    service: Service, account: Account, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Session(service.url, account.secret)
+    read_states = sessions.read_states
+    ended: list[str] = []
+
+    async def run() -> None:
+        looks = 0
+        looked_again = asyncio.Event()
+        async with run_listeners(service) as listeners:
+            first = await listeners.connect(session.answer["websocket_id"])
+            second = await listeners.connect(late.answer["websocket_id"])
+            assert first is not None
+            assert second is not None
+
+            async def connect_meanwhile(
+                conn: Conn, ids: Sequence[str], now: float
+            ) -> dict[str, sessions.SessionState]:
+                nonlocal looks
+                states = await read_states(conn, ids, now)
+                looks += 1
+                if looks == 1:
+                    listeners.open(second, ended.append)
+                elif looks == 2:
+                    looked_again.set()
+                return states
+
+            monkeypatch.setattr(sessions, "read_states", connect_meanwhile)
+            listeners.open(first, ended.append)
+            async with asyncio.timeout(30):
+                await looked_again.wait()
+
+    asyncio.run(run())
+    assert ended == []

@@ -25,6 +25,7 @@ from ledger.wire.scalars import Parameter
 from tests.api.service import Account, Caller, Registrar, Service
 from tests.listeners.client import RECEIVE_SECONDS, Listener, Session
 from tests.listeners.conftest import Ask
+from tests.webhooks.receiver import wait_until
 
 NAME = "Rosenquist"
 EMAIL = "ada.rosenquist@example.com"
@@ -280,7 +281,7 @@ def test_what_was_not_acknowledged_comes_again(
     with session.connect() as listener:
         assert [receive(listener)["request_id"] for _ in range(3)] == [*ids[1:], while_away]
     rows = "SELECT count(*) FROM stripe_cli.request_logs r JOIN stripe_cli.sessions s ON s.id = r.session"
-    assert ask(rows + " WHERE s.account = %s AND s.filters <> '{}'", account.id) == [(0,)]
+    wait_until(lambda: ask(rows + " WHERE s.account = %s AND s.filters <> '{}'", account.id) == [(0,)])
 
 
 def test_a_run_that_does_not_read_has_a_bounded_queue(

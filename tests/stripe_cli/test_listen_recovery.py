@@ -36,6 +36,17 @@ WHERE d.account = %s AND d.state = 'forwarded' AND a.status = 200
 """
 
 
+def is_free(port: int) -> bool:
+    """Whether a service can listen there: killed processes have it until they are gone."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 class FragileService:
     """`ledger serve` with two API processes, which can be killed and started again at the same address."""
 
@@ -54,6 +65,7 @@ class FragileService:
 
     def kill_and_start(self) -> None:
         self.process.kill_group()
+        wait_until(lambda: is_free(self._settings["port"]))
         self.process = ServeProcess(self._place / "data", **self._settings)
 
     def find_writers(self) -> set[int]:
