@@ -39,8 +39,8 @@ def test_new_events_are_printed_and_forwarded_with_a_signature_that_the_sdk_veri
         raw.customer()
         refund = raw.refund()
         forwarded = listening.wait_for("forward", 2)
+        printed = listening.wait_for("event", 2)
         assert listening.stop(signal.SIGINT) == 0
-    printed = listening.wait_for("event", 2)
     assert [event["type"] for event in printed] == ["charge.succeeded", "charge.refunded"]
     shown = {event["id"]: event for event in raw.events()}
     assert printed == [shown[event["id"]] for event in printed]

@@ -97,6 +97,7 @@ def test_a_person_confirms_and_the_program_gets_keys_once(service: ServeProcess,
     assert "<b>Ada's</b>" in text
     assert login.fetch_keys() == {"redeemed": False}
     assert login.confirm().status_code == 200
+    assert http.head(login.poll).status_code == 404  # a GET would hand out the keys
     keys = login.fetch_keys()
     assert keys.pop("redeemed") is True
     assert (keys["account_id"], keys["account_display_name"]) == (login.form["account"], "Development")
