@@ -54,7 +54,7 @@ from ledger.config import Settings
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
-from ledger.store.reply_cleanup import ReplyCleanup
+from ledger.store.replies import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
 from ledger.stripe_cli.request_log import RequestLog
@@ -253,7 +253,7 @@ def _create_lifespan(
             stack.push_async_callback(components.listeners.close)
             await components.request_log.start()
             stack.push_async_callback(components.request_log.close)
-            services: list[Service] = [ReplyCleanup(store)]
+            services: list[Service] = [ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)]
             services += [create_service(store) for create_service in service_factories]
             for service in services:
                 await service.start()
