@@ -144,13 +144,13 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
-    log_access = access_log(components.metrics, settings)
     reader = ObjectReader(callers, queries, components.accesses, settings.public_url)
     app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
         render_error=render_error,
-        log_access=log_access,
+        log_access=access_log(components.metrics, settings),
         body_bytes_max=settings.body_bytes_max,
+        confirm=store.durability.confirm,
         find_direct=reader.find,
     )
     app.public_api = PublicApi(
@@ -210,7 +210,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         metrics=metrics,
         queries=queries,
         execution=execution,
-        accesses=Accesses(pool, clock, secret_key),
+        accesses=Accesses(pool, clock, store.durability, secret_key),
         listeners=Listeners(store, metrics),
         request_log=RequestLog(store),
     )
