@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from ledger.background import BackgroundLoop
+from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.lru import LruCache
 from ledger.postgres.connections import ReconnectingConnection
 from ledger.store.log import PLANNER_OPTIONS
@@ -53,7 +53,9 @@ class RebuildSupervisor:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._connection = ReconnectingConnection(store.dsn, "ledger_projector", name="rebuilds")
         self._sweep_at = 0.0
-        self._loop = BackgroundLoop("rebuilds", self._supervise)
+        self._loop = BackgroundLoop(
+            "rebuilds", self._supervise, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
+        )
 
     async def start(self) -> None:
         """Look for rebuilds every REBUILD_POLL_SECONDS until `close`."""
@@ -104,7 +106,9 @@ class ParkedStreamRetry:
         self._connection = ReconnectingConnection(
             store.dsn, "ledger_projector", name="parked streams", options=PLANNER_OPTIONS
         )
-        self._loop = BackgroundLoop("parked streams", self._retry_page)
+        self._loop = BackgroundLoop(
+            "parked streams", self._retry_page, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
+        )
 
     async def start(self) -> None:
         """Look at all such streams at once, then every PARKED_PAUSE_SECONDS until `close`."""
@@ -137,7 +141,9 @@ class Sampler:
         self._pause_seconds = pause_seconds
         self._logged: LruCache[tuple[str, str | None], str] = LruCache(LOGGED_MAX)
         self._paused_once = False
-        self._loop = BackgroundLoop("sampling", self._sample)
+        self._loop = BackgroundLoop(
+            "sampling", self._sample, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
+        )
 
     async def start(self) -> None:
         """Begin with a pause: a process that starts has other things to do."""

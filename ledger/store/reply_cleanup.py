@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledger.background import BackgroundLoop
+from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.postgres.connections import ReconnectingConnection
 from ledger.store.store import Store
 
@@ -27,7 +27,12 @@ class ReplyCleanup:
         self._clock = store.clock
         self._own_appender_id = store.journal.appender_id
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="reply cleanup")
-        self._loop = BackgroundLoop("reply cleanup", self._delete_expired, close_timeout_seconds=1.0)
+        self._loop = BackgroundLoop(
+            "reply cleanup",
+            self._delete_expired,
+            step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS,
+            close_timeout_seconds=1.0,
+        )
 
     async def start(self) -> None:
         """Begin with a first deletion."""
