@@ -58,7 +58,7 @@ class KeyCache:
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="keys")
         # Not the same: while a standby is away, a commit that waits for it would hold up every request.
         self._last_used_connection = ReconnectingConnection(
-            dsn, "ledger_api", name="last used", options="-c synchronous_commit=local"
+            dsn, "ledger_api", name="last used", settings={"synchronous_commit": "local"}
         )
         self._find_ephemeral_key = find_ephemeral_key
         # By the bytes of the Authorization header, so that a request need not decode them.
