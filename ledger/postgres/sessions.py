@@ -15,7 +15,8 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
-CONNECT_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 3
+"""For each host of the URL: half of a request's time is enough for one that hangs and one that answers."""
 
 Role = Literal["ledger_api", "ledger_projector"]
 ROLES: tuple[Role, ...] = get_args(Role)
