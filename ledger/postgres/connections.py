@@ -28,9 +28,11 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from ledger.errors import Unavailable
 from ledger.postgres.sessions import (
     CONNECT_TIMEOUT_SECONDS,
+    LOCAL_COMMITS,
     LOST,
     NoAnswer,
     NotReplicated,
+    ReplicationWarnings,
     Role,
     Session,
     Settings,
@@ -62,8 +64,6 @@ POOL_SIZE_MAX = 8
 
 Result = TypeVar("Result")
 
-# The function of Postgres whose warning says that a wait for standbys was ended. Its text is translated.
-_WAIT_FOR_STANDBYS = "SyncRepWaitForLSN"
 _POLL_SECONDS = 0.1
 _LATE_SECONDS = 0.2
 
@@ -79,7 +79,7 @@ class Conn(AsyncConnection[TupleRow]):
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
         self.answer_seconds: float | None = CONNECT_TIMEOUT_SECONDS
-        self._warnings = _Warnings()
+        self._warnings = ReplicationWarnings()
         self.add_notice_handler(self._warnings.add)
 
     async def wait(
@@ -117,17 +117,6 @@ class Conn(AsyncConnection[TupleRow]):
         if self._warnings.not_replicated:
             self._warnings.not_replicated = False
             raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
-
-
-class _Warnings:
-    """What the server has warned of. Not part of the connection, which would refer to itself and stay open
-    until it is garbage collected."""
-
-    not_replicated = False
-
-    def add(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        if diagnostic.source_function == _WAIT_FOR_STANDBYS:
-            self.not_replicated = True
 
 
 Query = Callable[[Conn], Awaitable[Result]]
@@ -210,13 +199,15 @@ async def open_connection(
 
 
 class Pool(AsyncConnectionPool[Conn]):
-    """Connections in the role `ledger_api` for reads and short writes, lent to one user each.
+    """Connections in the role `ledger_api` for reads and short writes, lent to one user each. No commit waits
+    for a standby here: whoever says that something was written confirms it (`ledger.store.durability`).
 
     The user opens it (`await pool.open()`, or `async with`) and closes it.
     """
 
     def __init__(self, dsn: str) -> None:
-        self._session = plan_session(dsn, "ledger_api", name="reads", settings=READ_PLANNER_SETTINGS)
+        settings = READ_PLANNER_SETTINGS | LOCAL_COMMITS
+        self._session = plan_session(dsn, "ledger_api", name="reads", settings=settings)
         self._connect_error: str | None = None
         super().__init__(
             self._session.conninfo,
