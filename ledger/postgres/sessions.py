@@ -1,5 +1,5 @@
 """What a session with the database begins with: its login, its settings and its role, and a look at where the
-login has led.
+login has led; and whether it has ended.
 
 Settings and role are set after the login, by one statement: a pooler in front of the server refuses or
 ignores what else a login may ask for. A session that would run in another role, or on a standby, is refused.
@@ -7,15 +7,21 @@ ignores what else a login may ask for. A session that would run in another role,
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 
-CONNECT_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 3
+"""For each host of the URL: half of a request's time is enough for one that hangs and one that answers."""
+
+SILENCE_SECONDS_MIN = 0.5
 
 Role = Literal["ledger_api", "ledger_projector"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -172,3 +178,43 @@ async def _set(conn: AsyncConnection[TupleRow], session: Session, more: Settings
         raise SessionRefused(f"the session runs as {user}, not in the role {session.role}")
     if is_standby and not session.may_be_standby:
         raise StandbyServer("the server is a standby, which takes no writes")
+
+
+# By server: when the last question was asked that it did not answer in time.
+_silent_since: dict[str, float] = {}
+
+
+def note_silence(pgconn: PGconn, since: float) -> None:
+    """What was asked of the server at `since` (seconds of the monotonic clock) was given up without an
+    answer, unless there was no time for one."""
+    if time.monotonic() - since >= SILENCE_SECONDS_MIN:
+        server = _name_server(pgconn)
+        _silent_since[server] = max(since, _silent_since.get(server, since))
+
+
+def is_suspect(pgconn: PGconn, answered_at: float) -> bool:
+    """Whether the server was silent on some connection after it has last answered on this one. It hangs then,
+    or another has taken its address: a new connection tells, without another wait."""
+    return answered_at < _silent_since.get(_name_server(pgconn), answered_at) if _silent_since else False
+
+
+def _name_server(pgconn: PGconn) -> str:
+    return f"{pgconn.host!r}:{pgconn.port!r}"
+
+
+def has_ended(conn: AsyncConnection[TupleRow]) -> bool:
+    """Whether the server or the network has ended a connection that nobody uses. It costs no round trip: on a
+    connection that works there is nothing to read between two queries, except notifications."""
+    if conn.closed:
+        return True
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    if not poll.poll(0):
+        return False
+    try:
+        conn.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    # A notification is lost here, which costs its receiver one poll interval. Anything else is the message
+    # with which the server ends the connection.
+    return conn.pgconn.notifies() is None
