@@ -17,20 +17,14 @@ from functools import partial
 from typing import TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.abc import RV, Params, PQGen, QueryNoTemplate
-from psycopg.pq import TransactionStatus
-from psycopg.pq.abc import PGconn
+from psycopg.abc import Params, QueryNoTemplate
 from psycopg.rows import TupleRow
-from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.errors import Unavailable
 from ledger.postgres.sessions import (
     CONNECT_TIMEOUT_SECONDS,
     LOST,
-    NoAnswer,
-    NotReplicated,
     Role,
     Session,
     Settings,
@@ -38,6 +32,7 @@ from ledger.postgres.sessions import (
     is_disconnect,
     plan_session,
 )
+from ledger.postgres.sessions import Conn as Conn  # whoever opens one names its type
 
 QUERY_TIMEOUT_SECONDS = 6
 ANSWER_GRACE_SECONDS = 1.0
@@ -62,73 +57,8 @@ IDEMPOTENT_PAUSE_SECONDS = 0.05
 
 Result = TypeVar("Result")
 
-# The function of Postgres whose warning says that a wait for standbys was ended. Its text is translated.
-_WAIT_FOR_STANDBYS = "SyncRepWaitForLSN"
-_POLL_SECONDS = 0.1
+# How long who gives up a connection that is not there yet waits for it.
 _LATE_SECONDS = 0.2
-
-
-class Conn(AsyncConnection[TupleRow]):
-    """A connection that waits `answer_seconds` at most for each answer; None: without a limit.
-
-    It is abandoned then, and when its user is cancelled during a statement: closed at once, without a request
-    to cancel. A server that hangs would not answer that; and one that waits for its standbys would end the
-    wait, and show everybody a commit that no standby has.
-    """
-
-    def __init__(self, pgconn: PGconn) -> None:
-        super().__init__(pgconn)
-        self.answer_seconds: float | None = CONNECT_TIMEOUT_SECONDS
-        self._warnings = _Warnings()
-        self.add_notice_handler(self._warnings.add)
-
-    async def wait(
-        self,
-        gen: PQGen[RV],
-        interval: float = _POLL_SECONDS,
-        timeout: float | None = None,  # noqa: ASYNC109  # the library's interface
-    ) -> RV:
-        """What `gen`, which talks with the server, returns. `timeout` is for those who wait for what may
-        never come, such as notifications: afterwards the connection is as good as before.
-
-        Raises NoAnswer, NotReplicated, and what `gen` raises.
-        """
-        seconds = self.answer_seconds if timeout is None else timeout
-        try:
-            result = await wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)
-        except psycopg.errors._WaitTimeout:
-            if timeout is not None:
-                raise
-            self.abandon()
-            raise NoAnswer(f"no answer in {seconds} s") from None
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.abandon()
-            raise
-        self.check_replicated()
-        return result
-
-    def abandon(self) -> None:
-        """Close the connection at once, whatever the server does."""
-        self.pgconn.finish()
-
-    def check_replicated(self) -> None:
-        """Raises NotReplicated if the server has said, since the last call, that a commit is not."""
-        if self._warnings.not_replicated:
-            self._warnings.not_replicated = False
-            raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
-
-
-class _Warnings:
-    """What the server has warned of. Not part of the connection, which would refer to itself and stay open
-    until it is garbage collected."""
-
-    not_replicated = False
-
-    def add(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        if diagnostic.source_function == _WAIT_FOR_STANDBYS:
-            self.not_replicated = True
-
 
 Query = Callable[[Conn], Awaitable[Result]]
 
