@@ -20,12 +20,17 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 from psycopg.waiting import wait_async
 
-CONNECT_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 3
+"""For each host of the URL: half of a request's time is enough for one that hangs and one that answers."""
 
 Role = Literal["ledger_api", "ledger_projector"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Settings = Mapping[str, str]
 """Settings of a session, as `SET` takes them."""
+LOCAL_COMMITS = {"synchronous_commit": "local"}
+"""Of sessions whose commits wait for no standby: a failover may take back the last ones. For bookkeeping that
+is done again then, and for what `ledger.store.durability` confirms before anybody is told. While the standbys
+are away, each commit that waits for them occupies a session of the server: so few wait."""
 
 # The client notices within 25 s that the server's host is gone (TCP only) …
 _CLIENT_TCP_PARAMETERS = {
@@ -78,6 +83,18 @@ class NoAnswer(psycopg.OperationalError):
 class NotReplicated(psycopg.OperationalError):
     """What was asked is committed on this server, but somebody ended the wait for its standbys: perhaps none
     has it. Whoever asks again may find it, or may find it gone."""
+
+
+class ReplicationWarnings:
+    """What the server has warned of, for `add_notice_handler`. Not part of the connection, which would refer
+    to itself and stay open until it is garbage collected."""
+
+    not_replicated = False
+
+    def add(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        """Take note of a notice."""
+        if diagnostic.source_function == _WAIT_FOR_STANDBYS:
+            self.not_replicated = True
 
 
 LOST = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
@@ -147,18 +164,6 @@ class Conn(AsyncConnection[TupleRow]):
         if self._warnings.not_replicated:
             self._warnings.not_replicated = False
             raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
-
-
-class ReplicationWarnings:
-    """What the server has warned of, for `add_notice_handler`. Not part of the connection, which would refer
-    to itself and stay open until it is garbage collected."""
-
-    not_replicated = False
-
-    def add(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        """Take note of a notice."""
-        if diagnostic.source_function == _WAIT_FOR_STANDBYS:
-            self.not_replicated = True
 
 
 class Session(NamedTuple):

@@ -14,6 +14,7 @@ from ledger.errors import SettingError, Unavailable
 from ledger.postgres.connections import Pool, ReconnectingConnection, connect, fetch_one
 from ledger.postgres.deployment import check_server
 from tests.postgres.poolers import needs_pgbouncer, open_pgbouncer
+from tests.postgres.servers import ask_pool
 from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serve
 
 pytestmark = needs_pgbouncer
@@ -70,7 +71,7 @@ def test_a_pool_that_is_too_small_says_so(dsn: str, place: Path, monkeypatch: py
         assert await kept.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1")) == (1,)
         async with Pool(url) as pool:
             with pytest.raises(Unavailable, match="pooler in front of it has no free connection"):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=1)
+                await ask_pool(pool, seconds=1)
         await kept.drop()
 
     too_small = pytest.raises(SettingError, match="has too small a pool")
@@ -86,7 +87,7 @@ def test_a_pooler_without_room_for_more_clients_says_so(dsn: str, place: Path) -
         assert await kept.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1")) == (1,)
         async with Pool(url) as pool:
             with pytest.raises(Unavailable, match="no more connections allowed"):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.5)
+                await ask_pool(pool, seconds=1)
         await kept.drop()
 
     with open_pgbouncer(dsn, place / "full", pool_mode="session", max_client_conn=1) as url:

@@ -41,7 +41,7 @@ from ledger.postgres.sessions import (
     name_primary,
 )
 from tests.postgres.poolers import read_password
-from tests.postgres.servers import FAST
+from tests.postgres.servers import FAST, ask_pool
 from tests.store.lossy_proxy import open_lossy_proxy
 
 INSERT_LATE = b"INSERT INTO kept SELECT 1 FROM pg_sleep(0.4)"
@@ -165,7 +165,7 @@ def test_a_login_that_may_not_take_the_role_is_refused_in_one_line(dsn: str) -> 
                 pass
         async with Pool(stranger) as pool:
             with pytest.raises(Unavailable, match=line):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.2)
+                await ask_pool(pool, seconds=1)
 
     try:
         asyncio.run(meet())
@@ -337,7 +337,7 @@ def test_a_server_without_room_for_more_connections_says_so(dsn: str) -> None:
     async def meet() -> None:
         async with await connect(one, "ledger_api", name="test"), Pool(one) as pool:
             with pytest.raises(Unavailable, match="too many connections for role"):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.3)
+                await ask_pool(pool, seconds=1)
 
     try:
         asyncio.run(meet())
@@ -366,7 +366,7 @@ def test_a_pool_all_of_whose_connections_are_in_use_says_so(dsn: str) -> None:
             for _ in range(POOL_SIZE_MAX):
                 await stack.enter_async_context(pool.connection())
             with pytest.raises(Unavailable, match=f"all {POOL_SIZE_MAX} are in use"):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.05)
+                await ask_pool(pool, seconds=1)
 
     asyncio.run(meet())
 
