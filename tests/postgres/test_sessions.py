@@ -28,6 +28,7 @@ from ledger.postgres.connections import (
 )
 from ledger.postgres.deployment import check_server
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import check_schema
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, run_together
 from ledger.postgres.prepared import PreparedConnection
 from ledger.postgres.sessions import (
@@ -296,6 +297,7 @@ def test_of_several_hosts_the_primary_is_taken(dsn: str, standby_dsn: str, place
             return await fetch_one(conn, "SELECT pg_is_in_recovery(), current_database() LIKE 'test%'")
 
     check_server(name_primary(both))
+    check_schema(name_primary(both))
     assert asyncio.run(find_database(name_primary(both))) == (False, True)
     asked = make_conninfo(both, target_session_attrs="any")
     assert name_primary(asked) == asked
