@@ -9,8 +9,6 @@ that has ended while idle (a restart, a failover, a proxy) before they lend it.
 from __future__ import annotations
 
 import asyncio
-import select
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -131,11 +129,16 @@ async def fetch_all(conn: Conn, query: QueryNoTemplate, params: Params | None = 
 async def open_connection(
     dsn: str, role: Role, *, name: str, answer_seconds: float | None = QUERY_TIMEOUT_SECONDS
 ) -> AsyncIterator[Conn]:
-    """A connection as from `connect`, closed at the end. Raises Unavailable for an unreachable database."""
-    try:
-        conn = await connect(dsn, role, name=name, answer_seconds=answer_seconds)
-    except psycopg.OperationalError as error:
-        raise Unavailable(first_line(error)) from error
+    """A connection as from `connect`, closed at the end. Raises Unavailable for an unreachable database: in a
+    request at the end of that, else at once."""
+    attempts = Attempts(get_request_deadline(0))
+    while True:
+        try:
+            conn = await connect(dsn, role, name=name, answer_seconds=answer_seconds)
+            break
+        except psycopg.OperationalError as error:
+            if not (is_disconnect(error) and await attempts.pause()):
+                raise Unavailable(first_line(error)) from error
     async with conn:
         yield conn
 
@@ -166,18 +169,22 @@ class Pool(AsyncConnectionPool[Conn]):
         )
 
     async def getconn(self, timeout: float | None = None) -> Conn:  # noqa: ASYNC109  # the library's interface
-        """A connection that had not ended when it was lent; `connection()` calls this. Raises
-        psycopg_pool.PoolTimeout."""
+        """A connection that had not ended when it was lent; `connection()` calls this. By default it waits
+        until the end of the request. Raises psycopg_pool.PoolTimeout."""
         # Not the library's `check`: it pauses for seconds between two ended connections, and after a restart
         # all of them have ended.
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        loop = asyncio.get_running_loop()
+        deadline = get_request_deadline(self.timeout) if timeout is None else loop.time() + timeout
         while True:
+            seconds_max = LEND_SECONDS_MAX if self._connect_error is None else LEND_AGAIN_SECONDS
             try:
-                conn = await super().getconn(deadline - time.monotonic())
+                conn = await super().getconn(min(deadline - loop.time(), seconds_max))
             except PoolTimeout as error:
+                if loop.time() < deadline:
+                    continue
                 reason = self._connect_error or f"all {self.max_size} are in use"
                 raise PoolTimeout(f"no connection for reads became free: {reason}") from error
-            if not _has_ended(conn):
+            if not conn.has_ended:
                 return conn
             await conn.close()
             await self.putconn(conn)  # the pool opens another in its place
@@ -207,8 +214,7 @@ class Pool(AsyncConnectionPool[Conn]):
 
     def _lend(self, seconds: float) -> AbstractAsyncContextManager[Conn]:
         # The error of the pool says why: so it comes before the end of the attempt.
-        seconds_max = LEND_SECONDS_MAX if self._connect_error is None else LEND_AGAIN_SECONDS
-        return self.connection(min(seconds * LEND_SHARE, seconds_max))
+        return self.connection(seconds * LEND_SHARE)
 
 
 async def _run_idempotent(
@@ -236,24 +242,6 @@ async def _run_idempotent(
             failure = failure or error  # what an earlier attempt met says more
         if not await attempts.pause():
             raise Unavailable(first_line(failure)) from failure
-
-
-def _has_ended(conn: Conn) -> bool:
-    """Whether the server or the network has ended a connection that nobody uses. It costs no round trip: on a
-    connection that works there is nothing to read between two queries, except notifications."""
-    if conn.closed:
-        return True
-    poll = select.poll()
-    poll.register(conn.fileno(), select.POLLIN)
-    if not poll.poll(0):
-        return False
-    try:
-        conn.pgconn.consume_input()
-    except psycopg.OperationalError:
-        return True
-    # A notification is lost here, which costs its receiver one poll interval. Anything else is the message
-    # with which the server ends the connection.
-    return conn.pgconn.notifies() is None
 
 
 def first_line(error: BaseException) -> str:
@@ -314,7 +302,7 @@ class ReconnectingConnection:
     async def get(self) -> Conn:
         """The open connection, which nobody else uses now: another one if it has ended. Raises
         psycopg.OperationalError when the database cannot be reached."""
-        if self._conn is not None and _has_ended(self._conn):
+        if self._conn is not None and self._conn.has_ended:
             await self.drop()
         if self._conn is None:
             self._conn = await self._connect()

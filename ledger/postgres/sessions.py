@@ -1,5 +1,5 @@
 """One session with the database: what it begins with (login, settings, role, a look at where the login has
-led), and how long it waits for answers.
+led), how long it waits for answers, and whether it has ended.
 
 Settings and role are set after the login, by one statement: a pooler in front of the server refuses or
 ignores what else a login may ask for. A session that would run in another role, or on a standby, is refused.
@@ -8,6 +8,8 @@ ignores what else a login may ask for. A session that would run in another role,
 from __future__ import annotations
 
 import asyncio
+import select
+import time
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
@@ -22,6 +24,8 @@ from psycopg.waiting import wait_async
 
 CONNECT_TIMEOUT_SECONDS = 3
 """For each host of the URL: half of a request's time is enough for one that hangs and one that answers."""
+
+SILENCE_SECONDS_MIN = 0.5
 
 Role = Literal["ledger_api", "ledger_projector"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -120,6 +124,7 @@ class Conn(AsyncConnection[TupleRow]):
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
         self.answer_seconds: float | None = CONNECT_TIMEOUT_SECONDS
+        self._answered_at = time.monotonic()
         self._warnings = ReplicationWarnings()
         self.add_notice_handler(self._warnings.add)
 
@@ -139,21 +144,30 @@ class Conn(AsyncConnection[TupleRow]):
         seconds = timeout
         if timeout is None:
             seconds = _CANCELLED_SECONDS if is_cancelled else self.answer_seconds
+        began_at = time.monotonic()
         try:
             result = await wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)
         except psycopg.errors._WaitTimeout:
             if timeout is not None:
                 raise
+            note_silence(self.pgconn, began_at)
             self.abandon()
             if is_cancelled:
                 raise asyncio.CancelledError from None  # as before this: an error would hide it
             raise NoAnswer(f"no answer in {seconds} s") from None
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                note_silence(self.pgconn, began_at)
                 self.abandon()
             raise
+        self._answered_at = time.monotonic()
         self.check_replicated()
         return result
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody should use it any more: it has ended, or its server was silent on another one."""
+        return self.closed or is_suspect(self.pgconn, self._answered_at) or has_ended(self)
 
     def abandon(self) -> None:
         """Close the connection at once, whatever the server does."""
@@ -237,3 +251,43 @@ async def _set(conn: Conn, session: Session, more: Settings) -> None:
         raise SessionRefused(f"the session runs as {user}, not in the role {session.role}")
     if is_standby and not session.may_be_standby:
         raise StandbyServer("the server is a standby, which takes no writes")
+
+
+# By server: when the last question was asked that it did not answer in time.
+_silent_since: dict[str, float] = {}
+
+
+def note_silence(pgconn: PGconn, since: float) -> None:
+    """What was asked of the server at `since` (seconds of the monotonic clock) was given up without an
+    answer, unless there was no time for one."""
+    if time.monotonic() - since >= SILENCE_SECONDS_MIN:
+        server = _name_server(pgconn)
+        _silent_since[server] = max(since, _silent_since.get(server, since))
+
+
+def is_suspect(pgconn: PGconn, answered_at: float) -> bool:
+    """Whether the server was silent on some connection after it has last answered on this one. It hangs then,
+    or another has taken its address: a new connection tells, without another wait."""
+    return answered_at < _silent_since.get(_name_server(pgconn), answered_at) if _silent_since else False
+
+
+def _name_server(pgconn: PGconn) -> str:
+    return f"{pgconn.host!r}:{pgconn.port!r}"
+
+
+def has_ended(conn: AsyncConnection[TupleRow]) -> bool:
+    """Whether the server or the network has ended a connection that nobody uses. It costs no round trip: on a
+    connection that works there is nothing to read between two queries, except notifications."""
+    if conn.closed:
+        return True
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    if not poll.poll(0):
+        return False
+    try:
+        conn.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    # A notification is lost here, which costs its receiver one poll interval. Anything else is the message
+    # with which the server ends the connection.
+    return conn.pgconn.notifies() is None

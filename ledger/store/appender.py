@@ -104,6 +104,8 @@ class Appender:
             grace_seconds = ANSWER_GRACE_SECONDS if deadline == attempts.deadline else 0.0
             connection = self._connection
             try:
+                if connection is not None and connection.is_suspect:
+                    connection.close()
                 if connection is None or connection.closed:
                     connection = self._connection = await self._connect(deadline)
                 at = _FLOAT8.pack(self._clock.now())

@@ -40,9 +40,10 @@ class TcpProxy:
         self._process.kill()
         self._process.wait()
 
-    def hang(self) -> None:
-        """Let it pass nothing more. The kernel goes on to accept connections, and keeps those there are."""
-        os.kill(self._process.pid, signal.SIGSTOP)
+    def silence(self) -> None:
+        """Let the connections that there are pass nothing more, and stay open; new ones work. So is an
+        address that another server has taken over while the old one hangs."""
+        os.kill(self._process.pid, signal.SIGUSR1)
 
 
 @contextlib.contextmanager
@@ -54,19 +55,30 @@ def open_tcp_proxy(socket_path: str) -> Iterator[TcpProxy]:
         proxy.kill()
 
 
+_generation = 0
+
+
+def _begin_generation(*_: object) -> None:
+    global _generation
+    _generation += 1
+
+
 def _serve(port: int, socket_path: str) -> None:
+    signal.signal(signal.SIGUSR1, _begin_generation)
     with socket.create_server(("127.0.0.1", port), backlog=256) as server:
         while True:
             client, _ = server.accept()
             target = socket.socket(socket.AF_UNIX)
             target.connect(socket_path)
             for source, sink in ((client, target), (target, client)):
-                threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+                threading.Thread(target=_pass_on, args=(source, sink, _generation), daemon=True).start()
 
 
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+def _pass_on(source: socket.socket, sink: socket.socket, generation: int) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
+            if generation != _generation:
+                threading.Event().wait()
             sink.sendall(data)
     for sock in (source, sink):
         with contextlib.suppress(OSError):
