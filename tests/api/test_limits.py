@@ -30,6 +30,7 @@ def service(cluster: Cluster) -> Iterator[Service]:
         "LEDGER_APPEND_TIMEOUT_MS": "500",
         "LEDGER_BODY_BYTES_MAX": "2000",
         "LEDGER_LIST_WAIT_MS": "3000",
+        "LEDGER_REQUEST_TIMEOUT_MS": "5000",
     }
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
         running = Service(dsn, Path(place), **limits)

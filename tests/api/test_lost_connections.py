@@ -142,7 +142,7 @@ class Requests:
 
     def download_by_link(self) -> None:
         assert self.link.url is not None
-        assert httpx.get(self.link.url).content == CONTENT
+        assert httpx.get(self.link.url, timeout=30).content == CONTENT
 
     def measure(self) -> None:
         assert "ledger_lag_events" in self.raw.http.get("/metrics").text
