@@ -54,7 +54,7 @@ from ledger.config import Settings
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
-from ledger.store.reply_cleanup import ReplyCleanup
+from ledger.store.replies import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
 from ledger.stripe_cli.request_log import RequestLog
@@ -144,13 +144,13 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
-    log_access = access_log(components.metrics, settings)
     reader = ObjectReader(callers, queries, components.accesses, settings.public_url)
     app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
         render_error=render_error,
-        log_access=log_access,
+        log_access=access_log(components.metrics, settings),
         body_bytes_max=settings.body_bytes_max,
+        confirm=store.durability.confirm,
         find_direct=reader.find,
     )
     app.public_api = PublicApi(
@@ -210,7 +210,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         metrics=metrics,
         queries=queries,
         execution=execution,
-        accesses=Accesses(pool, clock, secret_key),
+        accesses=Accesses(pool, clock, store.durability, secret_key),
         listeners=Listeners(store, metrics),
         request_log=RequestLog(store),
     )
@@ -253,7 +253,7 @@ def _create_lifespan(
             stack.push_async_callback(components.listeners.close)
             await components.request_log.start()
             stack.push_async_callback(components.request_log.close)
-            services: list[Service] = [ReplyCleanup(store)]
+            services: list[Service] = [ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)]
             services += [create_service(store) for create_service in service_factories]
             for service in services:
                 await service.start()
