@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID
 
-from ledger.background import BackgroundLoop
+from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.compression.documents import compress, decompress, decompress_text
@@ -122,7 +122,12 @@ class ReplyCleanup:
             settings=LOCAL_COMMITS,
             answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
-        self._loop = BackgroundLoop("reply cleanup", self._delete_expired, close_timeout_seconds=1.0)
+        self._loop = BackgroundLoop(
+            "reply cleanup",
+            self._delete_expired,
+            step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS,
+            close_timeout_seconds=1.0,
+        )
 
     async def start(self) -> None:
         """Begin with a first deletion."""

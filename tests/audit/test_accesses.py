@@ -359,6 +359,7 @@ def test_a_route_that_forgets_to_authorize_is_not_answered(dsn: str) -> None:
         log_access=lambda exchange: None,
         body_bytes_max=1000,
         confirm=Durability(dsn, "ledger_api").confirm,
+        request_seconds=10,
     )
 
     async def main() -> httpx.Response:
