@@ -193,6 +193,9 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     pool = Pool(dsn)
     metrics = Metrics()
     store.journal.on_append = metrics.observe_append
+    if store.replica is not None:
+        store.replica.on_read = metrics.count_replica_read
+        metrics.get_replica_status = store.replica.get_status
     queries = build_queries(store, pool, settings)
     execution = build_execution(store, queries, settings)
     ephemeral_keys = EphemeralKeys(execution.environment.session_secrets, store.streams)
@@ -249,6 +252,9 @@ def _create_lifespan(
             stack.push_async_callback(components.accesses.close)
             await store.start()
             stack.push_async_callback(store.close)
+            if store.replica is not None:
+                await store.replica.start()
+                stack.push_async_callback(store.replica.close)
             await components.listeners.start()
             stack.push_async_callback(components.listeners.close)
             await components.request_log.start()

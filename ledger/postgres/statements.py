@@ -62,15 +62,21 @@ class StatementPool:
         self._slots = asyncio.Semaphore(connections_max)
         self._closing = False
 
-    async def fetch(self, statement: Statement, bindings: Mapping[str, Any]) -> list[TupleRow]:
+    async def fetch(
+        self,
+        statement: Statement,
+        bindings: Mapping[str, Any],
+        *,
+        limit_seconds: float = QUERY_TIMEOUT_SECONDS,
+    ) -> list[TupleRow]:
         """The rows of a statement that only reads: it runs again if its connection breaks. A parameter is
         text, a number, a boolean, or a list of texts.
 
-        Raises Unavailable, after QUERY_TIMEOUT_SECONDS at the latest, and psycopg.Error for a statement that
+        Raises Unavailable, after `limit_seconds` at the latest, and psycopg.Error for a statement that
         the server refuses.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + QUERY_TIMEOUT_SECONDS
+        deadline = loop.time() + limit_seconds
         values, formats = encode_values(statement.names, bindings)
         for attempts_left in reversed(range(IDEMPOTENT_ATTEMPTS_MAX)):
             await self._take_slot(deadline)
