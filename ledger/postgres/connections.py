@@ -212,11 +212,14 @@ async def open_connection(
 class Pool(AsyncConnectionPool[Conn]):
     """Connections in the role `ledger_api` for reads and short writes, lent to one user each.
 
-    The user opens it (`await pool.open()`, or `async with`) and closes it.
+    The user opens it (`await pool.open()`, or `async with`) and closes it. `name` and `may_be_standby` are as
+    for `connect`.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self._session = plan_session(dsn, "ledger_api", name="reads", settings=READ_PLANNER_SETTINGS)
+    def __init__(self, dsn: str, *, name: str = "reads", may_be_standby: bool = False) -> None:
+        self._session = plan_session(
+            dsn, "ledger_api", name=name, settings=READ_PLANNER_SETTINGS, may_be_standby=may_be_standby
+        )
         self._connect_error: str | None = None
         super().__init__(
             self._session.conninfo,

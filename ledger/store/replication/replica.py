@@ -21,7 +21,7 @@ from ledger.background import BackgroundLoop
 from ledger.errors import DamagedTree, Unavailable
 from ledger.metrics.backlogs import ReplicaStatus
 from ledger.postgres.connections import (
-    READ_PLANNER_OPTIONS,
+    READ_PLANNER_SETTINGS,
     Conn,
     Pool,
     Query,
@@ -90,15 +90,21 @@ class Replica:
             url,
             "ledger_api",
             name="replica pages",
-            options=READ_PLANNER_OPTIONS,
+            settings=READ_PLANNER_SETTINGS,
             connections_max=PAGE_CONNECTIONS_MAX,
+            may_be_standby=True,
         )
-        self._pool = Pool(url)
+        self._pool = Pool(url, name="replica reads", may_be_standby=True)
         self._looks = StatementPool(
-            url, "ledger_api", name="replica look", options=READ_PLANNER_OPTIONS, connections_max=1
+            url,
+            "ledger_api",
+            name="replica look",
+            settings=READ_PLANNER_SETTINGS,
+            connections_max=1,
+            may_be_standby=True,
         )
         self._primary = StatementPool(
-            dsn, "ledger_api", name="replica head", options=READ_PLANNER_OPTIONS, connections_max=2
+            dsn, "ledger_api", name="replica head", settings=READ_PLANNER_SETTINGS, connections_max=2
         )
         self._heads: BatchQueue[None, int] = BatchQueue(
             self._read_head, batch_max=HEAD_READS_MAX, queue_max=HEAD_READS_MAX
