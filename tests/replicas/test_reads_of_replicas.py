@@ -138,6 +138,7 @@ def test_a_paused_replica_is_not_asked_and_nothing_is_stale(
     wait_until(lambda: servers.standby.fetch_value("SELECT pg_get_wal_replay_pause_state()") == "paused")
     with counted(service) as outcomes:
         customer = raw.customer()["id"]
+        assert operator.get(f"/internal/v1/audit/objects/{customer}").status_code == 200
         assert customer in list_ids(raw)
         for _ in range(READS):
             assert customer in list_ids(raw)

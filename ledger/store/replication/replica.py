@@ -110,14 +110,19 @@ class Replica:
             self._read_head, batch_max=HEAD_READS_MAX, queue_max=HEAD_READS_MAX
         )
         self._loop = BackgroundLoop("replica", self._look, close_timeout_seconds=0)
+        self._looked = asyncio.Event()
         self._needed_position = 0
-        self._reason: str | None = ""
+        self._reason: str | None = None
 
     async def start(self) -> None:
         """Begin to look at the replica. Needs neither server."""
         self._heads.start("replica heads")
         await self._pool.open()
         await self._loop.start()
+
+    async def wait_looked(self) -> None:
+        """Wait for the first look: for a command, which has no time to wait for the next one."""
+        await self._looked.wait()
 
     async def close(self) -> None:
         """End, and close all connections."""
@@ -225,12 +230,14 @@ class Replica:
         except BaseException:
             self._status = ReplicaStatus()
             raise
+        finally:
+            self._looked.set()
         if reason != self._reason:
-            self._reason = reason
-            if reason is None:
-                log.info("replica_used")
-            else:
+            if reason is not None:
                 log.warning("replica_not_used", reason=reason)
+            elif self._reason is not None:
+                log.info("replica_used_again")
+            self._reason = reason
         return LOOK_SECONDS if self._status.is_used or reason is not None else BEHIND_LOOK_SECONDS
 
     async def _compare(self) -> tuple[str | None, ReplicaStatus]:
