@@ -226,7 +226,8 @@ class Pool(AsyncConnectionPool[Conn]):
             connection_class=Conn,
             kwargs={"autocommit": True, "prepare_threshold": 1},
             configure=self._begin,
-            min_size=POOL_SIZE_MIN,
+            # A standby that is away is no fault: nobody keeps trying to connect to it, and logs that.
+            min_size=0 if may_be_standby else POOL_SIZE_MIN,
             max_size=POOL_SIZE_MAX,
             timeout=CONNECT_TIMEOUT_SECONDS,
             # The pool doubles its pause between attempts up to this. With the default of 300 s, lists would

@@ -112,7 +112,7 @@ class Replica:
         self._loop = BackgroundLoop("replica", self._look, close_timeout_seconds=0)
         self._looked = asyncio.Event()
         self._needed_position = 0
-        self._reason: str | None = None
+        self._logged: str | None = None
 
     async def start(self) -> None:
         """Begin to look at the replica. Needs neither server."""
@@ -232,12 +232,13 @@ class Replica:
             raise
         finally:
             self._looked.set()
-        if reason != self._reason:
-            if reason is not None:
-                log.warning("replica_not_used", reason=reason)
-            elif self._reason is not None:
+        kind = reason and reason.partition(":")[0]  # of several servers, each has its own reason
+        if kind != self._logged:
+            self._logged = kind
+            if reason is None:
                 log.info("replica_used_again")
-            self._reason = reason
+            else:
+                log.warning("replica_not_used", reason=reason)
         return LOOK_SECONDS if self._status.is_used or reason is not None else BEHIND_LOOK_SECONDS
 
     async def _compare(self) -> tuple[str | None, ReplicaStatus]:
