@@ -174,6 +174,19 @@ class WitnessStatus(NamedTuple):
     behind_seconds: float
 
 
+class ReplicaStatus(NamedTuple):
+    """How a replica was when this process last looked at it.
+
+    is_used      whether it is asked
+    lag_events   how many events it did not have yet; None while that is not known
+    lag_seconds  age of the oldest of them; 0 when there was none
+    """
+
+    is_used: bool = False
+    lag_events: int | None = None
+    lag_seconds: float | None = None
+
+
 class Measured(NamedTuple):
     """What the metrics show of the database; nothing while it cannot be reached. `overdue_seconds` is by kind
     of deadline."""

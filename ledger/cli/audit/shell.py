@@ -120,6 +120,9 @@ async def _run(
     try:
         await store.streams.start()
         await store.past_streams.start()
+        if store.replica is not None:
+            await store.replica.start()
+            await store.replica.wait_looked()
         async with pool.connection() as conn:
             await store.clock.refresh(conn)
             chosen = await choose_account(conn, account)
@@ -130,6 +133,8 @@ async def _run(
         await queries.pages.close()
         await store.past_streams.close()
         await store.streams.close()
+        if store.replica is not None:
+            await store.replica.close()
         await pool.close()
 
 
