@@ -760,6 +760,28 @@ CREATE OR REPLACE FUNCTION ledger.movement_id(state bytea)
  IMMUTABLE PARALLEL SAFE STRICT
 RETURN ((convert_from(state, 'UTF8'::name))::json #>> '{movement,id}'::text[]);
 
+CREATE OR REPLACE FUNCTION ledger.oldest_snapshots(OUT holder text, OUT seconds double precision, OUT transactions bigint)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+SELECT 'session', coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0),
+       coalesce(max(greatest(age(backend_xmin), age(backend_xid))), 0)
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+UNION ALL
+SELECT 'prepared transaction', coalesce(extract(epoch FROM max(clock_timestamp() - prepared)), 0),
+       coalesce(max(age(transaction)), 0)
+FROM pg_prepared_xacts WHERE database = current_database()
+UNION ALL
+SELECT 'standby', NULL, coalesce(max(age(backend_xmin)), 0)
+FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname IS NULL
+UNION ALL
+SELECT 'replication slot', NULL, coalesce(max(age(xmin)), 0) FROM pg_replication_slots
+$function$;
+
 CREATE OR REPLACE FUNCTION ledger.record_digest(event ledger.events)
  RETURNS bytea
  LANGUAGE sql

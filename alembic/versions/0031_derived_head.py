@@ -93,6 +93,30 @@ ALTER TABLE ledger.appenders ADD COLUMN hundred bigint NOT NULL DEFAULT 0;
 ALTER TABLE ledger.appenders DROP CONSTRAINT appenders_id;
 ALTER TABLE ledger.appenders ADD CONSTRAINT appenders_id PRIMARY KEY (id, hundred);
 
+-- What keeps Postgres from removing old versions of rows of this database: since when, and for how many
+-- transactions, 0 if nothing does. Runs with the rights of its owner: the API must not see what sessions of
+-- others do, only how old they are. Those that the owner may not see either (pg_read_all_stats) are left out.
+CREATE FUNCTION ledger.oldest_snapshots(
+    OUT holder text, OUT seconds double precision, OUT transactions bigint
+) RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SELECT 'session', coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0),
+       coalesce(max(greatest(age(backend_xmin), age(backend_xid))), 0)
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+UNION ALL
+SELECT 'prepared transaction', coalesce(extract(epoch FROM max(clock_timestamp() - prepared)), 0),
+       coalesce(max(age(transaction)), 0)
+FROM pg_prepared_xacts WHERE database = current_database()
+UNION ALL
+SELECT 'standby', NULL, coalesce(max(age(backend_xmin)), 0)
+FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname IS NULL
+UNION ALL
+SELECT 'replication slot', NULL, coalesce(max(age(xmin)), 0) FROM pg_replication_slots
+$$;
+REVOKE ALL ON FUNCTION ledger.oldest_snapshots FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ledger.oldest_snapshots TO ledger_api, ledger_projector;
+
 -- In each function a statement after the lock reads the head: its snapshot is of then. A batch that is sent
 -- again commits a write too, the lock itself: so its answer waits for a synchronous standby as the first did.
 

@@ -21,6 +21,7 @@ from ledger.metrics.backlogs import (
     FailingEndpoint,
     Lag,
     Measured,
+    OldestSnapshot,
     Parked,
     SealingLag,
     WebhookBacklog,
@@ -152,6 +153,7 @@ class Metrics:
         if measured.sealing is not None:
             _add_sealing_gauges(gauges, measured.sealing)
         _add_witness_gauges(gauges, measured.witnesses)
+        _add_snapshot_gauges(gauges, measured.snapshots)
         database_registry = CollectorRegistry()
         database_registry.register(gauges)
         return generate_latest(registry) + generate_latest(database_registry)
@@ -279,3 +281,13 @@ def _add_witness_gauges(gauges: _DatabaseGauges, witnesses: Iterable[WitnessStat
         size.add_metric([each.witness], each.size)
         behind.add_metric([each.witness], each.behind_seconds)
         contradicts.add_metric([each.witness], each.state == "contradicts")
+
+
+def _add_snapshot_gauges(gauges: _DatabaseGauges, snapshots: Iterable[OldestSnapshot]) -> None:
+    text = "what keeps old versions of rows, by kind"
+    seconds = gauges.add("ledger_oldest_snapshot_seconds", f"Age of {text}", "holder")
+    transactions = gauges.add("ledger_oldest_snapshot_transactions", f"Transactions since {text}", "holder")
+    for each in snapshots:
+        transactions.add_metric([each.holder], each.transactions)
+        if each.seconds is not None:
+            seconds.add_metric([each.holder], each.seconds)
