@@ -75,7 +75,7 @@ def test_all_views_can_be_read_and_each_column_says_what_it_means(analyst: psyco
 
 
 def test_every_table_outside_is_refused(analyst: psycopg.Connection[Any]) -> None:
-    """Also where a function of the schema would reach it: none that it may call runs with the rights of its owner."""
+    """Also where a function would reach it: none that it may call runs with the rights of its owner."""
     tables = analyst.execute(TABLES, (list(OWN_SCHEMAS),)).fetchall()
     assert len(tables) > 40
     for table in tables:
