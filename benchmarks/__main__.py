@@ -25,6 +25,7 @@ from benchmarks import (
     layers,
     mixed,
     ndjson_import,
+    old_snapshot,
     peers,
     projections,
     rebuild,
@@ -51,6 +52,7 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "audit": audit.run,
     "commands": commands.run,
     "import": ndjson_import.run,
+    "old-snapshot": old_snapshot.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
 }

@@ -22,6 +22,7 @@ from ledger.metrics.backlogs import (
     FailingEndpoint,
     Lag,
     Measured,
+    OldestSnapshot,
     Parked,
     ReplicaStatus,
     SealingLag,
@@ -176,6 +177,7 @@ class Metrics:
         for loop, loop_seconds in loops.items():
             unfinished.add_metric([loop], loop_seconds)
         _add_replica_gauges(gauges, self.get_replica_status())
+        _add_snapshot_gauges(gauges, measured.snapshots)
         database_registry = CollectorRegistry()
         database_registry.register(gauges)
         return generate_latest(registry) + generate_latest(database_registry)
@@ -312,3 +314,13 @@ def _add_witness_gauges(gauges: _DatabaseGauges, witnesses: Iterable[WitnessStat
         size.add_metric([each.witness], each.size)
         behind.add_metric([each.witness], each.behind_seconds)
         contradicts.add_metric([each.witness], each.state == "contradicts")
+
+
+def _add_snapshot_gauges(gauges: _DatabaseGauges, snapshots: Iterable[OldestSnapshot]) -> None:
+    text = "what keeps old versions of rows, by kind"
+    seconds = gauges.add("ledger_oldest_snapshot_seconds", f"Age of {text}", "holder")
+    transactions = gauges.add("ledger_oldest_snapshot_transactions", f"Transactions since {text}", "holder")
+    for each in snapshots:
+        transactions.add_metric([each.holder], each.transactions)
+        if each.seconds is not None:
+            seconds.add_metric([each.holder], each.seconds)
