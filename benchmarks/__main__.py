@@ -26,6 +26,7 @@ from benchmarks import (
     layers,
     mixed,
     ndjson_import,
+    old_snapshot,
     peers,
     projections,
     rebuild,
@@ -53,6 +54,7 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "capacity": capacity.run,
     "commands": commands.run,
     "import": ndjson_import.run,
+    "old-snapshot": old_snapshot.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
 }

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import structlog
 
-from ledger.background import BackgroundLoop
+from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.lru import LruCache
-from ledger.postgres.connections import ReconnectingConnection
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from projections.engine.engine import Engine
 from projections.engine.registration import register_missing
@@ -51,9 +51,13 @@ class RebuildSupervisor:
         self._create_engine = create_engine
         self._backfill_shard = backfill_shard
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._connection = ReconnectingConnection(store.dsn, "ledger_projector", name="rebuilds")
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_projector", name="rebuilds", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        )
         self._sweep_at = 0.0
-        self._loop = BackgroundLoop("rebuilds", self._supervise)
+        self._loop = BackgroundLoop(
+            "rebuilds", self._supervise, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
+        )
 
     async def start(self) -> None:
         """Look for rebuilds every REBUILD_POLL_SECONDS until `close`."""
@@ -102,9 +106,15 @@ class ParkedStreamRetry:
         self._store = store
         self._after = FIRST_PARKED
         self._connection = ReconnectingConnection(
-            store.dsn, "ledger_projector", name="parked streams", options=PLANNER_OPTIONS
+            store.dsn,
+            "ledger_projector",
+            name="parked streams",
+            settings=PLANNER_SETTINGS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
-        self._loop = BackgroundLoop("parked streams", self._retry_page)
+        self._loop = BackgroundLoop(
+            "parked streams", self._retry_page, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
+        )
 
     async def start(self) -> None:
         """Look at all such streams at once, then every PARKED_PAUSE_SECONDS until `close`."""
@@ -137,7 +147,7 @@ class Sampler:
         self._pause_seconds = pause_seconds
         self._logged: LruCache[tuple[str, str | None], str] = LruCache(LOGGED_MAX)
         self._paused_once = False
-        self._loop = BackgroundLoop("sampling", self._sample)
+        self._loop = BackgroundLoop("sampling", self._sample, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS)
 
     async def start(self) -> None:
         """Begin with a pause: a process that starts has other things to do."""

@@ -22,7 +22,7 @@ from ledger.accounts import list_accounts
 from ledger.clock import Clock
 from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import SettingError, Unavailable
-from ledger.postgres.connections import Conn, first_line, open_connection
+from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, first_line, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.service_key import check_database
 
@@ -57,6 +57,22 @@ def run_with_deployment(
         return asyncio.run(_run(action, deployment))
 
 
+def run_change(
+    action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]],
+) -> ReturnValue:
+    """`run_with_deployment` for an action that changes something. What it returns is on the synchronous
+    standbys too, also where there was nothing to change."""
+
+    async def change(conn: Conn, clock: Clock, deployment: Deployment) -> ReturnValue:
+        from ledger.store.durability import run_barrier
+
+        result = await action(conn, clock, deployment)
+        await run_barrier(conn)
+        return result
+
+    return run_with_deployment(change)
+
+
 @contextmanager
 def open_deployment() -> Iterator[Deployment]:
     """The configured deployment, for a command that only reads or changes its database. Warnings are logged
@@ -86,7 +102,9 @@ def warn_of_misspelt_settings() -> None:
 async def _run(
     action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]], deployment: Deployment
 ) -> ReturnValue:
-    async with open_connection(deployment.dsn, "ledger_api", name="cli") as conn:
+    async with open_connection(
+        deployment.dsn, "ledger_api", name="cli", answer_seconds=LONG_ANSWER_SECONDS
+    ) as conn:
         clock = Clock(movable=deployment.settings.test_clock)
         await clock.refresh(conn)
         return await action(conn, clock, deployment)

@@ -2,8 +2,8 @@
 
 A release needs its own schema version, or a later one whose migrations have removed nothing that the
 release uses: the table `ledger.served` names the oldest release that the schema still supports. So all
-processes of a release keep working while the next release migrates. Synchronous: it runs before a process
-starts its event loop.
+processes of a release keep working while the next release migrates. Synchronous, for it runs before a process
+starts its event loop; but for the questions whether all releases that may run can read a form of stored data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from ledger.errors import SettingError
-from ledger.postgres.connections import CONNECT_TIMEOUT_SECONDS, first_line
+from ledger.postgres.connections import Conn, ReplicationWarnings, fetch_one, first_line
+from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS
 
 # In the package when it was installed from a wheel (setup.py), beside the package in a checkout.
 _PACKAGED = Path(__file__).resolve().parents[1] / "migrations"
@@ -24,6 +25,12 @@ SERVER_VERSION_MIN = 150000
 # A migration stops waiting for a lock after two seconds (its lock_timeout), so that it delays nobody longer.
 MIGRATE_ATTEMPTS_MAX = 5
 MIGRATE_PAUSE_SECONDS = 1.0
+
+COMPRESSED_SINCE = "0020"
+"""The schema version of the first release that reads compressed documents."""
+
+REPLIES_AS_BYTES_SINCE = "0021"
+"""The schema version of the first release that reads replies in the column `compressed`."""
 
 _LOCK_MIGRATIONS = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
 _SELECT_SCHEMA_VERSION = "SELECT version_num FROM ledger.alembic_version"
@@ -36,7 +43,8 @@ def migrate(dsn: str) -> None:
     """Upgrade the schema to this release's version. Does not change a later schema that supports this
     release.
 
-    Raises SettingError when the database cannot be used, or the schema no longer supports this release.
+    Raises SettingError when the database cannot be used, its log is damaged, or the schema no longer supports
+    this release.
     """
     with _connect_checked(dsn) as conn:
         if _supports_this_release(conn):
@@ -51,6 +59,8 @@ def migrate(dsn: str) -> None:
                 f"the database user lacks the rights to migrate ({first_line(error)}): "
                 "it needs CREATE on the database and CREATEROLE"
             ) from None
+        except psycopg.errors.RaiseException as error:
+            raise SettingError(f"the schema was not changed: {first_line(error)}") from None
 
 
 def end_support(dsn: str) -> list[str]:
@@ -86,6 +96,18 @@ def check_schema(dsn: str) -> None:
                 f"the database schema is at {schema_version}, this release needs {release_version()}: "
                 "run `ledger migrate`"
             )
+
+
+async def may_compress(conn: Conn) -> bool:
+    """Whether every release that may run on this database reads compressed documents. Raises
+    psycopg.Error."""
+    return await _fetch_oldest(conn) >= COMPRESSED_SINCE
+
+
+async def may_store_replies_as_bytes(conn: Conn) -> bool:
+    """Whether every release that may run on this database reads replies in the column `compressed`. Raises
+    psycopg.Error."""
+    return await _fetch_oldest(conn) >= REPLIES_AS_BYTES_SINCE
 
 
 def release_version() -> str:
@@ -171,7 +193,14 @@ def _upgrade(dsn: str) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    engine = create_engine("postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(dsn))
+    warnings = ReplicationWarnings()
+
+    def connect() -> psycopg.Connection[TupleRow]:
+        conn = psycopg.connect(dsn)
+        conn.add_notice_handler(warnings.add)
+        return conn
+
+    engine = create_engine("postgresql+psycopg://", poolclass=NullPool, creator=connect)
     try:
         with engine.connect() as connection:
             config.attributes["connection"] = connection
@@ -181,3 +210,13 @@ def _upgrade(dsn: str) -> None:
         raise error.orig or error from error
     finally:
         engine.dispose()
+    if warnings.not_replicated:
+        raise SettingError(
+            "the schema was changed, but a wait for standbys was ended, and perhaps none has it: run "
+            "`ledger migrate` again once they are back"
+        )
+
+
+async def _fetch_oldest(conn: Conn) -> str:
+    row = await fetch_one(conn, _SELECT_OLDEST_SUPPORTED_RELEASE)
+    return row[0] if row is not None else ""

@@ -19,11 +19,12 @@ from psycopg.rows import TupleRow
 from ledger.background import BackgroundLoop
 from ledger.clock import Clock
 from ledger.lru import LruCache
-from ledger.postgres.connections import Conn, ReconnectingConnection
+from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection
+from ledger.postgres.migrations import may_compress
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, fetch_together
-from ledger.postgres.served import may_compress
 from ledger.store.codec import Codec
-from ledger.store.log import PLANNER_OPTIONS, Recorded, build_log_query, decode_log
+from ledger.store.durability import Durability
+from ledger.store.log import PLANNER_SETTINGS, Recorded, build_log_query, decode_log
 from ledger.store.notifications import HeadNotifier
 from projections.engine import checkpoints
 from projections.engine.aggregates import AggregateCache, load_states
@@ -58,7 +59,7 @@ IDLE_POLLS_MAX = 10
 
 # A crash of the server may lose the last batches, rows and checkpoints together: they are applied again. What
 # others commit because of these rows, a delivery for example, is flushed after them: there is one WAL.
-_ASYNCHRONOUS_COMMITS = "-c synchronous_commit=off"
+_ASYNCHRONOUS_COMMITS = {"synchronous_commit": "off"}
 
 _log = logging.getLogger("ledger.projections")
 
@@ -67,7 +68,7 @@ class BatchResult(NamedTuple):
     """The result of one batch.
 
     events     how many it applied, for every projection at its position
-    head       the log's last position when it began
+    head       the log's last position when it began, as far as it is known to be replicated
     caught_up  every checkpoint was at `head`
     contended  there was something to apply, but other processes are at work on it
     errors     the generations that could not be written, and why
@@ -113,9 +114,11 @@ class Engine:
             dsn,
             "ledger_projector",
             name="projections",
-            options=_connection_options(batch_max, poll_ms),
+            settings=_session_settings(batch_max, poll_ms),
             prepare_threshold=None,
+            answer_seconds=BATCH_TIMEOUT_SECONDS + ANSWER_GRACE_SECONDS,
         )
+        self._durability = Durability(dsn, "ledger_projector", notifier)
         self._read_ahead = ReadAhead(dsn, self._prepare)
         self._aggregate_cache = AggregateCache(cached_streams_max)
         self._ignored_topics: LruCache[frozenset[GenerationKey], list[str]] = LruCache(IGNORED_TOPICS_MAX)
@@ -149,6 +152,7 @@ class Engine:
         if self._loop is not None:
             await self._loop.close()
         await self._read_ahead.close()
+        await self._durability.close()
         await self._connection.drop()
 
     async def _follow(self) -> float:
@@ -183,7 +187,9 @@ class Engine:
             await self._clock.refresh(conn)
             if self._daily_partitions.is_due(self._clock.now()):
                 await self._prepare_tables(conn)
-            positions, head = await checkpoints.load_positions(conn, self._shapes)
+            positions, head, waits_for_standbys = await checkpoints.load_positions(conn, self._shapes)
+            # What is on no standby may never have happened: nobody who reads or follows rows hears of it.
+            head = await self._durability.limit(head, waits_for_standbys=waits_for_standbys)
             lagging = {key: position for key, position in positions.items() if position < head}
             assigned = await self._assignment.select_assigned(conn, self._projections, lagging)
             ready = {key: at for key, at in assigned.items() if self._retry_at.get(key, 0.0) <= started}
@@ -224,13 +230,9 @@ class Engine:
         while after is not None:
             async with self._connection as conn:
                 await self._clock.refresh(conn)
+                now = self._clock.now()
                 _, after = await retry_readable(
-                    conn,
-                    self._codec,
-                    self._projections,
-                    self._clock.now(),
-                    after=after,
-                    limit=RETRY_PAGE_STREAMS,
+                    conn, self._codec, self._projections, now, after=after, limit=RETRY_PAGE_STREAMS
                 )
 
     async def _prepare_tables(self, conn: Conn) -> None:
@@ -238,10 +240,10 @@ class Engine:
         no older release is left that could not read compressed documents."""
         self._compressed = await may_compress(conn)
         await register_missing(conn, self._projections.values())
-        positions, _ = await checkpoints.load_positions(conn, self._shapes)
+        positions = await checkpoints.load_positions(conn, self._shapes)
         retention_days = {
             key: days
-            for key in positions
+            for key in positions.checkpoints
             if (days := self._projections[key.projection].retention_days) is not None
         }
         await self._daily_partitions.maintain(conn, retention_days, self._clock.now())
@@ -365,12 +367,8 @@ class Engine:
             for parked in target.newly_parked:
                 _log.error(
                     "projection %s: parked stream %s from position %d (topic %s): %s",
-                    target.key,
-                    parked.stream,
-                    parked.position,
-                    parked.topic,
-                    parked.error,
-                )
+                    target.key, parked.stream, parked.position, parked.topic, parked.error,
+                )  # fmt: skip
         for key, error in errors.items():
             self._retry_at[key] = asyncio.get_running_loop().time() + BACKOFF_SECONDS_MAX
             if self._errors.get(key) != error:
@@ -387,10 +385,13 @@ async def _load_parked(conn: Conn, targets: Iterable[Target], recorded: Iterable
             targets_by_key[key].parked_streams.add(stream)
 
 
-def _connection_options(batch_max: int, poll_ms: int) -> str:
+def _session_settings(batch_max: int, poll_ms: int) -> dict[str, str]:
     in_batch_idle_ms = max(IN_BATCH_IDLE_SECONDS_MAX * 1000, IN_BATCH_IDLE_MS_PER_EVENT * batch_max)
     idle_ms = max(IDLE_SECONDS_MAX * 1000, IDLE_POLLS_MAX * poll_ms)
-    return (
-        f"{PLANNER_OPTIONS} -c statement_timeout={BATCH_TIMEOUT_SECONDS}s {_ASYNCHRONOUS_COMMITS} "
-        f"-c idle_in_transaction_session_timeout={in_batch_idle_ms:.0f} -c idle_session_timeout={idle_ms:.0f}"
-    )
+    return {
+        **PLANNER_SETTINGS,
+        **_ASYNCHRONOUS_COMMITS,
+        "statement_timeout": f"{BATCH_TIMEOUT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{in_batch_idle_ms:.0f}",
+        "idle_session_timeout": f"{idle_ms:.0f}",
+    }

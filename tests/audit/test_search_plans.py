@@ -14,10 +14,11 @@ import pytest
 from psycopg import sql
 
 from ledger.audit.search import scans
-from ledger.postgres.connections import READ_PLANNER_OPTIONS, open_connection
+from ledger.postgres.connections import READ_PLANNER_SETTINGS, open_connection
 from ledger.store.index_keys import derive_key
 from projections.engine.registration import register_missing
 from projections.read_models.audit_index import AUDIT_INDEX
+from tests.conftest import as_options
 
 EVENTS = 20_000
 PARAMETERS: dict[str, Any] = {
@@ -74,12 +75,11 @@ def conn(dsn: str) -> Iterator[psycopg.Connection]:
     asyncio.run(_register(dsn))
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(_FILL_LOG, {"events": EVENTS})
-        conn.execute("UPDATE ledger.head SET position = %s", (EVENTS,))
         fill_index(conn)
         conn.execute("UPDATE projections.checkpoints SET position = %s", (EVENTS,))
         conn.execute("VACUUM ANALYZE ledger.events")
         conn.execute("VACUUM ANALYZE projections.audit_keys")
-    with psycopg.connect(dsn, options=READ_PLANNER_OPTIONS, autocommit=True) as conn:
+    with psycopg.connect(dsn, options=as_options(READ_PLANNER_SETTINGS), autocommit=True) as conn:
         yield conn
 
 

@@ -13,10 +13,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.errors import SettingError
 from ledger.postgres import migrations
-from ledger.postgres.connections import ROLES
 from ledger.postgres.deployment import ANALYST
-from ledger.postgres.migrations import check_schema, migrate, release_version
-from ledger.postgres.served import COMPRESSED_SINCE, REPLIES_AS_BYTES_SINCE
+from ledger.postgres.migrations import (
+    COMPRESSED_SINCE,
+    REPLIES_AS_BYTES_SINCE,
+    check_schema,
+    migrate,
+    release_version,
+)
+from ledger.postgres.sessions import ROLES
 from tests.conftest import Cluster
 
 NEXT = '''"""Changes what everybody uses."""
@@ -31,7 +36,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '50ms'")
-    op.execute("ALTER TABLE ledger.head ADD COLUMN another text")
+    op.execute("ALTER TABLE ledger.head_lock ADD COLUMN another text")
 '''
 
 

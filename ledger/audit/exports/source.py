@@ -87,7 +87,7 @@ async def plan_export(context: QueryContext, auditor: Auditor, filters: LogFilte
         hashes = await read_hashes(conn, nodes)
         return searched, [hashes[node] for node in nodes]
 
-    searched, skipped = await context.pool.run_idempotent(run)
+    searched, skipped = await context.reads.run_idempotent(run)
     header = ExportHeader(
         account=auditor.account,
         livemode=auditor.livemode,
@@ -118,7 +118,7 @@ async def stream_export(
         if content := await encoder.add(lines):
             yield content
     nodes = cover_gap(last, plan.size + 1)
-    hashes = await context.pool.run_idempotent(lambda conn: read_hashes(conn, nodes))
+    hashes = await context.reads.run_idempotent(lambda conn: read_hashes(conn, nodes))
     if on_page is not None:
         on_page(count, plan.header.upto)
     yield await encoder.end(ExportTrailer(records=count, skipped=[hashes[node] for node in nodes]))
@@ -158,7 +158,7 @@ async def _find_all(
         "livemode": auditor.livemode,
         "limit": PAGE_RECORDS,
     }
-    rows = await context.pool.run_idempotent(lambda conn: fetch_all(conn, _POSITIONS, parameters))
+    rows = await context.reads.run_idempotent(lambda conn: fetch_all(conn, _POSITIONS, parameters))
     positions = [row[0] for row in rows]
     return positions, positions[-1] if len(positions) == PAGE_RECORDS else upto
 
@@ -225,7 +225,7 @@ async def _read_page(context: QueryContext, positions: Sequence[int], last: int)
             for record, leaf, gap in zip(records, leaves, gaps, strict=True)
         ]
 
-    return await context.pool.run_idempotent(run)
+    return await context.reads.run_idempotent(run)
 
 
 async def read_hashes(conn: Conn, nodes: Sequence[Node]) -> dict[Node, bytes]:
