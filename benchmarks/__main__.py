@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import (
     append,
+    capacity,
     commands,
     expansion,
     http,
@@ -50,6 +51,7 @@ Run = Callable[[Path, Effort], list[Figure]]
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
     "audit": audit.run,
+    "capacity": capacity.run,
     "commands": commands.run,
     "import": ndjson_import.run,
     "old-snapshot": old_snapshot.run,
