@@ -17,10 +17,10 @@ from psycopg.conninfo import make_conninfo
 from ledger.config import Settings, name_unknown_settings
 from ledger.errors import DataDirectoryInUse, SettingError
 from ledger.postgres.cluster import SUPERUSER
-from ledger.postgres.connections import ROLES
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import end_support, migrate
 from ledger.postgres.private_files import write_private_file
+from ledger.postgres.sessions import ROLES
 
 DSN_FILE = "database.json"
 ANALYST = "ledger_analyst"

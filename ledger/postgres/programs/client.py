@@ -21,7 +21,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.errors import SettingError
 from ledger.postgres.binaries import copy_environment, find_wheel_bin_dir
-from ledger.postgres.connections import CONNECT_TIMEOUT_SECONDS, first_line
+from ledger.postgres.connections import first_line
+from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
