@@ -112,6 +112,16 @@ def plan_session(
     return Session(conninfo, role, _SETTINGS | dict(settings or {}), may_be_standby)
 
 
+def name_primary(dsn: str) -> str:
+    """The connection string, which of several hosts takes the primary unless it says otherwise itself. Raises
+    psycopg.ProgrammingError for what is no connection string."""
+    parameters = conninfo_to_dict(dsn)
+    hosts = str(parameters.get("host") or parameters.get("hostaddr") or "")
+    if "," not in hosts or "target_session_attrs" in parameters:
+        return dsn
+    return make_conninfo(dsn, target_session_attrs="primary")
+
+
 async def begin_session(conn: AsyncConnection[TupleRow], session: Session) -> None:
     """Set the settings and the role on a connection that has just logged in: one round trip.
 

@@ -4,16 +4,19 @@ never cancelled; a commit that no standby has is no success."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ledger.errors import Unavailable
+from ledger.errors import SettingError, Unavailable
 from ledger.postgres.connections import (
+    POOL_SIZE_MAX,
     Conn,
     Pool,
     ReconnectingConnection,
@@ -21,18 +24,22 @@ from ledger.postgres.connections import (
     fetch_one,
     open_connection,
 )
+from ledger.postgres.deployment import check_server
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, run_together
 from ledger.postgres.prepared import PreparedConnection
 from ledger.postgres.sessions import (
+    CONNECT_TIMEOUT_SECONDS,
     NoAnswer,
     NotReplicated,
     Role,
     SessionRefused,
     StandbyServer,
     is_disconnect,
+    name_primary,
 )
 from ledger.time_limits import RequestLimit
+from tests.postgres.poolers import read_password
 from tests.postgres.servers import FAST
 from tests.store.lossy_proxy import open_lossy_proxy
 
@@ -269,3 +276,96 @@ def test_a_standby_is_refused_unless_it_will_do(standby_dsn: str) -> None:
             assert is_disconnect(refused.value)  # as on a primary that became a standby
 
     asyncio.run(meet(standby_dsn))
+
+
+def test_of_several_hosts_the_primary_is_taken(dsn: str, standby_dsn: str, place: Path) -> None:
+    standby, primary = conninfo_to_dict(standby_dsn), conninfo_to_dict(dsn)
+    passfile = place / "both.pass"
+    passfile.write_text(
+        "".join(
+            f"{each['host']}:*:*:{each['user']}:{read_password(one)}\n"
+            for one, each in ((standby_dsn, standby), (dsn, primary))
+        )
+    )
+    passfile.chmod(0o600)
+    hosts = f"{standby['host']},{primary['host']}"
+    both = make_conninfo(dsn, host=hosts, port=f"5432,{primary.get('port', 5432)}", passfile=passfile)
+
+    async def find_database(url: str) -> object:
+        async with await connect(url, "ledger_api", name="test") as conn:
+            return await fetch_one(conn, "SELECT pg_is_in_recovery(), current_database() LIKE 'test%'")
+
+    check_server(name_primary(both))
+    assert asyncio.run(find_database(name_primary(both))) == (False, True)
+    asked = make_conninfo(both, target_session_attrs="any")
+    assert name_primary(asked) == asked
+    assert name_primary(dsn) == dsn
+    with pytest.raises(SettingError, match="it leads to a standby, which takes no writes"):
+        check_server(standby_dsn)
+
+
+def test_a_server_that_takes_no_writes_any_more_is_left(kept: str) -> None:
+    async def run(lender: Pool | ReconnectingConnection) -> None:
+        pids = []
+
+        async def write(conn: Conn) -> None:
+            pids.append(conn.info.backend_pid)
+            if len(pids) == 1:
+                await conn.execute("SET default_transaction_read_only = on")
+            await conn.execute(INSERT)
+
+        await lender.run_idempotent(write)
+        assert len(set(pids)) == 2
+
+    async def main() -> None:
+        async with Pool(kept) as pool:
+            await run(pool)
+        single = ReconnectingConnection(kept, "ledger_api", name="test")
+        await run(single)
+        await single.drop()
+
+    asyncio.run(main())
+    assert count_kept(kept) == 2
+
+
+def test_a_server_without_room_for_more_connections_says_so(dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute("DROP ROLE IF EXISTS ledger_test_one")
+        conn.execute("CREATE ROLE ledger_test_one LOGIN PASSWORD 'x' CONNECTION LIMIT 1 IN ROLE ledger_api")
+    one = make_conninfo(dsn, user="ledger_test_one", password="x", passfile="/nonexistent")
+
+    async def meet() -> None:
+        async with await connect(one, "ledger_api", name="test"), Pool(one) as pool:
+            with pytest.raises(Unavailable, match="too many connections for role"):
+                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.3)
+
+    try:
+        asyncio.run(meet())
+    finally:
+        with psycopg.connect(dsn) as conn:
+            conn.execute("DROP ROLE ledger_test_one")
+
+
+def test_who_gives_up_a_connection_that_is_not_there_yet_waits_for_nothing(dsn: str) -> None:
+    async def give_up(silent: str) -> float:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await connect(silent, "ledger_api", name="test")
+        return time.monotonic() - began
+
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, as the kernel of a server that hangs
+        port = server.getsockname()[1]
+        silent = make_conninfo(dsn, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
+        assert asyncio.run(give_up(silent)) < CONNECT_TIMEOUT_SECONDS / 2
+
+
+def test_a_pool_all_of_whose_connections_are_in_use_says_so(dsn: str) -> None:
+    async def meet() -> None:
+        async with Pool(dsn) as pool, AsyncExitStack() as stack:
+            for _ in range(POOL_SIZE_MAX):
+                await stack.enter_async_context(pool.connection())
+            with pytest.raises(Unavailable, match=f"all {POOL_SIZE_MAX} are in use"):
+                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.05)
+
+    asyncio.run(meet())
