@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from ledger.errors import SettingError
-from ledger.postgres.connections import Conn, fetch_one, first_line
+from ledger.postgres.connections import Conn, ReplicationWarnings, fetch_one, first_line
 from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS
 
 # In the package when it was installed from a wheel (setup.py), beside the package in a checkout.
@@ -190,7 +190,14 @@ def _upgrade(dsn: str) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    engine = create_engine("postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(dsn))
+    warnings = ReplicationWarnings()
+
+    def connect() -> psycopg.Connection[TupleRow]:
+        conn = psycopg.connect(dsn)
+        conn.add_notice_handler(warnings.add)
+        return conn
+
+    engine = create_engine("postgresql+psycopg://", poolclass=NullPool, creator=connect)
     try:
         with engine.connect() as connection:
             config.attributes["connection"] = connection
@@ -200,6 +207,11 @@ def _upgrade(dsn: str) -> None:
         raise error.orig or error from error
     finally:
         engine.dispose()
+    if warnings.not_replicated:
+        raise SettingError(
+            "the schema was changed, but a wait for standbys was ended, and perhaps none has it: run "
+            "`ledger migrate` again once they are back"
+        )
 
 
 async def _fetch_oldest(conn: Conn) -> str:

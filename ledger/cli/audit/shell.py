@@ -29,6 +29,7 @@ from ledger.cli.shell import (
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn, Pool
 from ledger.queries.context import QueryContext
+from ledger.store.durability import Durability
 from ledger.store.store import Store
 
 AccountOption = Annotated[
@@ -98,7 +99,7 @@ def run_on_log(
         modes = (False,) if account is None else (False, True)
         async with Pool(deployment.dsn) as pool:
             for livemode in modes:
-                await record_command(pool, clock, deployment.service_key, account or WHOLE_LOG, livemode)
+                await record_command(pool, clock, deployment, account or WHOLE_LOG, livemode)
         return await action(conn, clock, deployment)
 
     return run_with_deployment(run_recorded)
@@ -123,7 +124,7 @@ async def _run(
             await store.clock.refresh(conn)
             chosen = await choose_account(conn, account)
         auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
-        await record_command(pool, store.clock, service_key, chosen, livemode)
+        await record_command(pool, store.clock, deployment, chosen, livemode)
         return await action(queries, auditor)
     finally:
         await queries.pages.close()
@@ -132,15 +133,19 @@ async def _run(
         await pool.close()
 
 
-async def record_command(pool: Pool, clock: Clock, service_key: bytes, account: str, livemode: bool) -> None:
+async def record_command(
+    pool: Pool, clock: Clock, deployment: Deployment, account: str, livemode: bool
+) -> None:
     """Record the command that runs, as `record_as` names it, as an access to an account in one mode. Raises
     AccessNotRecorded."""
-    accesses = Accesses(pool, clock, service_key)
+    durability = Durability(deployment.dsn, "ledger_api")
+    accesses = Accesses(pool, clock, durability, deployment.service_key)
     await accesses.start()
     try:
         await accesses.record(_describe_command(account, livemode))
     finally:
         await accesses.close()
+        await durability.close()
 
 
 def _describe_command(account: str, livemode: bool) -> Access:
