@@ -27,7 +27,7 @@ from ledger.domain.payment_intent import PaymentIntent
 from ledger.errors import UnreadableRecord
 from ledger.ids import new_id
 from ledger.lru import LruCache
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
 from ledger.store.journal import Append, Change, VersionConflict, fold_changes
 from ledger.store.store import Store
 
@@ -89,7 +89,9 @@ class DeadlineSweeper:
         self._store = store
         self._terms = terms
         self._poll_seconds = poll_ms / 1000
-        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="deadlines")
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_api", name="deadlines", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        )
         self._logged: LruCache[str, str] = LruCache(LOGGED_MAX)
         self._loop = BackgroundLoop("deadlines", self._sweep_step)
 

@@ -13,7 +13,7 @@ import hmac
 
 from ledger.config import Settings
 from ledger.errors import SettingError
-from ledger.postgres.connections import Conn, fetch_all, fetch_one, open_connection
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, fetch_all, fetch_one, open_connection
 from ledger.postgres.deployment import get_key_file
 from ledger.postgres.migrations import check_schema
 
@@ -73,7 +73,9 @@ def derive_check_value(key: bytes) -> bytes:
 
 async def _is_right(dsn: str, key: bytes) -> bool:
     check_value = derive_check_value(key)
-    async with open_connection(dsn, "ledger_api", name="service key") as conn:
+    async with open_connection(
+        dsn, "ledger_api", name="service key", answer_seconds=BACKGROUND_ANSWER_SECONDS
+    ) as conn:
         row = await fetch_one(conn, _SELECT_CHECK_VALUE)
         if row is None:
             if not await _opens_data(conn, key):

@@ -15,8 +15,8 @@ import structlog
 
 from ledger.background import BackgroundLoop
 from ledger.lru import LruCache
-from ledger.postgres.connections import ReconnectingConnection
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from projections.engine.engine import Engine
 from projections.engine.registration import register_missing
@@ -51,7 +51,9 @@ class RebuildSupervisor:
         self._create_engine = create_engine
         self._backfill_shard = backfill_shard
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._connection = ReconnectingConnection(store.dsn, "ledger_projector", name="rebuilds")
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_projector", name="rebuilds", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        )
         self._sweep_at = 0.0
         self._loop = BackgroundLoop("rebuilds", self._supervise)
 
@@ -102,7 +104,11 @@ class ParkedStreamRetry:
         self._store = store
         self._after = FIRST_PARKED
         self._connection = ReconnectingConnection(
-            store.dsn, "ledger_projector", name="parked streams", options=PLANNER_OPTIONS
+            store.dsn,
+            "ledger_projector",
+            name="parked streams",
+            settings=PLANNER_SETTINGS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self._loop = BackgroundLoop("parked streams", self._retry_page)
 

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,11 @@ def _forget_activations(dsn: str) -> None:
         row = conn.execute("SELECT to_regclass('ledger.activations')").fetchone()
         if row is not None and row[0] is not None:
             conn.execute("DELETE FROM ledger.activations")
+
+
+def as_options(settings: Mapping[str, str]) -> str:
+    """The settings of one of the service's sessions as libpq's `options`, for a connection of a test."""
+    return " ".join(f"-c {name}={setting}" for name, setting in settings.items())
 
 
 def _create_template_database(maintenance_dsn: str) -> None:

@@ -22,7 +22,7 @@ from ledger.accounts import list_accounts
 from ledger.clock import Clock
 from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import SettingError, Unavailable
-from ledger.postgres.connections import Conn, first_line, open_connection
+from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, first_line, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.service_key import check_database
 
@@ -86,7 +86,9 @@ def warn_of_misspelt_settings() -> None:
 async def _run(
     action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]], deployment: Deployment
 ) -> ReturnValue:
-    async with open_connection(deployment.dsn, "ledger_api", name="cli") as conn:
+    async with open_connection(
+        deployment.dsn, "ledger_api", name="cli", answer_seconds=LONG_ANSWER_SECONDS
+    ) as conn:
         clock = Clock(movable=deployment.settings.test_clock)
         await clock.refresh(conn)
         return await action(conn, clock, deployment)

@@ -13,74 +13,177 @@ import select
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Literal, TypeVar, cast, get_args
+from functools import partial
+from typing import TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.abc import Params, QueryNoTemplate
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.abc import RV, Params, PQGen, QueryNoTemplate
+from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg.waiting import wait_async
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.errors import Unavailable
+from ledger.postgres.sessions import (
+    CONNECT_TIMEOUT_SECONDS,
+    LOST,
+    NoAnswer,
+    NotReplicated,
+    Role,
+    Session,
+    Settings,
+    begin_session,
+    is_disconnect,
+    plan_session,
+)
 
-CONNECT_TIMEOUT_SECONDS = 5
 QUERY_TIMEOUT_SECONDS = 6
-# The client notices within 25 s that the server's host is gone (TCP only) …
-_CLIENT_TCP_OPTIONS = {
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-}
-# … and the server notices that the client's host is gone; otherwise it would keep the client's locks for
-# hours. Postgres ignores both over a Unix socket.
-_SERVER_TCP_OPTIONS = (
-    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 "
-    "-c tcp_user_timeout=15000"
-)
-# The server also notices a killed client in the middle of a statement. Building an index may take an hour,
-# and the backend would keep its locks until then.
-_CHECK_CLIENT_CONNECTION = "SET client_connection_check_interval = '1s'"
+ANSWER_GRACE_SECONDS = 1.0
+"""How much longer to wait for an answer than the server's own limit: its error says more."""
+BACKGROUND_ANSWER_SECONDS = 60.0
+"""For background work whose statements have no limit of their own."""
+LONG_ANSWER_SECONDS = 24 * 3600.0
+"""For statements that read or index whole tables, and for commands: who typed one can end it."""
 # Pages are read along an index, whatever the statistics of a young table say; plans are made once.
-READ_PLANNER_OPTIONS = (
-    "-c enable_seqscan=off -c enable_bitmapscan=off -c plan_cache_mode=force_generic_plan -c jit=off "
-    "-c statement_timeout=5s"
-)
+READ_PLANNER_SETTINGS = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "statement_timeout": "5s",
+}
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
 IDEMPOTENT_ATTEMPTS_MAX = 2
 # A server or proxy ends its connections one after another: the next one to be lent may be about to end.
 IDEMPOTENT_PAUSE_SECONDS = 0.05
 
-Role = Literal["ledger_api", "ledger_projector"]
-ROLES: tuple[Role, ...] = get_args(Role)
-Conn = AsyncConnection[TupleRow]
 Result = TypeVar("Result")
-Query = Callable[[Conn], Awaitable[Result]]
 
-# Overrides the default of the database or user: each statement of ledger.append_many must see what was
-# committed before it got the head lock.
-_ISOLATION = r"-c default_transaction_isolation=read\ committed"
+# The function of Postgres whose warning says that a wait for standbys was ended. Its text is translated.
+_WAIT_FOR_STANDBYS = "SyncRepWaitForLSN"
+_POLL_SECONDS = 0.1
+_LATE_SECONDS = 0.2
+
+
+class Conn(AsyncConnection[TupleRow]):
+    """A connection that waits `answer_seconds` at most for each answer; None: without a limit.
+
+    It is abandoned then, and when its user is cancelled during a statement: closed at once, without a request
+    to cancel. A server that hangs would not answer that; and one that waits for its standbys would end the
+    wait, and show everybody a commit that no standby has.
+    """
+
+    def __init__(self, pgconn: PGconn) -> None:
+        super().__init__(pgconn)
+        self.answer_seconds: float | None = CONNECT_TIMEOUT_SECONDS
+        self._warnings = _Warnings()
+        self.add_notice_handler(self._warnings.add)
+
+    async def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = _POLL_SECONDS,
+        timeout: float | None = None,  # noqa: ASYNC109  # the library's interface
+    ) -> RV:
+        """What `gen`, which talks with the server, returns. `timeout` is for those who wait for what may
+        never come, such as notifications: afterwards the connection is as good as before.
+
+        Raises NoAnswer, NotReplicated, and what `gen` raises.
+        """
+        seconds = self.answer_seconds if timeout is None else timeout
+        try:
+            result = await wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)
+        except psycopg.errors._WaitTimeout:
+            if timeout is not None:
+                raise
+            self.abandon()
+            raise NoAnswer(f"no answer in {seconds} s") from None
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.abandon()
+            raise
+        self.check_replicated()
+        return result
+
+    def abandon(self) -> None:
+        """Close the connection at once, whatever the server does."""
+        self.pgconn.finish()
+
+    def check_replicated(self) -> None:
+        """Raises NotReplicated if the server has said, since the last call, that a commit is not."""
+        if self._warnings.not_replicated:
+            self._warnings.not_replicated = False
+            raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
+
+
+class _Warnings:
+    """What the server has warned of. Not part of the connection, which would refer to itself and stay open
+    until it is garbage collected."""
+
+    not_replicated = False
+
+    def add(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if diagnostic.source_function == _WAIT_FOR_STANDBYS:
+            self.not_replicated = True
+
+
+Query = Callable[[Conn], Awaitable[Result]]
 
 
 async def connect(
-    dsn: str, role: Role, *, name: str, options: str = "", prepare_threshold: int | None = 1
+    dsn: str,
+    role: Role,
+    *,
+    name: str,
+    settings: Settings | None = None,
+    prepare_threshold: int | None = 1,
+    answer_seconds: float | None = QUERY_TIMEOUT_SECONDS,
+    may_be_standby: bool = False,
 ) -> Conn:
-    """An autocommit connection in `role`, shown as `ledger {name}` in pg_stat_activity. `options` are
-    libpq's, `prepare_threshold` is psycopg's; None for a connection whose user prepares statements.
+    """An autocommit connection in `role`, shown as `ledger {name}` in pg_stat_activity.
+
+    settings           of the session, as `SET` takes them
+    prepare_threshold  psycopg's; None for a connection whose user prepares statements
+    answer_seconds     how long to wait for each answer; None: without a limit
+    may_be_standby     whether a server that takes no writes will do
 
     Raises psycopg.OperationalError when the database cannot be reached.
     """
-    task = asyncio.ensure_future(_open(_conninfo(dsn, role, name, options), prepare_threshold))
+    session = plan_session(dsn, role, name=name, settings=settings, may_be_standby=may_be_standby)
+    task = asyncio.ensure_future(_open(session, prepare_threshold, answer_seconds))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         # A half-open connection would stay until it is garbage collected, and a backend that is still
         # authenticating blocks DROP DATABASE, which waits for all backends, for a minute.
-        with suppress(psycopg.Error):
-            await (await task).close()
+        _late.add(task)
+        task.add_done_callback(_close_late)
+        await asyncio.wait({task}, timeout=_LATE_SECONDS)
         raise
+
+
+# Connections that nobody waits for any more.
+_late: set[asyncio.Future[Conn]] = set()
+
+
+def _close_late(task: asyncio.Future[Conn]) -> None:
+    _late.discard(task)
+    if not task.cancelled() and task.exception() is None:
+        task.result().abandon()
+
+
+async def _open(session: Session, prepare_threshold: int | None, answer_seconds: float | None) -> Conn:
+    conn = await Conn.connect(session.conninfo, autocommit=True, prepare_threshold=prepare_threshold)
+    try:
+        await begin_session(conn, session)
+    except BaseException:
+        conn.abandon()
+        raise
+    conn.answer_seconds = answer_seconds
+    return conn
 
 
 async def fetch_one(conn: Conn, query: QueryNoTemplate, params: Params | None = None) -> TupleRow | None:
@@ -94,10 +197,12 @@ async def fetch_all(conn: Conn, query: QueryNoTemplate, params: Params | None = 
 
 
 @asynccontextmanager
-async def open_connection(dsn: str, role: Role, *, name: str) -> AsyncIterator[Conn]:
+async def open_connection(
+    dsn: str, role: Role, *, name: str, answer_seconds: float | None = QUERY_TIMEOUT_SECONDS
+) -> AsyncIterator[Conn]:
     """A connection as from `connect`, closed at the end. Raises Unavailable for an unreachable database."""
     try:
-        conn = await connect(dsn, role, name=name)
+        conn = await connect(dsn, role, name=name, answer_seconds=answer_seconds)
     except psycopg.OperationalError as error:
         raise Unavailable(first_line(error)) from error
     async with conn:
@@ -111,10 +216,13 @@ class Pool(AsyncConnectionPool[Conn]):
     """
 
     def __init__(self, dsn: str) -> None:
+        self._session = plan_session(dsn, "ledger_api", name="reads", settings=READ_PLANNER_SETTINGS)
+        self._connect_error: str | None = None
         super().__init__(
-            _conninfo(dsn, "ledger_api", "reads", READ_PLANNER_OPTIONS),
+            self._session.conninfo,
+            connection_class=Conn,
             kwargs={"autocommit": True, "prepare_threshold": 1},
-            configure=_enable_client_check,
+            configure=self._begin,
             min_size=POOL_SIZE_MIN,
             max_size=POOL_SIZE_MAX,
             timeout=CONNECT_TIMEOUT_SECONDS,
@@ -131,11 +239,29 @@ class Pool(AsyncConnectionPool[Conn]):
         # all of them have ended.
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
-            conn = await super().getconn(deadline - time.monotonic())
+            try:
+                conn = await super().getconn(deadline - time.monotonic())
+            except PoolTimeout as error:
+                reason = self._connect_error or f"all {self.max_size} are in use"
+                raise PoolTimeout(f"no connection for reads became free: {reason}") from error
             if not _has_ended(conn):
                 return conn
             await conn.close()
             await self.putconn(conn)  # the pool opens another in its place
+
+    async def _begin(self, conn: Conn) -> None:
+        await begin_session(conn, self._session)
+        conn.answer_seconds = QUERY_TIMEOUT_SECONDS
+
+    # The library's own: it logs why it cannot connect, and tells only those who wait that it took too long.
+    async def _connect(self, timeout: float | None = None) -> Conn:  # noqa: ASYNC109
+        try:
+            conn = await super()._connect(timeout)
+        except psycopg.Error as error:
+            self._connect_error = first_line(error)
+            raise
+        self._connect_error = None
+        return conn
 
     async def run_idempotent(self, query: Query[Result], *, wait_seconds: float | None = None) -> Result:
         """The result of `query` on a connection, for which this waits `wait_seconds` (default: the pool's
@@ -154,8 +280,12 @@ async def _run_idempotent(
         try:
             async with lend() as conn:
                 lent = True
-                return await query(conn)
-        except psycopg.OperationalError as error:
+                try:
+                    return await query(conn)
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    conn.abandon()
+                    raise
+        except LOST as error:
             if not (lent and attempts_left and is_disconnect(error)):
                 raise Unavailable(first_line(error)) from error
         await asyncio.sleep(IDEMPOTENT_PAUSE_SECONDS)
@@ -186,46 +316,6 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def is_disconnect(error: psycopg.OperationalError) -> bool:
-    """Whether the error means that the connection or the server is lost, not that the server lacks space,
-    time or a lock for the statement."""
-    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
-
-
-async def _open(conninfo: str, prepare_threshold: int | None) -> Conn:
-    conn = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=prepare_threshold)
-    try:
-        await _enable_client_check(conn)
-    except BaseException:
-        await conn.close()
-        raise
-    return conn
-
-
-async def _enable_client_check(conn: Conn) -> None:
-    """Make the server detect a disconnected client during a statement. Not one of the connection's options:
-    a server on Windows does not support the setting, and would refuse the whole connection."""
-    with suppress(psycopg.errors.InvalidParameterValue):
-        await conn.execute(_CHECK_CLIENT_CONNECTION, prepare=False)
-
-
-def _conninfo(dsn: str, role: Role, name: str, options: str) -> str:
-    parameters = conninfo_to_dict(dsn)
-    dsn_options = cast(str, parameters.get("options") or "")
-    # A string for one of the roles stands for both: each connection logs in as its role, and no statement
-    # can leave that. Any other user only sets the role, and could reset it.
-    login = {"user": role} if parameters.get("user") in ROLES else {}
-    return make_conninfo(
-        dsn,
-        **login,
-        options=f"{_SERVER_TCP_OPTIONS} {dsn_options} -c role={role} {_ISOLATION} {options}".strip(),
-        application_name=f"ledger {name}",
-        client_encoding="UTF8",  # the journal encodes texts itself
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        **_CLIENT_TCP_OPTIONS,
-    )
-
-
 class ReconnectingConnection:
     """One connection, opened at its first use and again after it was lost.
 
@@ -233,13 +323,26 @@ class ReconnectingConnection:
     """
 
     def __init__(
-        self, dsn: str, role: Role, *, name: str, options: str = "", prepare_threshold: int | None = 1
+        self,
+        dsn: str,
+        role: Role,
+        *,
+        name: str,
+        settings: Settings | None = None,
+        prepare_threshold: int | None = 1,
+        answer_seconds: float | None = QUERY_TIMEOUT_SECONDS,
+        may_be_standby: bool = False,
     ) -> None:
-        self._dsn = dsn
-        self._role: Role = role
-        self._name = name
-        self._options = options
-        self._prepare_threshold = prepare_threshold
+        self._connect = partial(
+            connect,
+            dsn,
+            role,
+            name=name,
+            settings=settings,
+            prepare_threshold=prepare_threshold,
+            answer_seconds=answer_seconds,
+            may_be_standby=may_be_standby,
+        )
         self._conn: Conn | None = None
         self._lock = asyncio.Lock()
 
@@ -276,13 +379,7 @@ class ReconnectingConnection:
         if self._conn is not None and _has_ended(self._conn):
             await self.drop()
         if self._conn is None:
-            self._conn = await connect(
-                self._dsn,
-                self._role,
-                name=self._name,
-                options=self._options,
-                prepare_threshold=self._prepare_threshold,
-            )
+            self._conn = await self._connect()
         return self._conn
 
     @property

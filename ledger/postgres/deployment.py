@@ -4,23 +4,25 @@ generated at the first start and kept beside it in the data directory.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.config import Settings, name_unknown_settings
 from ledger.errors import DataDirectoryInUse, SettingError
 from ledger.postgres.cluster import SUPERUSER
-from ledger.postgres.connections import ROLES
+from ledger.postgres.connections import Conn, fetch_one, first_line
 from ledger.postgres.embedded import EmbeddedPostgres
-from ledger.postgres.migrations import end_support, migrate
+from ledger.postgres.migrations import SERVER_VERSION_MIN, end_support, migrate
 from ledger.postgres.private_files import write_private_file
+from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS, ROLES, NoAnswer, name_primary
 
 DSN_FILE = "database.json"
 ANALYST = "ledger_analyst"
@@ -28,6 +30,16 @@ ANALYST = "ledger_analyst"
 _HAS_DATA = """
 SELECT EXISTS (SELECT FROM ledger.service_key) OR EXISTS (SELECT FROM ledger.events)
     OR EXISTS (SELECT FROM ledger.file_chunks)
+"""
+
+_LOOK_ROUNDS = 3
+# The roles that the user may not take. Before the first migration nobody needs them.
+_LOOK = """
+SELECT pg_backend_pid(), pg_is_in_recovery(), ARRAY(
+    SELECT r.rolname::text FROM pg_roles r
+    WHERE r.rolname = ANY (%s) AND NOT pg_has_role(current_user, r.oid, 'MEMBER')
+    AND EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = 'ledger' AND c.relname = 'served') ORDER BY 1)
 """
 
 
@@ -55,7 +67,9 @@ def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
     Raises SettingError, also when another process uses the data directory."""
     if settings.database_url is not None:
         assert settings.secret_key is not None
-        yield settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
+        url = get_database_url(settings)
+        check_server(url)
+        yield url, settings.secret_key.get_secret_value().encode()
         return
     dsn_file = settings.data_dir / DSN_FILE
     with ExitStack() as stack:
@@ -77,13 +91,66 @@ def read_running_database(settings: Settings) -> tuple[str, bytes]:
     _require_database(settings)
     if settings.database_url is not None:
         assert settings.secret_key is not None
-        return settings.database_url.get_secret_value(), settings.secret_key.get_secret_value().encode()
+        return get_database_url(settings), settings.secret_key.get_secret_value().encode()
     try:
         dsn = str(json.loads((settings.data_dir / DSN_FILE).read_text())["dsn"])
     except (OSError, ValueError, LookupError, TypeError):
         data_dir = settings.data_dir.absolute()
         raise SettingError(f"no service runs on {data_dir}: start one with `ledger serve`") from None
     return dsn, _load_service_key(settings, dsn)
+
+
+def get_database_url(settings: Settings) -> str:
+    """The connection string of the settings, which name one; of several hosts it takes the primary. Raises
+    SettingError for what is none."""
+    assert settings.database_url is not None
+    try:
+        return name_primary(settings.database_url.get_secret_value())
+    except psycopg.ProgrammingError:
+        raise SettingError("LEDGER_DATABASE_URL: not a Postgres connection string") from None
+
+
+def check_server(url: str) -> None:
+    """Check that the service can work through this connection string: that it leads to a primary, gives each
+    connection a session of its own, and may take the roles that exist. Raises SettingError."""
+    try:
+        reason = asyncio.run(_find_fault(url))
+    except NoAnswer:
+        reason = (
+            f"a connection was accepted, but nothing was answered on it in {CONNECT_TIMEOUT_SECONDS} s: the "
+            "server hangs, or a pooler in front of it has too small a pool (docs/high-availability.md)"
+        )
+    except psycopg.OperationalError as error:
+        reason = f"the database cannot be reached: {first_line(error)}"
+    if reason is not None:
+        raise SettingError(f"LEDGER_DATABASE_URL: {reason}")
+
+
+async def _find_fault(url: str) -> str | None:
+    async with AsyncExitStack() as stack:
+        conns: list[Conn] = []
+        for _ in range(2):
+            conn = await Conn.connect(url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS)
+            conns.append(await stack.enter_async_context(conn))
+            if conn.info.server_version < SERVER_VERSION_MIN:
+                return None  # whoever looks at the schema says so
+        seen = set()
+        for _ in range(_LOOK_ROUNDS):
+            for number, conn in enumerate(conns):
+                row = await fetch_one(conn, _LOOK, (list(ROLES),))
+                assert row is not None
+                pid, is_standby, roles_denied = row
+                seen.add((number, pid))
+    if is_standby:
+        return "it leads to a standby, which takes no writes: use the address of the primary"
+    if len(seen) != len(conns) or len({pid for _, pid in seen}) != len(conns):
+        return (
+            "it leads to a pooler that lends a session for one transaction: let it lend one for a whole "
+            "connection (pgbouncer: pool_mode = session), or use the server's own address"
+        )
+    if roles_denied and conninfo_to_dict(url).get("user") not in ROLES:
+        return f"its user may not take the role {roles_denied[0]}: GRANT {', '.join(roles_denied)} TO it"
+    return None
 
 
 def get_owner_dsn(settings: Settings, dsn: str) -> str:

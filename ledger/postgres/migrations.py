@@ -2,8 +2,8 @@
 
 A release needs its own schema version, or a later one whose migrations have removed nothing that the
 release uses: the table `ledger.served` names the oldest release that the schema still supports. So all
-processes of a release keep working while the next release migrates. Synchronous: it runs before a process
-starts its event loop.
+processes of a release keep working while the next release migrates. Synchronous, for it runs before a process
+starts its event loop; but for the questions whether all releases that may run can read a form of stored data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from ledger.errors import SettingError
-from ledger.postgres.connections import CONNECT_TIMEOUT_SECONDS, first_line
+from ledger.postgres.connections import Conn, fetch_one, first_line
+from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS
 
 # In the package when it was installed from a wheel (setup.py), beside the package in a checkout.
 _PACKAGED = Path(__file__).resolve().parents[1] / "migrations"
@@ -24,6 +25,12 @@ SERVER_VERSION_MIN = 150000
 # A migration stops waiting for a lock after two seconds (its lock_timeout), so that it delays nobody longer.
 MIGRATE_ATTEMPTS_MAX = 5
 MIGRATE_PAUSE_SECONDS = 1.0
+
+COMPRESSED_SINCE = "0020"
+"""The schema version of the first release that reads compressed documents."""
+
+REPLIES_AS_BYTES_SINCE = "0021"
+"""The schema version of the first release that reads replies in the column `compressed`."""
 
 _LOCK_MIGRATIONS = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
 _SELECT_SCHEMA_VERSION = "SELECT version_num FROM ledger.alembic_version"
@@ -86,6 +93,18 @@ def check_schema(dsn: str) -> None:
                 f"the database schema is at {schema_version}, this release needs {release_version()}: "
                 "run `ledger migrate`"
             )
+
+
+async def may_compress(conn: Conn) -> bool:
+    """Whether every release that may run on this database reads compressed documents. Raises
+    psycopg.Error."""
+    return await _fetch_oldest(conn) >= COMPRESSED_SINCE
+
+
+async def may_store_replies_as_bytes(conn: Conn) -> bool:
+    """Whether every release that may run on this database reads replies in the column `compressed`. Raises
+    psycopg.Error."""
+    return await _fetch_oldest(conn) >= REPLIES_AS_BYTES_SINCE
 
 
 def release_version() -> str:
@@ -181,3 +200,8 @@ def _upgrade(dsn: str) -> None:
         raise error.orig or error from error
     finally:
         engine.dispose()
+
+
+async def _fetch_oldest(conn: Conn) -> str:
+    row = await fetch_one(conn, _SELECT_OLDEST_SUPPORTED_RELEASE)
+    return row[0] if row is not None else ""

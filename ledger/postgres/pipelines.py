@@ -19,6 +19,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import TupleRow
 
 from ledger.postgres.connections import Conn
+from ledger.postgres.sessions import NoAnswer
 from ledger.postgres.statements import Statement, encode_values
 
 _SUCCESSES = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
@@ -47,7 +48,8 @@ async def run_together(
     conn: Conn, statements: Sequence[BoundStatement], *, prepare: bool = True
 ) -> list[PGresult]:
     """The results of the statements, in one round trip. Raises psycopg.Error for the first that fails; those
-    after it are not run. Nobody else may use the connection meanwhile; who is cancelled must close it.
+    after it are not run. Nobody else may use the connection meanwhile. It is abandoned when they have not
+    arrived in the connection's `answer_seconds`, and when who waits for them is cancelled.
 
     With `prepare` the statements are prepared, on a connection on which psycopg prepares none: it forgets all
     of a connection at once.
@@ -68,7 +70,11 @@ async def run_together(
             pgconn.send_query_prepared(prepared[text], values, formats, Format.BINARY)
         prepares.append(None)
     pgconn.pipeline_sync()
-    results = await _Exchange(pgconn).run()
+    try:
+        results = await _Exchange(pgconn).run(conn.answer_seconds)
+    except (asyncio.CancelledError, NoAnswer):
+        conn.abandon()
+        raise
     pgconn.exit_pipeline_mode()
     for text_prepared, result in zip(prepares, results, strict=True):
         if text_prepared is not None and result.status not in _SUCCESSES:
@@ -76,6 +82,7 @@ async def run_together(
     for result in results:
         if result.status not in _SUCCESSES:
             raise error_from_result(result)
+    conn.check_replicated()
     return [result for text, result in zip(prepares, results, strict=True) if text is None]
 
 
@@ -152,19 +159,26 @@ class _Exchange:
         self._results: list[PGresult] = []
         self._ended: asyncio.Future[None] = self._loop.create_future()
 
-    async def run(self) -> list[PGresult]:
-        """The results. Raises psycopg.OperationalError when the connection is lost."""
+    async def run(self, seconds: float | None) -> list[PGresult]:
+        """The results. Raises NoAnswer after `seconds`, and psycopg.OperationalError when the connection is
+        lost."""
+        late = NoAnswer(f"no answer in {seconds} s")
+        timer = None if seconds is None else self._loop.call_later(seconds, self._fail, late)
         self._loop.add_reader(self._socket, self._guard, self._receive)
         try:
             if self._pgconn.flush():
                 self._loop.add_writer(self._socket, self._guard, self._flush)
             await self._ended
+        except NoAnswer:
+            raise
         except psycopg.OperationalError as error:
             for result in self._results:  # one may say why the server ended the connection
                 if result.status == ExecStatus.FATAL_ERROR:
                     raise error_from_result(result) from error
             raise
         finally:
+            if timer is not None:
+                timer.cancel()
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
         return self._results
@@ -173,8 +187,11 @@ class _Exchange:
         try:
             step()
         except Exception as error:
-            if not self._ended.done():
-                self._ended.set_exception(error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
 
     def _flush(self) -> None:
         if not self._pgconn.flush():

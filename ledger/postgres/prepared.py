@@ -17,7 +17,8 @@ from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
-from ledger.postgres.connections import Conn, first_line, is_disconnect
+from ledger.postgres.connections import Conn, first_line
+from ledger.postgres.sessions import LOST, NoAnswer, is_disconnect
 
 PREPARED_MAX = 256
 """Statements that a connection keeps prepared: a list has one for each combination of filters."""
@@ -61,25 +62,26 @@ class PreparedConnection:
     ) -> PGresult:
         """The binary result of the statement `text` with these values, each text (0) or binary (1).
 
-        Raises psycopg.Error; OperationalError also when there is no answer by `deadline`, a time of the
-        event loop.
+        Raises psycopg.Error; NoAnswer when there is none by `deadline`, a time of the event loop.
         """
         if self.closed:
             raise psycopg.OperationalError("the connection is closed")
-        timer = self._loop.call_at(deadline, self._fail, "no answer in time")
+        timer = self._loop.call_at(deadline, self._fail, "no answer in time", NoAnswer)
         try:
             name = self._prepared.get(text) or await self._prepare(text)
             self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
-            return await self._receive_answer()
+            result = await self._receive_answer()
         except asyncio.CancelledError:
             self.close()
             raise
-        except psycopg.OperationalError as error:
+        except LOST as error:
             if is_disconnect(error) or self._pgconn.status != ConnStatus.OK:
                 self.close()
             raise
         finally:
             timer.cancel()
+        self._conn.check_replicated()
+        return result
 
     def close(self) -> None:
         """Close the connection; whoever waits for its answer gets an error."""
@@ -134,7 +136,7 @@ class PreparedConnection:
         except psycopg.OperationalError as error:
             self._fail(first_line(error))
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, kind: type[psycopg.Error] = psycopg.OperationalError) -> None:
         if self.closed:
             return
         self.closed = True
@@ -143,5 +145,5 @@ class PreparedConnection:
         self._pgconn.finish()
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
-            answer.set_exception(psycopg.OperationalError(reason))
+            answer.set_exception(kind(reason))
         self._on_close(self)

@@ -14,16 +14,14 @@ from psycopg.rows import TupleRow
 
 from ledger.errors import Unavailable
 from ledger.postgres.connections import (
-    CONNECT_TIMEOUT_SECONDS,
     IDEMPOTENT_ATTEMPTS_MAX,
     IDEMPOTENT_PAUSE_SECONDS,
     QUERY_TIMEOUT_SECONDS,
-    Role,
     connect,
     first_line,
-    is_disconnect,
 )
 from ledger.postgres.prepared import PreparedConnection
+from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS, LOST, Role, Settings, is_disconnect
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -50,14 +48,24 @@ def parse_statement(query: str) -> Statement:
 class StatementPool:
     """At most `connections_max` connections, opened when they are needed and replaced when they have ended.
 
-    `options` are libpq's. The user closes it.
+    `settings` and `may_be_standby` are as for `connect`. The user closes it.
     """
 
-    def __init__(self, dsn: str, role: Role, *, name: str, options: str, connections_max: int) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        role: Role,
+        *,
+        name: str,
+        settings: Settings,
+        connections_max: int,
+        may_be_standby: bool = False,
+    ) -> None:
         self._dsn = dsn
         self._role: Role = role
         self._name = name
-        self._options = options
+        self._settings = settings
+        self._may_be_standby = may_be_standby
         self._idle: list[PreparedConnection] = []  # used last in, first out
         self._slots = asyncio.Semaphore(connections_max)
         self._closing = False
@@ -78,7 +86,7 @@ class StatementPool:
             try:
                 connection = self._idle.pop() if self._idle else await self._open(deadline)
                 return await connection.fetch(statement.text, values, formats, deadline=deadline)
-            except psycopg.OperationalError as error:
+            except LOST as error:
                 time_left = loop.time() + IDEMPOTENT_PAUSE_SECONDS < deadline
                 if connection is None or not (attempts_left and time_left and is_disconnect(error)):
                     raise Unavailable(first_line(error)) from error
@@ -110,7 +118,13 @@ class StatementPool:
     async def _open(self, deadline: float) -> PreparedConnection:
         try:
             async with asyncio.timeout_at(deadline):
-                conn = await connect(self._dsn, self._role, name=self._name, options=self._options)
+                conn = await connect(
+                    self._dsn,
+                    self._role,
+                    name=self._name,
+                    settings=self._settings,
+                    may_be_standby=self._may_be_standby,
+                )
         except TimeoutError as error:
             raise Unavailable(first_line(error)) from error
         return PreparedConnection(conn, self._discard)

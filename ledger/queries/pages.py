@@ -19,7 +19,7 @@ from ledger.clock import Clock
 from ledger.domain.money import DAY_SECONDS
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.ids import parse_id_time
-from ledger.postgres.connections import READ_PLANNER_OPTIONS
+from ledger.postgres.connections import READ_PLANNER_SETTINGS
 from ledger.postgres.statements import Statement, StatementPool, parse_statement
 from ledger.queries.list_query import (
     PROGRESS_COLUMNS,
@@ -88,7 +88,7 @@ class Pages:
             dsn,
             "ledger_api",
             name="pages",
-            options=READ_PLANNER_OPTIONS,
+            settings=READ_PLANNER_SETTINGS,
             connections_max=PAGE_CONNECTIONS_MAX,
         )
         self._clock = clock

@@ -27,7 +27,7 @@ from ledger.store.append_call import (
     encode_call,
 )
 from ledger.store.arrays import decode_integers, decode_record
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.store.log import PLANNER_SETTINGS
 
 RECONNECT_PAUSE_SECONDS = 0.05
 ANSWER_GRACE_SECONDS = 0.5
@@ -75,7 +75,7 @@ class Appender:
         self._timeout_seconds = timeout_ms / 1000
         self._batch_number = 0
         self._dsn = dsn
-        self._options = f"{PLANNER_OPTIONS} -c statement_timeout={timeout_ms}"
+        self._settings = PLANNER_SETTINGS | {"statement_timeout": f"{timeout_ms}ms"}
         self._connection: PreparedConnection | None = None
 
     async def close(self) -> None:
@@ -115,7 +115,7 @@ class Appender:
 
     async def _connect(self, deadline: float) -> PreparedConnection:
         async with asyncio.timeout_at(deadline):
-            conn = await connect(self._dsn, "ledger_api", name="journal", options=self._options)
+            conn = await connect(self._dsn, "ledger_api", name="journal", settings=self._settings)
         return PreparedConnection(conn)
 
 

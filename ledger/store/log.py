@@ -36,10 +36,13 @@ SLICE_ROWS = 256
 # Nested loops over the unique index whatever the statistics say: a plan made for an empty table is kept.
 # Postgres before 18 counts a disabled plan node as a huge cost: without jit=off it would compile each append,
 # for 0.8 s.
-PLANNER_OPTIONS = (
-    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
-    "-c plan_cache_mode=force_generic_plan -c jit=off"
-)
+PLANNER_SETTINGS = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
 
 # The columns in the order in which `_to_recorded` takes them.
 _SELECT_RECORDED = """
@@ -277,7 +280,7 @@ class StreamReader:
     def __init__(self, dsn: str, codec: Codec, *, cached_streams_max: int) -> None:
         self._codec = codec
         self._statements = StatementPool(
-            dsn, "ledger_api", name="streams", options=PLANNER_OPTIONS, connections_max=1
+            dsn, "ledger_api", name="streams", settings=PLANNER_SETTINGS, connections_max=1
         )
         self._cache: LruCache[str, State] = LruCache(cached_streams_max)
         self._queue: BatchQueue[str, State | None] = BatchQueue(

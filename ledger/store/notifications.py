@@ -15,7 +15,8 @@ from contextlib import suppress
 from psycopg.sql import SQL, Identifier
 
 from ledger.background import BackgroundLoop
-from ledger.postgres.connections import ReconnectingConnection, Role
+from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.sessions import Role
 
 NOTIFY_INTERVAL_SECONDS = 0.02
 LISTEN_SECONDS = 5.0

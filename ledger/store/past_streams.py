@@ -23,7 +23,7 @@ from ledger.lru import LruCache
 from ledger.postgres.connections import Conn, ReconnectingConnection
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve_stored
-from ledger.store.log import PLANNER_OPTIONS, READ_BATCH_MAX, READ_QUEUE_MAX, StreamReader
+from ledger.store.log import PLANNER_SETTINGS, READ_BATCH_MAX, READ_QUEUE_MAX, StreamReader
 from ledger.store.positions import LAST_POSITION
 
 CACHED_STREAMS_MAX = 512
@@ -95,7 +95,7 @@ class PastStreams:
         self._codecs = {True: codec, False: codec.without_personal_data()}
         self._streams = streams
         self._connection = ReconnectingConnection(
-            dsn, "ledger_api", name="past_streams", options=PLANNER_OPTIONS
+            dsn, "ledger_api", name="past_streams", settings=PLANNER_SETTINGS
         )
         # By stream and `opened`: states by version.
         self._cache: LruCache[tuple[str, bool], dict[int, State]] = LruCache(CACHED_STREAMS_MAX)

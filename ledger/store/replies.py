@@ -13,7 +13,7 @@ from ledger.call import Cause
 from ledger.compression.documents import compress, decompress, decompress_text
 from ledger.errors import LedgerError
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
-from ledger.postgres.served import may_store_replies_as_bytes
+from ledger.postgres.migrations import may_store_replies_as_bytes
 
 _SELECT_REPLY = """
 SELECT fingerprint, status, body, compressed, secret_of, secret_at, request_id, position

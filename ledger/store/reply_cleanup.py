@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.background import BackgroundLoop
-from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection
 from ledger.store.store import Store
 
 # A reply is promised for a day (contract §1.9); the extra hour allows for clocks that differ.
@@ -26,7 +26,9 @@ class ReplyCleanup:
     def __init__(self, store: Store) -> None:
         self._clock = store.clock
         self._own_appender_id = store.journal.appender_id
-        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="reply cleanup")
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_api", name="reply cleanup", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        )
         self._loop = BackgroundLoop("reply cleanup", self._delete_expired, close_timeout_seconds=1.0)
 
     async def start(self) -> None:

@@ -17,7 +17,7 @@ from ledger.background import BackgroundLoop
 from ledger.errors import RateLimited
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import ReconnectingConnection
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.stripe_cli import feed, sessions
 from ledger.stripe_cli.events import EventSource
@@ -38,7 +38,7 @@ LISTENERS_MAX = 1000
 """Listeners that may be connected to one process."""
 TAIL_POLL_SECONDS = 0.1
 PAUSE_SECONDS_MAX = 1.0
-_OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=5s"
+_SETTINGS = PLANNER_SETTINGS | {"statement_timeout": "5s"}
 
 
 class _Open(NamedTuple):
@@ -57,13 +57,15 @@ class Listeners:
         self._notifier = store.notifier
         self._metrics = metrics
         self._secrets = ListenerSecrets(store.secret_key)
-        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="listeners", options=_OPTIONS)
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_api", name="listeners", settings=_SETTINGS
+        )
         self._tail_connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="listeners tail", options=_OPTIONS
+            store.dsn, "ledger_api", name="listeners tail", settings=_SETTINGS
         )
         # Anybody may begin handshakes, and as many as they like: what is connected does not wait for them.
         self._handshake_connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="listeners handshake", options=_OPTIONS
+            store.dsn, "ledger_api", name="listeners handshake", settings=_SETTINGS
         )
         self._open: dict[str, _Open] = {}
         self._tail_position = 0

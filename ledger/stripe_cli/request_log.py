@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ledger.background import BackgroundLoop
-from ledger.postgres.connections import ReconnectingConnection, fetch_all
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection, fetch_all
 from ledger.store.store import Store
 from ledger.stripe_cli.frames import EventAck, encode_request_log_event
 from ledger.stripe_cli.request_errors import clean_path, describe_error
@@ -98,7 +98,9 @@ class RequestLog:
         self.tails: dict[tuple[str, bool], Sequence[_Tail]] = {}
         self._clock = store.clock
         self._pending: list[tuple[str, str]] = []
-        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="request log")
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_api", name="request log", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        )
         self._look_loop = BackgroundLoop("request log runs", self._look, close_timeout_seconds=0.5)
         self._store_loop = BackgroundLoop("request log", self._store, close_timeout_seconds=0.5)
         store.notifier.subscribe(REQUEST_LOGS_CHANNEL, self._look_loop.wake)

@@ -14,7 +14,7 @@ import structlog
 
 from ledger.background import BackgroundLoop
 from ledger.errors import SettingError
-from ledger.postgres.connections import ReconnectingConnection, fetch_one
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection, fetch_one
 from ledger.postgres.private_files import write_durable_file
 from ledger.store.store import Store
 from ledger.tlog.checkpoints import Checkpoint, parse_checkpoint
@@ -46,7 +46,9 @@ class CheckpointFile:
     def __init__(self, store: Store, path: Path, content: FileContent) -> None:
         self._path = path
         self._content = content
-        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="checkpoint file")
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_api", name="checkpoint file", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        )
         self._loop = BackgroundLoop("checkpoint file", self.copy, close_timeout_seconds=1)
 
     async def start(self) -> None:

@@ -16,8 +16,8 @@ import structlog
 
 from ledger.background import BackgroundLoop
 from ledger.errors import DamagedTree
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.tlog.merkle import HASH_BYTES, ProofError
 from ledger.tree.checkpoints import LockedTree, lock_tree, store_tree
@@ -29,7 +29,7 @@ RETRY_SECONDS = 5.0
 PROGRESS_SECONDS = 10.0
 # A crash of the server may lose the last batches. The events below them are safe, and give the same hashes
 # again. So sealing never makes appends wait for a disk.
-OPTIONS = f"{PLANNER_OPTIONS} -c synchronous_commit=off"
+SETTINGS = PLANNER_SETTINGS | {"synchronous_commit": "off"}
 
 log = structlog.get_logger()
 
@@ -79,7 +79,13 @@ class Sealer:
         self._keyring = keyring
         self._pause_seconds = pause_ms / 1000
         self._checkpoint_seconds = checkpoint_seconds
-        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="sealer", options=OPTIONS)
+        self._connection = ReconnectingConnection(
+            store.dsn,
+            "ledger_api",
+            name="sealer",
+            settings=SETTINGS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
+        )
         self._checked = False
         self._error: str | None = None
         self._progress_at: float | None = None

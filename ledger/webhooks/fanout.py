@@ -15,11 +15,11 @@ import structlog
 from ledger.clock import Clock
 from ledger.domain import webhook_endpoint
 from ledger.domain.webhook_endpoint import WebhookEndpointDeleted, WebhookEndpointSecretRotated
-from ledger.postgres.connections import Conn, ReconnectingConnection
+from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, bind
 from ledger.postgres.statements import parse_statement
 from ledger.store.codec import Codec
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.webhooks.health import withdraw
 from ledger.webhooks.late import LateFanout, build_record_parked, record_unreadable
@@ -31,7 +31,11 @@ from ledger.webhooks.subscriptions import (
 )
 
 # A process that hangs in a step must lose the lock of the checkpoint, so that another one can continue.
-_OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
+_STATEMENT_SECONDS_MAX = 60
+_SETTINGS = PLANNER_SETTINGS | {
+    "idle_in_transaction_session_timeout": "10s",
+    "statement_timeout": f"{_STATEMENT_SECONDS_MAX}s",
+}
 _ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
 
 _LOCK_CHECKPOINT = parse_statement("SELECT position FROM webhooks.checkpoint FOR UPDATE SKIP LOCKED")
@@ -134,7 +138,12 @@ class Fanout:
         self._clock: Clock = store.clock
         self._late_fanout = LateFanout(store.codec)
         self._connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="webhooks fan-out", options=_OPTIONS, prepare_threshold=None
+            store.dsn,
+            "ledger_api",
+            name="webhooks fan-out",
+            settings=_SETTINGS,
+            prepare_threshold=None,
+            answer_seconds=_STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
         )
 
     async def close(self) -> None:

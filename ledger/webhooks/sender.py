@@ -22,10 +22,10 @@ from ledger.config import Settings
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import LedgerError, UnreadableRecord
 from ledger.logs import describe_error
-from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.connections import ANSWER_GRACE_SECONDS, ReconnectingConnection
 from ledger.queries.events import FeedEvent, render_event
 from ledger.queries.past_events import load_past_event
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.webhooks import deliveries, health
 from ledger.webhooks.deliveries import DELETE_ROWS_MAX, RETENTION_SECONDS, Attempt, ClaimedDelivery
@@ -47,7 +47,8 @@ WITHDRAWAL_INTERVAL_SECONDS = 60.0
 WITHDRAWAL_ENDPOINTS_MAX = 100
 LOOP_CLOSE_TIMEOUT_SECONDS = 2.0
 ATTEMPTS_CLOSE_TIMEOUT_SECONDS = 1.0
-_OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=10s"
+_STATEMENT_SECONDS_MAX = 10
+_SETTINGS = PLANNER_SETTINGS | {"statement_timeout": f"{_STATEMENT_SECONDS_MAX}s"}
 
 GetSecrets = Callable[[WebhookEndpoint, float], Sequence[str]]
 """Returns the secrets that sign for an endpoint at a time (unix seconds), newest first."""
@@ -64,7 +65,13 @@ class Sender:
         self._clock = store.clock
         self._get_secrets = get_secrets
         self._disablement = Disablement(store, settings.webhook_disable_after_seconds)
-        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="webhooks", options=_OPTIONS)
+        self._connection = ReconnectingConnection(
+            store.dsn,
+            "ledger_api",
+            name="webhooks",
+            settings=_SETTINGS,
+            answer_seconds=_STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
+        )
         self._is_off = settings.webhooks == "off"
         self._switch_log = SwitchLog(settings.webhooks)
         timeout_seconds = settings.webhook_timeout_ms / 1000

@@ -19,11 +19,11 @@ from psycopg.rows import TupleRow
 from ledger.background import BackgroundLoop
 from ledger.clock import Clock
 from ledger.lru import LruCache
-from ledger.postgres.connections import Conn, ReconnectingConnection
+from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection
+from ledger.postgres.migrations import may_compress
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, fetch_together
-from ledger.postgres.served import may_compress
 from ledger.store.codec import Codec
-from ledger.store.log import PLANNER_OPTIONS, Recorded, build_log_query, decode_log
+from ledger.store.log import PLANNER_SETTINGS, Recorded, build_log_query, decode_log
 from ledger.store.notifications import HeadNotifier
 from projections.engine import checkpoints
 from projections.engine.aggregates import AggregateCache, load_states
@@ -58,7 +58,7 @@ IDLE_POLLS_MAX = 10
 
 # A crash of the server may lose the last batches, rows and checkpoints together: they are applied again. What
 # others commit because of these rows, a delivery for example, is flushed after them: there is one WAL.
-_ASYNCHRONOUS_COMMITS = "-c synchronous_commit=off"
+_ASYNCHRONOUS_COMMITS = {"synchronous_commit": "off"}
 
 _log = logging.getLogger("ledger.projections")
 
@@ -113,8 +113,9 @@ class Engine:
             dsn,
             "ledger_projector",
             name="projections",
-            options=_connection_options(batch_max, poll_ms),
+            settings=_session_settings(batch_max, poll_ms),
             prepare_threshold=None,
+            answer_seconds=BATCH_TIMEOUT_SECONDS + ANSWER_GRACE_SECONDS,
         )
         self._read_ahead = ReadAhead(dsn, self._prepare)
         self._aggregate_cache = AggregateCache(cached_streams_max)
@@ -387,10 +388,13 @@ async def _load_parked(conn: Conn, targets: Iterable[Target], recorded: Iterable
             targets_by_key[key].parked_streams.add(stream)
 
 
-def _connection_options(batch_max: int, poll_ms: int) -> str:
+def _session_settings(batch_max: int, poll_ms: int) -> dict[str, str]:
     in_batch_idle_ms = max(IN_BATCH_IDLE_SECONDS_MAX * 1000, IN_BATCH_IDLE_MS_PER_EVENT * batch_max)
     idle_ms = max(IDLE_SECONDS_MAX * 1000, IDLE_POLLS_MAX * poll_ms)
-    return (
-        f"{PLANNER_OPTIONS} -c statement_timeout={BATCH_TIMEOUT_SECONDS}s {_ASYNCHRONOUS_COMMITS} "
-        f"-c idle_in_transaction_session_timeout={in_batch_idle_ms:.0f} -c idle_session_timeout={idle_ms:.0f}"
-    )
+    return {
+        **PLANNER_SETTINGS,
+        **_ASYNCHRONOUS_COMMITS,
+        "statement_timeout": f"{BATCH_TIMEOUT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{in_batch_idle_ms:.0f}",
+        "idle_session_timeout": f"{idle_ms:.0f}",
+    }

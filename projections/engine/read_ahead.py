@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from ledger.postgres.connections import Conn, ReconnectingConnection
-from ledger.store.log import PLANNER_OPTIONS, Recorded
+from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection
+from ledger.store.log import PLANNER_SETTINGS, Recorded
 from projections.engine.batch import BatchFold, GenerationKey, Target
 
-_OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=60s"
+_STATEMENT_SECONDS_MAX = 60
+_SETTINGS = PLANNER_SETTINGS | {"statement_timeout": f"{_STATEMENT_SECONDS_MAX}s"}
 
 
 class BatchRange(NamedTuple):
@@ -45,7 +46,12 @@ class ReadAhead:
 
     def __init__(self, dsn: str, prepare: Prepare) -> None:
         self._connection = ReconnectingConnection(
-            dsn, "ledger_projector", name="read-ahead", options=_OPTIONS, prepare_threshold=None
+            dsn,
+            "ledger_projector",
+            name="read-ahead",
+            settings=_SETTINGS,
+            prepare_threshold=None,
+            answer_seconds=_STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
         )
         self._prepare = prepare
         self._range: BatchRange | None = None

@@ -16,7 +16,7 @@ import psycopg
 
 from ledger.errors import InvalidProjectionState, UnreadableReason, UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_all
-from ledger.postgres.served import may_compress
+from ledger.postgres.migrations import may_compress
 from ledger.store.codec import Codec, fold
 from ledger.store.log import read_stream
 from projections.engine import checkpoints, operations

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from ledger.background import BackgroundLoop
-from ledger.postgres.connections import ReconnectingConnection, fetch_all
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection, fetch_all
 from ledger.store.store import Store
 
 POLL_SECONDS = 1.0
@@ -67,7 +67,9 @@ class OperationLog:
     """Logs, in one process, the operations that no process has logged yet."""
 
     def __init__(self, store: Store) -> None:
-        self._connection = ReconnectingConnection(store.dsn, "ledger_projector", name="operations")
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_projector", name="operations", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        )
         self._loop = BackgroundLoop("operations", self._log_next)
 
     async def start(self) -> None:

@@ -18,7 +18,7 @@ from ledger.api.openapi.answers import answers_with
 from ledger.commands.execution import fingerprint_of
 from ledger.commands.models import StorableText
 from ledger.errors import InvalidProjectionState
-from ledger.postgres.connections import open_connection
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, open_connection
 from ledger.store.store import Store
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator
@@ -229,7 +229,9 @@ async def open_actions(store: Store) -> AsyncIterator[Actions]:
     def create_engine() -> Engine:
         return Engine(store.dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS)
 
-    async with open_connection(store.dsn, "ledger_projector", name="operator") as conn:
+    async with open_connection(
+        store.dsn, "ledger_projector", name="operator", answer_seconds=BACKGROUND_ANSWER_SECONDS
+    ) as conn:
         yield Actions(conn, store.dsn, store.codec, store.clock, create_engine)
 
 

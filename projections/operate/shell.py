@@ -17,7 +17,8 @@ from ledger.cli.shell import Deployment, get_shell_user, open_deployment
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import InvalidParameter, SettingError, Unavailable
-from ledger.postgres.connections import Conn, first_line, is_disconnect, open_connection
+from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, first_line, open_connection
+from ledger.postgres.sessions import is_disconnect
 from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
@@ -82,7 +83,9 @@ def run(action: Callable[[CommandContext], Awaitable[ReturnValue]]) -> ReturnVal
 
     async def run_in_context(deployment: Deployment) -> ReturnValue:
         settings, dsn, key = deployment
-        async with open_connection(dsn, "ledger_projector", name="cli") as conn:
+        async with open_connection(
+            dsn, "ledger_projector", name="cli", answer_seconds=LONG_ANSWER_SECONDS
+        ) as conn:
             clock = Clock(movable=settings.test_clock)
             await clock.refresh(conn)
             return await action(CommandContext(dsn, key, clock, conn, settings))

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ledger.clock import Clock
-from ledger.postgres.connections import Conn, connect, fetch_one
-from ledger.postgres.served import may_compress
+from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, connect, fetch_one
+from ledger.postgres.migrations import may_compress
 from ledger.store.codec import Codec
-from ledger.store.log import PLANNER_OPTIONS, Recorded, read_streams
+from ledger.store.log import PLANNER_SETTINGS, Recorded, read_streams
 from ledger.store.positions import find_last_position
 from projections.engine import checkpoints, partitions
 from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
@@ -25,7 +25,12 @@ from projections.rebuild.states import RebuildState
 
 PAGE_EVENTS = 4000
 # Streams are read in the order of their ids, which only one index has.
-_OPTIONS = f"{PLANNER_OPTIONS} -c enable_bitmapscan=off -c enable_sort=off -c statement_timeout=10min"
+_STATEMENT_SECONDS_MAX = 600
+_SETTINGS = PLANNER_SETTINGS | {
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
+    "statement_timeout": f"{_STATEMENT_SECONDS_MAX}s",
+}
 
 _SELECT_BUILDS = (
     "SELECT projection, generation FROM projections.builds WHERE rebuild = %(rebuild)s AND NOT ended"
@@ -72,7 +77,11 @@ async def backfill_shard(
     Raises psycopg.Error, and KeyError for a projection that this release does not have; committed pages stay.
     """
     projections_by_name = {projection.name: projection for projection in projections}
-    async with await connect(dsn, "ledger_projector", name="rebuild", options=_OPTIONS) as conn:
+    answer_seconds = _STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS
+    conn = await connect(
+        dsn, "ledger_projector", name="rebuild", settings=_SETTINGS, answer_seconds=answer_seconds
+    )
+    async with conn:
         await clock.refresh(conn)
         cur = await conn.execute(_SELECT_BUILDS, {"rebuild": rebuild_id})
         builds = [(projections_by_name[name], generation) for name, generation in await cur.fetchall()]

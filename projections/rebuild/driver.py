@@ -19,7 +19,8 @@ import psycopg
 from ledger.clock import Clock
 from ledger.errors import InvalidProjectionState
 from ledger.logs import describe_error
-from ledger.postgres.connections import Conn, fetch_one, is_disconnect, open_connection
+from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, fetch_one, open_connection
+from ledger.postgres.sessions import is_disconnect
 from ledger.store.positions import find_last_position
 from projections.engine import operations, partitions
 from projections.engine.batch import Target, ignored_topics
@@ -88,7 +89,9 @@ async def drive(
     Raises InvalidProjectionState for a rebuild that a later release began, and psycopg.OperationalError or
     Unavailable when the connection is lost: the next driver continues.
     """
-    async with open_connection(dsn, "ledger_projector", name="rebuild") as conn:
+    async with open_connection(
+        dsn, "ledger_projector", name="rebuild", answer_seconds=LONG_ANSWER_SECONDS
+    ) as conn:
         if not records.can_build(await records.load(conn, rebuild_id), projections):
             raise InvalidProjectionState(
                 f"rebuild {rebuild_id} was started by a later release: use that release's `ledger` command."

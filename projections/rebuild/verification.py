@@ -22,9 +22,9 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from ledger.clock import Clock
 from ledger.logs import describe_error
-from ledger.postgres.connections import Conn, connect, fetch_all, fetch_one
+from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, connect, fetch_all, fetch_one
 from ledger.store.codec import Codec
-from ledger.store.log import PLANNER_OPTIONS, Recorded, read_stream, read_streams
+from ledger.store.log import PLANNER_SETTINGS, Recorded, read_stream, read_streams
 from projections.engine import partitions
 from projections.engine.batch import BatchFold, Target, ignored_topics
 from projections.projection import ParkedStream, Projection
@@ -42,7 +42,7 @@ SAMPLE_EVENTS_PER_STREAM = 200
 # Where the event at a drawn position is not the projection's, the next one within so many positions is taken.
 SAMPLE_WINDOW_EVENTS = 200
 SAMPLE_BLOCKS = 64
-_OPTIONS = f"{PLANNER_OPTIONS} -c enable_bitmapscan=off -c enable_sort=off"
+_SETTINGS = PLANNER_SETTINGS | {"enable_bitmapscan": "off", "enable_sort": "off"}
 
 _SELECT_LIVE = """
 SELECT l.generation, c.position FROM projections.live l
@@ -166,7 +166,10 @@ async def verify(
     """
     results = []
     for projection in projections:
-        async with await connect(dsn, "ledger_projector", name="verify", options=_OPTIONS) as conn:
+        conn = await connect(
+            dsn, "ledger_projector", name="verify", settings=_SETTINGS, answer_seconds=LONG_ANSWER_SECONDS
+        )
+        async with conn:
             await conn.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
             await clock.refresh(conn)
             async with conn.transaction():

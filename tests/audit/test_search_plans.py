@@ -14,10 +14,11 @@ import pytest
 from psycopg import sql
 
 from ledger.audit.search import scans
-from ledger.postgres.connections import READ_PLANNER_OPTIONS, open_connection
+from ledger.postgres.connections import READ_PLANNER_SETTINGS, open_connection
 from ledger.store.index_keys import derive_key
 from projections.engine.registration import register_missing
 from projections.read_models.audit_index import AUDIT_INDEX
+from tests.conftest import as_options
 
 EVENTS = 20_000
 PARAMETERS: dict[str, Any] = {
@@ -79,7 +80,7 @@ def conn(dsn: str) -> Iterator[psycopg.Connection]:
         conn.execute("UPDATE projections.checkpoints SET position = %s", (EVENTS,))
         conn.execute("VACUUM ANALYZE ledger.events")
         conn.execute("VACUUM ANALYZE projections.audit_keys")
-    with psycopg.connect(dsn, options=READ_PLANNER_OPTIONS, autocommit=True) as conn:
+    with psycopg.connect(dsn, options=as_options(READ_PLANNER_SETTINGS), autocommit=True) as conn:
         yield conn
 
 

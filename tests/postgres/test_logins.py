@@ -14,9 +14,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from ledger.config import Settings, load_settings
-from ledger.postgres.connections import ROLES, Role, connect, fetch_all
+from ledger.postgres.connections import connect, fetch_all
 from ledger.postgres.deployment import ANALYST, migrate_database, open_database, open_own_database
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.sessions import ROLES, Role
 
 USERS = "SELECT session_user::text, current_user::text"
 CANCEL_REBUILD = (

@@ -13,10 +13,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.errors import SettingError
 from ledger.postgres import migrations
-from ledger.postgres.connections import ROLES
 from ledger.postgres.deployment import ANALYST
-from ledger.postgres.migrations import check_schema, migrate, release_version
-from ledger.postgres.served import COMPRESSED_SINCE, REPLIES_AS_BYTES_SINCE
+from ledger.postgres.migrations import (
+    COMPRESSED_SINCE,
+    REPLIES_AS_BYTES_SINCE,
+    check_schema,
+    migrate,
+    release_version,
+)
+from ledger.postgres.sessions import ROLES
 from tests.conftest import Cluster
 
 NEXT = '''"""Changes what everybody uses."""

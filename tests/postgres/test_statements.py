@@ -27,7 +27,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 def run(dsn: str, story: Callable[[StatementPool], Awaitable[Any]]) -> None:
     async def main() -> None:
-        pool = StatementPool(dsn, "ledger_api", name="test", options="", connections_max=CONNECTIONS)
+        pool = StatementPool(dsn, "ledger_api", name="test", settings={}, connections_max=CONNECTIONS)
         try:
             await story(pool)
         finally:
@@ -94,7 +94,7 @@ def test_a_nul_is_refused_and_cuts_nothing_off(dsn: str, value: object) -> None:
 def test_a_statement_takes_one_round_trip_once_it_is_prepared(dsn: str) -> None:
     async def main() -> None:
         async with open_lossy_proxy(dsn) as (way, between):
-            pool = StatementPool(way, "ledger_api", name="test", options="", connections_max=CONNECTIONS)
+            pool = StatementPool(way, "ledger_api", name="test", settings={}, connections_max=CONNECTIONS)
             await fetch_pid(pool)
             before = between.requests["ledger test"]
             for _ in range(20):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from ledger.postgres.connections import open_connection
-from ledger.postgres.served import COMPRESSED_SINCE
+from ledger.postgres.migrations import COMPRESSED_SINCE
 from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild.verification import verify
 from tests.projections.histories import Author, catch_up, run_story

@@ -77,7 +77,7 @@ def run_rebuild_with_gate(
         await catch_up(dsn)
         await run_rebuild(dsn, [CUSTOMERS])
         async with (
-            await AsyncConnection.connect(dsn, autocommit=True) as holder,
+            await Conn.connect(dsn, autocommit=True) as holder,
             open_connection(dsn, "ledger_projector", name="test") as conn,
         ):
             await holder.execute(GATE.encode())
@@ -346,7 +346,7 @@ def test_a_driver_that_lost_its_connection_stops_its_backfill_processes(dsn: str
 
         driver = asyncio.create_task(drive_rebuild(dsn, number, [CUSTOMERS], fill))
         await filling.wait()
-        async with await AsyncConnection.connect(dsn, autocommit=True) as owner:
+        async with await Conn.connect(dsn, autocommit=True) as owner:
             driver_pid = await wait_for_row(owner, DRIVER)
             await owner.execute("SELECT pg_terminate_backend(%s)", (driver_pid,))
         async with asyncio.timeout(WAIT_SECONDS):
@@ -377,7 +377,7 @@ def test_tables_that_a_cancelled_rebuild_could_not_drop_are_dropped_later(
         await author.create_customer(email="one@example.com")
         number = await begin_rebuild(dsn, [CUSTOMERS, FEED])
         async with (
-            await AsyncConnection.connect(dsn) as reader,
+            await Conn.connect(dsn) as reader,
             open_connection(dsn, "ledger_projector", name="test") as conn,
         ):
             await reader.execute("SELECT FROM projections.customers_g2")
@@ -402,7 +402,7 @@ def test_retiring_waits_for_a_reader(dsn: str, monkeypatch: pytest.MonkeyPatch) 
         await catch_up(dsn)
         assert (await run_rebuild(dsn, [CUSTOMERS])).state == "switched"
         async with (
-            await AsyncConnection.connect(dsn) as reader,
+            await Conn.connect(dsn) as reader,
             open_connection(dsn, "ledger_projector", name="test") as conn,
         ):
             await reader.execute("SELECT FROM projections.customers_g1")
@@ -489,7 +489,7 @@ def test_each_stage_reports_its_progress(dsn: str, where: str, said: str) -> Non
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")
         await catch_up(dsn)
-        async with await AsyncConnection.connect(dsn, autocommit=True) as holder:
+        async with await Conn.connect(dsn, autocommit=True) as holder:
             await holder.execute(GATE.encode())
             await holder.execute(where.encode())
             await holder.execute("SELECT pg_advisory_lock(7)")
@@ -510,7 +510,7 @@ def test_a_rebuild_that_catches_up_reports_how_far_behind_it_is(dsn: str) -> Non
         number = await begin_rebuild(dsn, [CUSTOMERS])
         for _ in range(3):
             await author.create_customer(email="two@example.com")
-        async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
+        async with await Conn.connect(dsn, autocommit=True) as conn:
             await conn.execute(render_freeze_trigger(2).encode())
             driver = asyncio.create_task(drive_rebuild(dsn, number, [CUSTOMERS]))
             await wait_for_row(conn, "SELECT 1 FROM projections.rebuilds WHERE state = 'catching up'")
@@ -558,7 +558,7 @@ def test_a_worker_cleans_up_after_a_cancelled_first_build(dsn: str, monkeypatch:
             run_worker(author, create_filler(dsn)),
         ):
             await records.pause(conn, number, OPERATOR)
-            async with await AsyncConnection.connect(dsn) as reader:
+            async with await Conn.connect(dsn) as reader:
                 await reader.execute("SELECT FROM projections.customers_g2")
                 assert not await records.cancel(conn, number, OPERATOR)
             await wait_for_row(conn, "SELECT generation FROM projections.live WHERE projection = 'customers'")

@@ -13,12 +13,13 @@ from psycopg import sql
 
 from ledger.call import Call, Cause
 from ledger.ids import new_id
-from ledger.postgres.connections import READ_PLANNER_OPTIONS
+from ledger.postgres.connections import READ_PLANNER_SETTINGS
 from ledger.postgres.statements import Statement, StatementPool
 from ledger.queries.customers import CUSTOMERS
 from ledger.queries.disputes import DISPUTES
 from ledger.queries.events import EVENTS
 from ledger.queries.list_query import ListQuery
+from tests.conftest import as_options
 from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
 from tests.projections.queries import open_queries
 
@@ -119,7 +120,7 @@ def test_a_page_reads_as_many_blocks_at_any_depth(
         first, statements = await fetch_page(author, list_query, make_call({}, {}), monkeypatch)
         assert first == list(range(ROWS, ROWS - LIMIT, -1))
         everything = {"gte": start - 10, "lte": start + ROWS}
-        with psycopg.connect(dsn, options=READ_PLANNER_OPTIONS, autocommit=True) as conn:
+        with psycopg.connect(dsn, options=as_options(READ_PLANNER_SETTINGS), autocommit=True) as conn:
             first_blocks = count_blocks(conn, *statements[-1])
             for param, created in product(("starting_after", "ending_before"), ({}, everything)):
                 call = make_call({param: cursor}, created)

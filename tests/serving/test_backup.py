@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from ledger.postgres.programs.client import describe_connection, find_newest_program
+from ledger.postgres.programs.client import add_options, describe_connection, find_newest_program
 from tests.conftest import Cluster
 from tests.serving.process import PROGRAM, SERVICE_KEY, build_environment, run_ledger, run_refused, run_serve
 
@@ -325,7 +325,7 @@ def test_psql_is_read_only_unless_told_otherwise(source: str, place: Path) -> No
 
 def test_a_password_is_no_argument_of_a_program() -> None:
     url = f"postgresql://ada:{'%20secret'}@db.example.com/ledger?sslmode=require&keepalives_idle=7"
-    connection = describe_connection(url, options={"search_path": "a, b"})
+    connection = describe_connection(add_options(url, {"search_path": "a, b"}))
     assert connection.arguments == ["--dbname", "keepalives_idle=7"]
     assert connection.environment["PGPASSWORD"] == " secret"
     assert connection.environment["PGOPTIONS"] == "-c search_path=a,\\ b"

@@ -233,16 +233,17 @@ def postgres_of_version(version: str) -> Iterator[str]:
     """A server that reports this version and lets anyone in: no binary of that version is available here."""
 
     def answer(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection:
-            connection.recv(1024)
-            status = b"server_version\0" + version.encode() + b"\0"
-            connection.sendall(
-                b"R" + (8).to_bytes(4) + (0).to_bytes(4)
-                + b"S" + (4 + len(status)).to_bytes(4) + status
-                + b"Z" + (5).to_bytes(4) + b"I"
-            )  # fmt: skip
-            connection.recv(1024)
+        for _ in range(2):  # who looks at the server, and who looks at the schema
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1024)
+                status = b"server_version\0" + version.encode() + b"\0"
+                connection.sendall(
+                    b"R" + (8).to_bytes(4) + (0).to_bytes(4)
+                    + b"S" + (4 + len(status)).to_bytes(4) + status
+                    + b"Z" + (5).to_bytes(4) + b"I"
+                )  # fmt: skip
+                connection.recv(1024)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answer, args=(server,))

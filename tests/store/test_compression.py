@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.compression.documents import compress, compress_as_text, decompress, decompress_text
-from ledger.postgres.served import COMPRESSED_SINCE, REPLIES_AS_BYTES_SINCE
+from ledger.postgres.migrations import COMPRESSED_SINCE, REPLIES_AS_BYTES_SINCE
 from ledger.store.replies import read_body
 from tests.store.stores import NOW, create_customer, fetch_rows, open_store, with_reply
 

@@ -17,6 +17,7 @@ from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict
 
+from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from ledger.store.log import read_log, read_stream
 from tests.store.library_recorder import JournalRecorder
@@ -88,7 +89,7 @@ def test_the_librarys_stock_recorder_reads_our_log_and_agrees(dsn: str) -> None:
                 await store.journal.append(
                     rename_customer(store.streams.get_cached(f"cus_{n % 4}"), f"name {n}")
                 )
-        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
+        async with await Conn.connect(dsn, autocommit=True) as conn:
             return await read_log(conn, Codec(KEY), 0, 100), await read_stream(conn, Codec(KEY), "cus_1")
 
     ours, our_stream = asyncio.run(main())

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from ledger.call import Cause
@@ -42,7 +41,7 @@ def to_time(at: float) -> datetime:
 
 @asynccontextmanager
 async def open_reader(dsn: str) -> AsyncIterator[Conn]:
-    async with await AsyncConnection.connect(dsn, autocommit=True) as conn:
+    async with await Conn.connect(dsn, autocommit=True) as conn:
         yield conn
 
 

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import sql
 
@@ -63,7 +62,7 @@ def sealed(cluster: Cluster) -> Iterator[str]:
 
 @asynccontextmanager
 async def open_superuser(dsn: str) -> AsyncIterator[Conn]:
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
+    async with await Conn.connect(dsn, autocommit=True) as conn:
         yield conn
 
 

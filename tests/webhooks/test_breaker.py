@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from ledger.config import load_settings
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.webhooks.schedule import breaker
 from tests.webhooks.claims import Claims, open_claims
 
@@ -233,8 +233,8 @@ def test_a_claim_reads_no_backlog_of_others_for_a_probe_that_nothing_is_due_to(d
         with psycopg.connect(dsn) as owner:
             owner.execute("ANALYZE webhooks.deliveries")
         claims.execute("BEGIN")
-        for option in PLANNER_OPTIONS.split("-c")[1:]:  # as the sender has them
-            claims.execute(f"SET LOCAL {option}")
+        for name, setting in PLANNER_SETTINGS.items():  # as the sender has them
+            claims.execute(f"SET LOCAL {name} = {setting}")
         assert {claimed.endpoint for claimed in claims.claim(limit=5)} == {"we_many"}
         ((read,),) = claims.execute(
             "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"

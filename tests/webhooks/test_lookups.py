@@ -8,14 +8,14 @@ from typing import Any
 
 from ledger.domain import imported_event
 from ledger.postgres.connections import connect
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.webhooks import deliveries, subscriptions
 from tests.projections.histories import Author, catch_up, run_story
 
 
 async def explain(author: Author, query: str, parameters: Mapping[str, Any]) -> list[str]:
     """The conditions by which a part of the feed is read, of each part."""
-    async with await connect(author.dsn, "ledger_api", name="test", options=PLANNER_OPTIONS) as conn:
+    async with await connect(author.dsn, "ledger_api", name="test", settings=PLANNER_SETTINGS) as conn:
         cur = await conn.execute(f"EXPLAIN {query}".encode(), parameters)
         plan = "\n".join(row[0] for row in await cur.fetchall())
     conditions = re.findall(r"on feed_g\d+\S* .*\n\s+(?:Index|Recheck) Cond: (.*)", plan)

@@ -15,15 +15,15 @@ from ledger.audit.reconciliation.read_models import RowChecker
 from ledger.audit.reconciliation.report import Report, Show
 from ledger.audit.reconciliation.streams import MONEY_TOPICS, OTHER_TOPICS, StreamChecker
 from ledger.clock import Clock
-from ledger.postgres.connections import Conn, connect, fetch_all, fetch_one
+from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, connect, fetch_all, fetch_one
 from ledger.store.codec import Codec
-from ledger.store.log import PLANNER_OPTIONS, Recorded, read_stream, read_streams
+from ledger.store.log import PLANNER_SETTINGS, Recorded, read_stream, read_streams
 
 PAGE_EVENTS = 1000
 SAMPLE_WINDOW_POSITIONS = 1000
 
 # Streams are read along the index of their versions, whatever the statistics say.
-_OPTIONS = f"{PLANNER_OPTIONS} -c enable_bitmapscan=off -c enable_sort=off"
+_SETTINGS = PLANNER_SETTINGS | {"enable_bitmapscan": "off", "enable_sort": "off"}
 _HEAD = "SELECT position FROM ledger.head"
 _COUNT = "SELECT count(*) FROM ledger.events WHERE notification_id BETWEEN 1 AND %(upto)s"
 _FIRST_HOLE = """
@@ -65,7 +65,10 @@ async def reconcile(
 
     Raises psycopg.OperationalError.
     """
-    async with await connect(dsn, "ledger_api", name="reconcile", options=_OPTIONS) as conn:
+    conn = await connect(
+        dsn, "ledger_api", name="reconcile", settings=_SETTINGS, answer_seconds=LONG_ANSWER_SECONDS
+    )
+    async with conn:
         await conn.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         async with conn.transaction():
             await clock.refresh(conn)

@@ -13,10 +13,17 @@ from ledger.cli.shell import warn_of_misspelt_settings
 from ledger.config import Settings
 from ledger.errors import SettingError
 from ledger.postgres.deployment import get_owner_dsn, open_database
-from ledger.postgres.programs.client import connect, describe_connection, describe_server, find_program
+from ledger.postgres.programs.client import (
+    add_options,
+    connect,
+    describe_connection,
+    describe_server,
+    find_program,
+)
 
 SEARCH_PATH = "ledger, projections, webhooks, reporting, public"
 _READ_ONLY = "default_transaction_read_only"
+_SELECT_OPTIONS = f"SELECT current_setting('role'), current_setting('{_READ_ONLY}')".encode()
 _ROLE_SETTINGS = """
 SELECT setting FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) setting
 JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
@@ -42,8 +49,9 @@ def run_psql(settings: Settings, arguments: Sequence[str], *, role: str | None, 
             psql = find_program("psql", server, older=True)
         except SettingError as error:
             raise SettingError(f"{error}. From elsewhere: {_show_command(settings, owner_dsn)}") from None
-        named = make_conninfo(owner_dsn, application_name="ledger psql")
-        connection = describe_connection(named, options=options)
+        session_dsn = add_options(owner_dsn, options)
+        _check_options(session_dsn, role, read_only=options[_READ_ONLY])
+        connection = describe_connection(make_conninfo(session_dsn, application_name="ledger psql"))
         warn_of_misspelt_settings()
         process = subprocess.Popen([psql, *connection.arguments, *arguments], env=connection.environment)
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is psql's: it cancels a query
@@ -51,6 +59,18 @@ def run_psql(settings: Settings, arguments: Sequence[str], *, role: str | None, 
             return process.wait()
         finally:
             signal.signal(signal.SIGINT, previous)
+
+
+def _check_options(dsn: str, role: str | None, *, read_only: str) -> None:
+    """Raises SettingError behind a pooler that ignores them: psql would run as the owner, and could write."""
+    with connect(dsn) as conn:
+        row = conn.execute(_SELECT_OPTIONS).fetchone()
+    assert row is not None
+    if row[1] != read_only or role not in (None, row[0]):
+        raise SettingError(
+            "LEDGER_DATABASE_URL: it leads to a pooler that ignores what a session is to begin with "
+            "(pgbouncer: ignore_startup_parameters): give `ledger psql` the server's own address"
+        )
 
 
 def _read_role_settings(conn: psycopg.Connection, role: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ledger.cli.shell import get_shell_user
 from ledger.config import Settings
 from ledger.errors import SettingError
 from ledger.postgres.connections import open_connection
-from ledger.postgres.deployment import get_key_file
+from ledger.postgres.deployment import get_database_url, get_key_file
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 from ledger.postgres.private_files import write_private_file
@@ -40,7 +40,7 @@ def restore(settings: Settings, file: Path, key_file: Path | None) -> Restored:
     """Restore `file` into the configured database, or into a new embedded one. `key_file` has the service
     key of an embedded database. Raises SettingError; then nothing has changed."""
     if settings.database_url is not None:
-        return _restore_into_url(settings, settings.database_url.get_secret_value(), file, key_file)
+        return _restore_into_url(settings, get_database_url(settings), file, key_file)
     return _restore_embedded(settings, file, key_file)
 
 

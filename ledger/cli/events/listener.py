@@ -25,7 +25,7 @@ from ledger.cli.shell import (
 )
 from ledger.clock import Clock
 from ledger.config import load_settings
-from ledger.postgres.connections import Pool, open_connection
+from ledger.postgres.connections import LONG_ANSWER_SECONDS, Pool, open_connection
 from ledger.postgres.deployment import read_running_database
 from ledger.service_key import check_database
 from ledger.stripe_cli.secrets import ListenerSecrets
@@ -106,7 +106,9 @@ def _find_deployment() -> Deployment:
 
 
 async def _find_start(deployment: Deployment, account: str | None) -> Start:
-    async with open_connection(deployment.dsn, "ledger_api", name="cli") as conn:
+    async with open_connection(
+        deployment.dsn, "ledger_api", name="cli", answer_seconds=LONG_ANSWER_SECONDS
+    ) as conn:
         return Start(await choose_account(conn, account), await read_head(conn))
 
 

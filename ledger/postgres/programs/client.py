@@ -21,7 +21,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.errors import SettingError
 from ledger.postgres.binaries import copy_environment, find_wheel_bin_dir
-from ledger.postgres.connections import CONNECT_TIMEOUT_SECONDS, first_line
+from ledger.postgres.connections import first_line
+from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
@@ -108,16 +109,18 @@ class Connection(NamedTuple):
     arguments: list[str]
 
 
-def describe_connection(dsn: str, *, options: Mapping[str, str] = {}) -> Connection:
-    """How a program connects as `dsn` does. `options` are parameters of the session, by name.
+def add_options(dsn: str, options: Mapping[str, str]) -> str:
+    """The connection string of sessions with these parameters, by name."""
+    given = str(conninfo_to_dict(dsn).get("options") or "")
+    texts = [f"-c {name}={_escape_option(value)}" for name, value in options.items()]
+    return make_conninfo(dsn, options=" ".join([given, *texts]).strip())
 
-    Raises SettingError for a secret that could only be an argument.
-    """
+
+def describe_connection(dsn: str) -> Connection:
+    """How a program connects as `dsn` does. Raises SettingError for a secret that could only be an
+    argument."""
     parameters = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
     parameters.setdefault("client_encoding", "UTF8")
-    if options:
-        texts = [f"-c {name}={_escape_option(value)}" for name, value in options.items()]
-        parameters["options"] = " ".join([parameters.get("options", ""), *texts]).strip()
     environment, others = copy_environment(), {}
     for option in pq.Conninfo.get_defaults():
         name = option.keyword.decode()

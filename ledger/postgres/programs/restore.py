@@ -19,7 +19,6 @@ from typing import IO, NamedTuple
 
 from ledger.errors import SettingError
 from ledger.postgres.cluster import find_reason
-from ledger.postgres.connections import ROLES
 from ledger.postgres.migrations import release_version
 from ledger.postgres.programs.client import (
     connect,
@@ -28,6 +27,7 @@ from ledger.postgres.programs.client import (
     find_newest_program,
     find_program,
 )
+from ledger.postgres.sessions import ROLES
 
 _MAGIC = b"PGDMP"
 _FACTS = ("alembic_version", "served", "service_key")

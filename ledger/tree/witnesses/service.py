@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import structlog
 
 from ledger.background import BackgroundLoop
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
 from ledger.store.store import Store
 from ledger.tlog.checkpoints import parse_checkpoint
 from ledger.tlog.encoding import NUMBER_MAX
@@ -56,7 +56,9 @@ class WitnessService:
     """Has the kept checkpoints cosigned by all witnesses, from `start` to `close`."""
 
     def __init__(self, store: Store, witnesses: Sequence[WitnessAddress]) -> None:
-        self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="witnesses")
+        self._connection = ReconnectingConnection(
+            store.dsn, "ledger_api", name="witnesses", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        )
         self._ids = [witness.id for witness in witnesses]
         self._loop = BackgroundLoop("list of witnesses", self._forget_others, close_timeout_seconds=0)
         self._followers = [WitnessFollower(store.dsn, witness) for witness in witnesses]
@@ -85,7 +87,9 @@ class WitnessFollower:
     def __init__(self, dsn: str, witness: WitnessAddress) -> None:
         self._id = witness.id
         self._client = WitnessClient(witness)
-        self._connection = ReconnectingConnection(dsn, "ledger_api", name="witness")
+        self._connection = ReconnectingConnection(
+            dsn, "ledger_api", name="witness", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        )
         self._lock_holder: Conn | None = None
         self._cosigned_size = self._known_size = 0
         self._answered: tuple[WitnessState, str | None] | None = None

@@ -17,8 +17,14 @@ from ledger.clock import Clock
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import UnreadableRecord
 from ledger.ids import new_id
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.postgres.connections import (
+    ANSWER_GRACE_SECONDS,
+    Conn,
+    ReconnectingConnection,
+    fetch_all,
+    fetch_one,
+)
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.webhooks.history.retry import TRIES_MAX
 from ledger.webhooks.replays.filters import ReplayFilter
@@ -35,7 +41,11 @@ REPLAYS_MAX = 100
 ACTIVE_POLL_SECONDS = 0.1
 IDLE_POLL_SECONDS = 1.0
 # A process that hangs in a step must lose the lock of the replay, so that another one can continue.
-_OPTIONS = f"{PLANNER_OPTIONS} -c idle_in_transaction_session_timeout=10s -c statement_timeout=60s"
+_STATEMENT_SECONDS_MAX = 60
+_SETTINGS = PLANNER_SETTINGS | {
+    "idle_in_transaction_session_timeout": "10s",
+    "statement_timeout": f"{_STATEMENT_SECONDS_MAX}s",
+}
 
 _RUNNING = """
 SELECT id FROM webhooks.replays WHERE state = 'running' AND ended IS NULL AND id > %(after)s
@@ -116,7 +126,11 @@ class ReplayJob:
         self._streams = store.streams
         self._round_after = ""
         self._connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="webhooks replays", options=_OPTIONS
+            store.dsn,
+            "ledger_api",
+            name="webhooks replays",
+            settings=_SETTINGS,
+            answer_seconds=_STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
         )
 
     async def close(self) -> None:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import psycopg
 
 from ledger.clock import Clock
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all
+from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection, fetch_all
 from ledger.store.batching import BatchQueue, Pending
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.webhooks import deliveries
 from ledger.webhooks.deliveries import Attempt, DeliveryState
 from ledger.webhooks.health import HealthChange
@@ -28,7 +28,8 @@ BATCH_MAX = 128
 PAUSE_SECONDS = 0.005
 """Between two batches: under load, what ends meanwhile is one batch, not several."""
 TRIES_MAX = 2
-_OPTIONS = f"{PLANNER_OPTIONS} -c statement_timeout=10s"
+_STATEMENT_SECONDS_MAX = 10
+_SETTINGS = PLANNER_SETTINGS | {"statement_timeout": f"{_STATEMENT_SECONDS_MAX}s"}
 
 # Of endpoints that do not fail: a success of another one also changes its health.
 _RECORD_SUCCESSES = """
@@ -85,7 +86,11 @@ class OutcomeRecorder:
     def __init__(self, dsn: str, clock: Clock, *, outcomes_max: int) -> None:
         self._clock = clock
         self._connection = ReconnectingConnection(
-            dsn, "ledger_api", name="webhook outcomes", options=_OPTIONS
+            dsn,
+            "ledger_api",
+            name="webhook outcomes",
+            settings=_SETTINGS,
+            answer_seconds=_STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
         )
         self._queue: BatchQueue[Outcome, HealthChange | None] = BatchQueue(
             self._record_batch, batch_max=BATCH_MAX, queue_max=outcomes_max
