@@ -6,8 +6,9 @@ internal API (/internal/v1), file links, /docs, /healthz, /readyz and /metrics.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
 
 import structlog
@@ -18,7 +19,7 @@ from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
 from ledger.api.composition import build_execution, build_queries
-from ledger.api.error_handlers import add_error_handlers
+from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.errors import render_error, render_error_body
 from ledger.api.health import health_routes
 from ledger.api.internal.audit.objects import ObjectReader
@@ -45,7 +46,7 @@ from ledger.api.rate_limits import RateLimits
 from ledger.api.stripe_cli.routes import SOCKET_PATH, make_operations
 from ledger.api.stripe_cli.socket import ListenerSocket
 from ledger.audit.accesses import Accesses
-from ledger.background import Service
+from ledger.background import Closers, Service
 from ledger.clock import Clock
 from ledger.commands.execution import Execution
 from ledger.commands.resources import Publications
@@ -58,6 +59,8 @@ from ledger.store.reply_cleanup import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
 from ledger.stripe_cli.request_log import RequestLog
+
+CLOSE_SECONDS_MIN = 0.8
 
 log = structlog.get_logger()
 
@@ -83,13 +86,28 @@ class LedgerApp(FastAPI):
     """FastAPI, except that the public protocol handles /v1 before its routing, and the internal API's
     middleware wraps it for /internal/v1. There is one websocket, the Stripe CLI's.
 
-    own_host  host and port at which a program on this machine reaches the service
+    own_host         host and port at which a program on this machine reaches the service
+    request_seconds  limit of the time until an answer begins
+    drain_seconds    how long requests under way may take once the process is to end
     """
 
     own_host = b"localhost"
+    request_seconds: float
+    drain_seconds: float
+    stopped_at: float | None = None
     public_api: PublicApi
     internal_api: InternalApiMiddleware
     listener_socket: ListenerSocket
+
+    def stop(self) -> None:
+        """Begin to count the time in which the process has to end."""
+        self.stopped_at = time.monotonic()
+
+    def get_close_seconds(self) -> float:
+        """How much of that time is left for closing, once requests are drained."""
+        now = time.monotonic()
+        stopped_at = now if self.stopped_at is None else self.stopped_at
+        return max(CLOSE_SECONDS_MIN, stopped_at + self.drain_seconds + CLOSE_SECONDS_MIN - now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and scope["path"] == SOCKET_PATH:
@@ -104,7 +122,9 @@ class LedgerApp(FastAPI):
         elif scope["path"].startswith("/internal/v1/"):
             await self.internal_api(scope, receive, send)
         else:
-            await super().__call__(answer_head_as_get(scope), receive, send)
+            await answer_within(
+                self.request_seconds, super().__call__, answer_head_as_get(scope), receive, send
+            )
 
 
 class _Components(NamedTuple):
@@ -145,33 +165,18 @@ def create_app(
         redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
     log_access = access_log(components.metrics, settings)
+    app.request_seconds = settings.request_timeout_ms / 1000
+    app.drain_seconds = settings.drain_seconds
     reader = ObjectReader(callers, queries, components.accesses, settings.public_url)
     app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
         render_error=render_error,
         log_access=log_access,
         body_bytes_max=settings.body_bytes_max,
+        request_seconds=app.request_seconds,
         find_direct=reader.find,
     )
-    app.public_api = PublicApi(
-        RouteTable((*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))),
-        components.keys,
-        components.execution,
-        queries,
-        refresh_clock=clock_reader.refresh,
-        render_error=render_error,
-        log_access=access_log(components.metrics, settings, components.request_log),
-        rate_limits=components.rate_limits,
-        storage=storage,
-        upload_receiver=UploadReceiver(
-            storage,
-            clock,
-            file_bytes_max=settings.file_bytes_max,
-            fields_bytes_max=settings.body_bytes_max,
-        ),
-        public_url=settings.public_url,
-        body_bytes_max=settings.body_bytes_max,
-    )
+    app.public_api = _create_public_api(components)
     app.listener_socket = ListenerSocket(components.listeners, render_error)
     extend_openapi(app, OPERATIONS, extensions.build_schemas, public_url=settings.public_url)
     routers = [
@@ -216,6 +221,31 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     )
 
 
+def _create_public_api(components: _Components) -> PublicApi:
+    settings, queries = components.settings, components.queries
+    storage = components.execution.environment.storage
+    return PublicApi(
+        RouteTable((*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))),
+        components.keys,
+        components.execution,
+        queries,
+        refresh_clock=components.clock_reader.refresh,
+        render_error=render_error,
+        log_access=access_log(components.metrics, settings, components.request_log),
+        rate_limits=components.rate_limits,
+        storage=storage,
+        upload_receiver=UploadReceiver(
+            storage,
+            components.clock,
+            file_bytes_max=settings.file_bytes_max,
+            fields_bytes_max=settings.body_bytes_max,
+        ),
+        public_url=settings.public_url,
+        body_bytes_max=settings.body_bytes_max,
+        request_seconds=settings.request_timeout_ms / 1000,
+    )
+
+
 def _create_internal_routers(components: _Components, callers: Callers) -> list[APIRouter]:
     execution, store, pool = components.execution, components.store, components.pool
     return [
@@ -235,29 +265,23 @@ def _create_lifespan(
     store, pool, keys = components.store, components.pool, components.keys
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            stack.callback(components.metrics.fold_requests)
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        assert isinstance(app, LedgerApp)
+        closers = Closers()
+        try:
+            closers.add("pool", pool.close)
             await pool.open()
-            stack.push_async_callback(pool.close)
-            stack.push_async_callback(components.queries.pages.close)
+            closers.add("pages", components.queries.pages.close)
             await components.execution.environment.storage.delete_orphans()
-            await keys.start()
-            stack.push_async_callback(keys.close)
-            stack.push_async_callback(components.clock_reader.close)
-            await components.accesses.start()
-            stack.push_async_callback(components.accesses.close)
-            await store.start()
-            stack.push_async_callback(store.close)
-            await components.listeners.start()
-            stack.push_async_callback(components.listeners.close)
-            await components.request_log.start()
-            stack.push_async_callback(components.request_log.close)
-            services: list[Service] = [ReplyCleanup(store)]
-            services += [create_service(store) for create_service in service_factories]
-            for service in services:
-                await service.start()
-                stack.push_async_callback(service.close)
+            await closers.start([keys])
+            closers.add("clock", components.clock_reader.close)
+            await closers.start([components.accesses])
+            await closers.start([store])
+            services: list[Service] = [components.listeners, components.request_log, ReplyCleanup(store)]
+            await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
+        finally:
+            await closers.close(app.get_close_seconds())
+            components.metrics.fold_requests()
 
     return lifespan

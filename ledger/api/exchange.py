@@ -23,6 +23,7 @@ from ledger.commands.execution import CommandResult
 from ledger.errors import InvalidParameter
 from ledger.files.storage import Upload
 from ledger.ids import encode_base62
+from ledger.time_limits import pause_request_limit
 
 if TYPE_CHECKING:
     from ledger.api.public.operations import Operation
@@ -66,7 +67,8 @@ class AsgiSource(NamedTuple):
 
     async def receive_chunk(self) -> tuple[bytes, bool]:
         """As for any source."""
-        message: Message = await self.receive()
+        with pause_request_limit():
+            message: Message = await self.receive()
         if message["type"] == "http.disconnect":
             raise InvalidParameter("The connection closed before the request was complete.")
         return message.get("body", b""), message.get("more_body", False)

@@ -92,7 +92,9 @@ class BatchQueue(Generic[Item, Result]):
                 await self._wake.wait()
                 continue
             await self._gather()
-            batch = [queue.popleft() for _ in range(min(len(queue), self._batch_max))]
+            batch = self._take_batch()
+            if not batch:
+                continue
             try:
                 await self._process_batch(batch)
                 self._callers = len(batch) + len(queue)
@@ -101,6 +103,12 @@ class BatchQueue(Generic[Item, Result]):
             except asyncio.CancelledError:
                 _fail(batch, Unavailable("shutting down"))
                 raise
+
+    def _take_batch(self) -> list[Pending[Item, Result]]:
+        """The next items, without those whose caller waits no longer: it has been answered, and repeats its
+        request perhaps."""
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_max))]
+        return [pending for pending in batch if not pending.future.cancelled()]
 
     async def _gather(self) -> None:
         wanted = min(self._callers, self._gather_max)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledger.background import BackgroundLoop
+from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection
 from ledger.store.store import Store
 
@@ -29,7 +29,12 @@ class ReplyCleanup:
         self._connection = ReconnectingConnection(
             store.dsn, "ledger_api", name="reply cleanup", answer_seconds=BACKGROUND_ANSWER_SECONDS
         )
-        self._loop = BackgroundLoop("reply cleanup", self._delete_expired, close_timeout_seconds=1.0)
+        self._loop = BackgroundLoop(
+            "reply cleanup",
+            self._delete_expired,
+            step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS,
+            close_timeout_seconds=1.0,
+        )
 
     async def start(self) -> None:
         """Begin with a first deletion."""

@@ -352,7 +352,11 @@ def test_a_route_that_forgets_to_authorize_is_not_answered(dsn: str) -> None:
     app = FastAPI()
     app.include_router(router)
     protected = InternalApiMiddleware(
-        app, render_error=render_error, log_access=lambda exchange: None, body_bytes_max=1000
+        app,
+        render_error=render_error,
+        log_access=lambda exchange: None,
+        body_bytes_max=1000,
+        request_seconds=10,
     )
 
     async def main() -> httpx.Response:

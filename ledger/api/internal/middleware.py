@@ -1,8 +1,9 @@
 """Middleware of the internal API: it gives every request a request id and a limit on its body, and counts and
 logs it, as the public API does.
 
-The body is read here, within the limit, before the framework parses it as JSON in one piece. The body of an
-import is not: it may be of any length, and each line has a limit of its own (`commands/imports/lines`).
+The body is read here, within its limit, before the framework parses it as JSON in one piece. The body of an
+import is not: it may be of any length, and each line has a limit of its own (`commands/imports/lines`). An
+answer begins within the limit of time of a request.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ledger.api.errors import RenderError, encode_answer
 from ledger.api.exchange import AsgiSource, Exchange, LogAccess, generate_request_ids
 from ledger.errors import LedgerError, RequestError, Unavailable
 from ledger.postgres.connections import first_line
+from ledger.time_limits import RequestLimit
 
 IMPORT_PATH = "/internal/v1/import"
 REQUEST_ID_HEADER = b"request-id"
@@ -42,12 +44,14 @@ class InternalApiMiddleware:
         render_error: RenderError,
         log_access: LogAccess,
         body_bytes_max: int,
+        request_seconds: float,
         find_direct: FindDirectAnswer = lambda exchange, scope: None,
     ) -> None:
         self._app = app
         self._render_error = render_error
         self._log_access = log_access
         self._body_bytes_max = body_bytes_max
+        self._request_seconds = request_seconds
         self._find_direct = find_direct
         self._request_ids = generate_request_ids()
 
@@ -76,22 +80,25 @@ class InternalApiMiddleware:
                     replaced = True
                     await self._send_error(exchange, error, send)
                     return
+                limit.lift()
                 exchange.status = message["status"]
                 headers = message["headers"]
                 if all(name != REQUEST_ID_HEADER for name, _ in headers):
                     message["headers"] = [*headers, (REQUEST_ID_HEADER, exchange.request_id.encode())]
             await send(message)
 
+        limit = RequestLimit(self._request_seconds)
         try:
-            if exchange.path != IMPORT_PATH:
-                receive = await self._buffer_body(exchange, receive)
-            direct = self._find_direct(exchange, scope)
-            if direct is None:
-                await self._app(scope, receive, send_with_request_id)
-            else:
-                await self._answer(exchange, direct, send_with_request_id)
-        except RequestError as refusal:
-            await self._send_error(exchange, refusal, send)
+            async with limit:
+                if exchange.path != IMPORT_PATH:
+                    receive = await self._buffer_body(exchange, receive)
+                direct = self._find_direct(exchange, scope)
+                if direct is None:
+                    await self._app(scope, receive, send_with_request_id)
+                else:
+                    await self._answer(exchange, direct, send_with_request_id)
+        except (RequestError, Unavailable) as error:
+            await self._send_error(exchange, error, send)
         finally:
             if "endpoint" in scope:
                 exchange.operation_name = (

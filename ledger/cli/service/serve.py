@@ -13,17 +13,19 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager, nullcontext
 from functools import partial
+from types import FrameType
 from typing import NamedTuple
 
 import uvicorn
 import uvloop
 from prometheus_client.multiprocess import mark_process_dead
 
-from ledger.api.app import Extensions, create_app
+from ledger.api.app import Extensions, LedgerApp, create_app
 from ledger.api.stripe_cli.login import add_login
 from ledger.api.stripe_cli.websocket import FRAME_BYTES_MAX, PING_SECONDS, PONG_SECONDS_MAX, WebSocketProtocol
 from ledger.api.transport import HttpProtocol
 from ledger.api.worker_health import create_worker_health_app
+from ledger.background import Closers
 from ledger.cli.service.development import (
     find_login_url,
     format_stripe_cli_command,
@@ -227,7 +229,7 @@ def _run_api(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
 
     def stop(*_: object) -> None:
         server.should_exit = True
@@ -237,6 +239,19 @@ def _run_api(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     server.run(sockets=listeners.list_of(port))
+
+
+class _Server(uvicorn.Server):
+    """A server that tells its application when it begins to drain."""
+
+    def __init__(self, config: uvicorn.Config, app: LedgerApp) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As uvicorn does for a signal."""
+        self._app.stop()
+        super().handle_exit(sig, frame)
 
 
 async def _run_services(
@@ -254,13 +269,13 @@ async def _run_services(
         if health_sock is not None:
             app = create_worker_health_app(store, settings, extensions.projections)
             await stack.enter_async_context(serve_health(app, health_sock))
-        await store.start()
-        stack.push_async_callback(store.close)
-        for create_service in extensions.service_factories:
-            service = create_service(store)
-            stack.push_async_callback(service.close)
-            await service.start()
-        await stop.wait()
+        closers = Closers()
+        try:
+            await closers.start([store])
+            await closers.start([create_service(store) for create_service in extensions.service_factories])
+            await stop.wait()
+        finally:
+            await closers.close(settings.drain_seconds)
 
 
 @contextmanager
