@@ -45,6 +45,7 @@ _KEYS = """
 SELECT idempotency_key, count(DISTINCT request_id) FROM ledger.events
 WHERE idempotency_key IS NOT NULL AND account = %s GROUP BY idempotency_key
 """
+_STREAMS = "SELECT DISTINCT originator_id FROM ledger.events WHERE account = %s"
 _FEED = """
 SELECT f.id, f.position, f.idempotency_key FROM projections.feed f
 JOIN projections.live l ON l.projection = 'feed' AND l.generation = f.generation
@@ -149,10 +150,11 @@ def find_lost_writes(
     conn: psycopg.Connection[Any],
     account: str,
 ) -> list[str]:
-    """Each acknowledged write is in the log, under its key, and its object has its mark in the lists."""
-    keys = {row[0] for row in conn.execute(_KEYS, (account,)).fetchall()}
+    """Each acknowledged write is in the log, under its key or its id, and its object has its mark in the
+    lists."""
+    known = {row[0] for query in (_KEYS, _STREAMS) for row in conn.execute(query, (account,)).fetchall()}
     marks = {id: set(metadata) for (_, id), metadata in objects.items()}
-    not_logged = [str(write) for write in record.writes if write.key not in keys]
+    not_logged = [str(write) for write in record.writes if (write.key or write.id) not in known]
     not_shown = [
         str(write) for write in record.writes if write.mark and write.mark not in marks.get(write.id, ())
     ]

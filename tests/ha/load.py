@@ -42,7 +42,8 @@ class Target(NamedTuple):
 
 class Write(NamedTuple):
     """A write that was answered with success. `mark`: only this write adds it to the metadata of its object;
-    empty for an object without metadata. `key`: the idempotency key that the answer names."""
+    empty for an object without metadata. `key`: the idempotency key that its events have in the log; empty
+    for what the network reported, whose events name its reference instead."""
 
     id: str
     mark: str
@@ -72,7 +73,7 @@ class Failure(NamedTuple):
 
 class Call(NamedTuple):
     """A write that can be sent again under the same key: `send` returns the id of the object and the body of
-    the answer."""
+    the answer. `mark` and `key` as in `Write`."""
 
     mark: str
     key: str
@@ -304,7 +305,7 @@ class BareClient(_Client):
         charge = self.write(mark, "/internal/v1/charges", {"json": body})
         if charge:
             body = {"charge": charge, "kind": "chargeback", "reason": "fraudulent", "reference": reference}
-            self.write("", "/internal/v1/disputes", {"json": body})
+            self.write("", "/internal/v1/disputes", {"json": body}, is_report=True)
 
     def repeat(self) -> None:
         """An earlier write once more under its key."""
@@ -325,10 +326,11 @@ class BareClient(_Client):
         """A page of customers."""
         self.send("GET", "/v1/customers?limit=5")
 
-    def write(self, mark: str, path: str, body: dict[str, Any]) -> str:
-        """The id of the object, once the write is acknowledged; else an empty text."""
+    def write(self, mark: str, path: str, body: dict[str, Any], *, is_report: bool = False) -> str:
+        """The id of the object, once the write is acknowledged; else an empty text. `is_report`: what it
+        reports has happened in the network."""
         key = f"key-{uuid.uuid4()}"
-        call = Call(mark, key, lambda: self.post(path, key, body))
+        call = Call(mark, "" if is_report else key, lambda: self.post(path, key, body))
         id, answer = call.send()
         if id:
             self.acknowledge(call, id, answer)
