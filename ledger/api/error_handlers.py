@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -17,6 +16,7 @@ from ledger.commands.body_errors import choose_error, invalid_json_error, valida
 from ledger.errors import LedgerError, Unavailable
 from ledger.ids import new_id
 from ledger.postgres.connections import first_line
+from ledger.postgres.sessions import LOST
 from ledger.time_limits import RequestLimit
 
 _PAGES = dict.fromkeys(("/", "/docs", "/openapi.json"), ("GET",))
@@ -26,7 +26,8 @@ _PAGES = dict.fromkeys(("/", "/docs", "/openapi.json"), ("GET",))
 def add_error_handlers(app: FastAPI) -> None:
     """Make the routes that FastAPI serves answer errors as the public protocol does."""
     app.add_exception_handler(LedgerError, _handle_error)
-    app.add_exception_handler(psycopg.OperationalError, _handle_database_error)
+    for lost in LOST:
+        app.add_exception_handler(lost, _handle_database_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(Exception, _handle_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)

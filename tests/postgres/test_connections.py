@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -22,6 +25,7 @@ from ledger.postgres.connections import (
     fetch_one,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 Story = Callable[[Pool | ReconnectingConnection], Awaitable[None]]
 
 
@@ -223,3 +227,17 @@ def test_a_connection_with_unread_notifications_is_kept(dsn: str) -> None:
         await kept.drop()
 
     asyncio.run(run())
+
+
+def test_each_connection_is_in_the_table_by_which_a_pool_is_sized() -> None:
+    openers = ("connect", "open_connection", "partial", "plan_session", "Pool", "ReconnectingConnection")
+    names: set[str] = set()
+    for file in (file for package in ("ledger", "projections") for file in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (*openers, "StatementPool"):
+                values = (keyword.value for keyword in node.keywords if keyword.arg == "name")
+                names |= {str(value.value) for value in values if isinstance(value, ast.Constant)}
+    assert {"journal", "reads", "pages", "projections"} <= names
+    section = (ROOT / "docs/high-availability.md").read_text().partition("**How many there are**")[2]
+    table = section.partition("**Limits")[0]
+    assert names <= set(re.findall("`([^`]+)`", table))

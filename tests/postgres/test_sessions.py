@@ -4,8 +4,10 @@ never cancelled; a commit that no standby has is no success."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psycopg
@@ -14,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.errors import SettingError, Unavailable
 from ledger.postgres.connections import (
+    POOL_SIZE_MAX,
     Conn,
     Pool,
     ReconnectingConnection,
@@ -26,6 +29,7 @@ from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, run_together
 from ledger.postgres.prepared import PreparedConnection
 from ledger.postgres.sessions import (
+    CONNECT_TIMEOUT_SECONDS,
     NoAnswer,
     NotReplicated,
     Role,
@@ -338,3 +342,28 @@ def test_a_server_without_room_for_more_connections_says_so(dsn: str) -> None:
     finally:
         with psycopg.connect(dsn) as conn:
             conn.execute("DROP ROLE ledger_test_one")
+
+
+def test_who_gives_up_a_connection_that_is_not_there_yet_waits_for_nothing(dsn: str) -> None:
+    async def give_up(silent: str) -> float:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await connect(silent, "ledger_api", name="test")
+        return time.monotonic() - began
+
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, as the kernel of a server that hangs
+        port = server.getsockname()[1]
+        silent = make_conninfo(dsn, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
+        assert asyncio.run(give_up(silent)) < CONNECT_TIMEOUT_SECONDS / 2
+
+
+def test_a_pool_all_of_whose_connections_are_in_use_says_so(dsn: str) -> None:
+    async def meet() -> None:
+        async with Pool(dsn) as pool, AsyncExitStack() as stack:
+            for _ in range(POOL_SIZE_MAX):
+                await stack.enter_async_context(pool.connection())
+            with pytest.raises(Unavailable, match=f"all {POOL_SIZE_MAX} are in use"):
+                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.05)
+
+    asyncio.run(meet())

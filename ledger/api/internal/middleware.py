@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import psycopg
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger.api.errors import RenderError, encode_answer
 from ledger.api.exchange import AsgiSource, Exchange, LogAccess, generate_request_ids
 from ledger.errors import LedgerError, RequestError, Unavailable
 from ledger.postgres.connections import first_line
+from ledger.postgres.sessions import LOST
 from ledger.time_limits import RequestLimit
 
 IMPORT_PATH = "/internal/v1/import"
@@ -109,7 +109,7 @@ class InternalApiMiddleware:
     async def _answer(self, exchange: Exchange, direct: DirectAnswer, send: Send) -> None:
         try:
             exchange.status, body = encode_answer(await direct())
-        except psycopg.OperationalError as error:
+        except LOST as error:
             exchange.status, body, headers = self._render_error(Unavailable(first_line(error)))
             exchange.response_headers += headers
         except Exception as error:
