@@ -17,14 +17,14 @@ from weakref import WeakSet
 import psycopg
 import structlog
 
-from ledger.errors import LedgerError, Unavailable
+from ledger.errors import LedgerError, StepAbandoned
 from ledger.logs import describe_error
 
 BACKOFF_SECONDS_MIN = 0.25
 BACKOFF_SECONDS_MAX = 5.0
 CLOSE_TIMEOUT_SECONDS = 3.0
 CLOSE_SECONDS_MIN = 0.05
-STEP_TIMEOUT_SECONDS = 60.0
+STEP_TIMEOUT_SECONDS = 30.0
 LONG_STEP_TIMEOUT_SECONDS = 240.0
 """For steps with statements that take long: they drop tables, compare rows, delete what is old."""
 STEP_SECONDS_MAX = 300.0
@@ -197,7 +197,7 @@ class BackgroundLoop:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise Unavailable(f"no end within {self._step_timeout_seconds:g} s") from error
+            raise StepAbandoned(f"no end within {self._step_timeout_seconds:g} s") from error
 
     def _log_failure(self, error: Exception) -> None:
         """Log a failure, once per reason: an outage is one line, not one line a retry."""

@@ -20,6 +20,7 @@ from ledger.errors import Unavailable
 ATTEMPT_SECONDS_MIN = 1.0
 """An attempt gets half of the time that is left, so that one that hangs leaves time for another; but if that
 is less than this, it gets all."""
+REASON_SECONDS = 0.05
 PAUSE_SECONDS_MIN = 0.05
 PAUSE_SECONDS_MAX = 0.5
 
@@ -103,19 +104,23 @@ def get_deadline(seconds: float) -> float:
     return deadline if limit is None else min(deadline, limit.deadline)
 
 
-class Attempts:
-    """The attempts of one call: until the request's deadline, outside of a request for `seconds`.
+def get_request_deadline(seconds: float) -> float:
+    """The deadline of the request, a moment before its limit, which does not say what was waited for. Outside
+    of a request, and once its answer has begun, `seconds` from now."""
+    limit = _current.get()
+    if limit is None or limit.deadline == math.inf:
+        return asyncio.get_running_loop().time() + seconds
+    return limit.deadline - REASON_SECONDS
 
-    Usage: begin each attempt with `begin()`, and go on after a lost connection while `await pause()`.
+
+class Attempts:
+    """The attempts of one call until `deadline`: begin each with `begin()`, and go on after a lost connection
+    while `await pause()`.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, deadline: float) -> None:
         self._loop = asyncio.get_running_loop()
-        limit = _current.get()
-        if limit is None or limit.deadline == math.inf:
-            self.deadline = self._loop.time() + seconds
-        else:
-            self.deadline = limit.deadline
+        self.deadline = deadline
         self._pause_seconds = PAUSE_SECONDS_MIN
 
     def begin(self) -> float:

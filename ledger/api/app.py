@@ -52,6 +52,7 @@ from ledger.commands.execution import Execution
 from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
+from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
@@ -70,13 +71,15 @@ RouterFactory = Callable[[Callers, Store], APIRouter]
 
 class Extensions(NamedTuple):
     """What other packages add to a process: background services, routes of the internal API, the names of the
-    projections that this release keeps up to date (None: not known), and the schemas of the routes' answers.
+    projections that this release keeps up to date (None: not known), the schemas of the routes' answers, and
+    the figures of the background loops of all processes (None: there is one).
     """
 
     service_factories: Sequence[ServiceFactory] = ()
     router_factories: Sequence[RouterFactory] = ()
     projections: Sequence[str] | None = None
     build_schemas: Callable[[], Mapping[str, Any]] = dict
+    loop_board: LoopBoard | None = None
 
 
 NO_EXTENSIONS = Extensions()
@@ -150,6 +153,7 @@ def create_app(
 ) -> LedgerApp:
     """The application of one process. It serves requests once its lifespan has started."""
     components = _create_components(settings, dsn, secret_key)
+    loop_board = extensions.loop_board or LoopBoard()
     clock, clock_reader = components.clock, components.clock_reader
     store, pool, queries = components.store, components.pool, components.queries
     storage = components.execution.environment.storage
@@ -158,7 +162,7 @@ def create_app(
         title="Ledger",
         version=__version__,
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
-        lifespan=_create_lifespan(components, extensions.service_factories),
+        lifespan=_create_lifespan(components, extensions.service_factories, loop_board),
         generate_unique_id_function=name_route,
         docs_url=None,  # `add_pages` has a reference that loads nothing from elsewhere
         redoc_url=None,
@@ -186,7 +190,9 @@ def create_app(
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
     app.include_router(file_link_routes(queries, storage, clock_reader.refresh))
-    app.include_router(health_routes(pool, clock, components.metrics, settings, extensions.projections))
+    app.include_router(
+        health_routes(pool, clock, components.metrics, settings, extensions.projections, loop_board.measure)
+    )
     add_pages(app)
     add_error_handlers(app)
     return app
@@ -259,7 +265,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
 
 
 def _create_lifespan(
-    components: _Components, service_factories: Sequence[ServiceFactory]
+    components: _Components, service_factories: Sequence[ServiceFactory], loop_board: LoopBoard
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Starts what the process needs, in order, and closes it in reverse; also when a start fails."""
     store, pool, keys = components.store, components.pool, components.keys
@@ -276,7 +282,7 @@ def _create_lifespan(
             await closers.start([keys])
             closers.add("clock", components.clock_reader.close)
             await closers.start([components.accesses])
-            await closers.start([store])
+            await closers.start([loop_board, store])
             services: list[Service] = [components.listeners, components.request_log, ReplyCleanup(store)]
             await closers.start(services + [create_service(store) for create_service in service_factories])
             yield

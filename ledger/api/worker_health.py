@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.health import health_routes
 from ledger.api.paths import answer_head_as_get
-from ledger.background import STEP_SECONDS_MAX, list_hung_loops
+from ledger.background import STEP_SECONDS_MAX, list_hung_loops, measure_loops
 from ledger.config import Settings
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
@@ -63,6 +63,7 @@ def create_worker_health_app(
             metrics,
             settings,
             projections,
+            measure_loops,
             partial(list_hung_loops, step_seconds_max),
         )
     )

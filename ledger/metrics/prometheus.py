@@ -10,7 +10,8 @@ import asyncio
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -132,8 +133,9 @@ class Metrics:
         """Count Events that a listener was too slow for."""
         self._missed_events.inc(count)
 
-    def render(self, measured: Measured) -> bytes:
-        """All metrics in Prometheus' text format, with what was measured of the database."""
+    def render(self, measured: Measured, loops: Mapping[str, float] = MappingProxyType({})) -> bytes:
+        """All metrics in Prometheus' text format, with what was measured of the database, and for how many
+        seconds each background loop has finished no step."""
         self.fold_requests()
         registry = self._registry
         if self._has_several_processes:
@@ -152,6 +154,13 @@ class Metrics:
         if measured.sealing is not None:
             _add_sealing_gauges(gauges, measured.sealing)
         _add_witness_gauges(gauges, measured.witnesses)
+        unfinished = gauges.add(
+            "ledger_background_seconds_since_last_step",
+            "Seconds that a loop has had something to do and finished no step",
+            "loop",
+        )
+        for loop, loop_seconds in loops.items():
+            unfinished.add_metric([loop], loop_seconds)
         database_registry = CollectorRegistry()
         database_registry.register(gauges)
         return generate_latest(registry) + generate_latest(database_registry)
@@ -195,7 +204,7 @@ class Metrics:
 
 
 class _DatabaseGauges(Collector):
-    """The gauges of one rendering that the database has.
+    """The gauges of one rendering that are not kept: those that the database has, and of the loops.
 
     Not `Gauge`: with several processes that would keep the last values that each of them has read, also those
     of processes that have ended, and render all of them for ever.

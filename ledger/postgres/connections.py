@@ -38,6 +38,7 @@ from ledger.postgres.sessions import (
     is_disconnect,
     plan_session,
 )
+from ledger.time_limits import Attempts, get_request_deadline
 
 QUERY_TIMEOUT_SECONDS = 6
 ANSWER_GRACE_SECONDS = 1.0
@@ -54,11 +55,10 @@ READ_PLANNER_SETTINGS = {
     "jit": "off",
     "statement_timeout": "5s",
 }
+LEND_SHARE, LEND_SECONDS_MAX, LEND_AGAIN_SECONDS = 0.9, 1.0, 0.25
+"""A pool that could not connect tries again only when it is asked again."""
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
-IDEMPOTENT_ATTEMPTS_MAX = 2
-# A server or proxy ends its connections one after another: the next one to be lent may be about to end.
-IDEMPOTENT_PAUSE_SECONDS = 0.05
 
 Result = TypeVar("Result")
 
@@ -226,9 +226,9 @@ class Pool(AsyncConnectionPool[Conn]):
             min_size=POOL_SIZE_MIN,
             max_size=POOL_SIZE_MAX,
             timeout=CONNECT_TIMEOUT_SECONDS,
-            # The pool doubles its pause between attempts up to this. With the default of 300 s, lists would
-            # fail for minutes after the database is back.
-            reconnect_timeout=CONNECT_TIMEOUT_SECONDS,
+            # It gives up at once, and tries again when it is asked again. Its own pauses grow to minutes, and
+            # lists would fail while the database is back.
+            reconnect_timeout=0,
             open=False,
         )
 
@@ -263,33 +263,46 @@ class Pool(AsyncConnectionPool[Conn]):
         self._connect_error = None
         return conn
 
-    async def run_idempotent(self, query: Query[Result], *, wait_seconds: float | None = None) -> Result:
-        """The result of `query` on a connection, for which this waits `wait_seconds` (default: the pool's
-        timeout). Runs it again if the connection breaks: so it only reads, or repeating it changes nothing.
+    async def run_idempotent(self, query: Query[Result]) -> Result:
+        """The result of `query` on a connection. While the server is lost, it runs again and again, until the
+        end of the request, outside of one for QUERY_TIMEOUT_SECONDS: so it only reads, or repeating it
+        changes nothing.
 
         Raises Unavailable, and what `query` raises apart from psycopg.OperationalError.
         """
-        return await _run_idempotent(lambda: self.connection(wait_seconds), query)
+        return await _run_idempotent(self._lend, query)
+
+    def _lend(self, seconds: float) -> AbstractAsyncContextManager[Conn]:
+        # The error of the pool says why: so it comes before the end of the attempt.
+        seconds_max = LEND_SECONDS_MAX if self._connect_error is None else LEND_AGAIN_SECONDS
+        return self.connection(min(seconds * LEND_SHARE, seconds_max))
 
 
 async def _run_idempotent(
-    lend: Callable[[], AbstractAsyncContextManager[Conn]], query: Query[Result]
+    lend: Callable[[float], AbstractAsyncContextManager[Conn]], query: Query[Result]
 ) -> Result:
-    for attempts_left in reversed(range(IDEMPOTENT_ATTEMPTS_MAX)):
-        lent = False
+    attempts = Attempts(get_request_deadline(QUERY_TIMEOUT_SECONDS))
+    failure: Exception | None = None
+    while True:
+        deadline = attempts.begin()
+        seconds = deadline - asyncio.get_running_loop().time()
         try:
-            async with lend() as conn:
-                lent = True
+            async with asyncio.timeout_at(deadline) as limit, lend(seconds) as conn:
                 try:
                     return await query(conn)
                 except psycopg.errors.ReadOnlySqlTransaction:
                     conn.abandon()
                     raise
         except LOST as error:
-            if not (lent and attempts_left and is_disconnect(error)):
+            if not is_disconnect(error):
                 raise Unavailable(first_line(error)) from error
-        await asyncio.sleep(IDEMPOTENT_PAUSE_SECONDS)
-    raise AssertionError("the last attempt returns or raises")
+            failure = error
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            failure = failure or error  # what an earlier attempt met says more
+        if not await attempts.pause():
+            raise Unavailable(first_line(failure)) from failure
 
 
 def _has_ended(conn: Conn) -> bool:
@@ -362,16 +375,8 @@ class ReconnectingConnection:
             self._lock.release()
 
     async def run_idempotent(self, query: Query[Result]) -> Result:
-        """The result of `query`, within QUERY_TIMEOUT_SECONDS. Runs it again if the connection breaks: so it
-        only reads, or repeating it changes nothing.
-
-        Raises Unavailable, and what `query` raises apart from psycopg.OperationalError.
-        """
-        try:
-            async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
-                return await _run_idempotent(lambda: self, query)
-        except TimeoutError as error:
-            raise Unavailable(first_line(error)) from error
+        """As that of `Pool`."""
+        return await _run_idempotent(lambda seconds: self, query)
 
     async def get(self) -> Conn:
         """The open connection, which nobody else uses now: another one if it has ended. Raises

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from ledger.errors import QueueFull, Unavailable
+from ledger.time_limits import RequestLimit, adopt_request_limit, get_request_limit
 
 CLOSE_TIMEOUT_SECONDS = 3.0
 
@@ -48,6 +49,7 @@ class BatchQueue(Generic[Item, Result]):
         self._queue_max = queue_max
         self._gather_max = gather_max
         self._callers = 0
+        self._last_limit: RequestLimit | None = None
         self._queue: deque[Pending[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -68,6 +70,7 @@ class BatchQueue(Generic[Item, Result]):
             raise Unavailable("shutting down")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append(Pending(item, future))
+        self._last_limit = get_request_limit()
         self._wake.set()
         return future
 
@@ -92,6 +95,7 @@ class BatchQueue(Generic[Item, Result]):
                 await self._wake.wait()
                 continue
             await self._gather()
+            adopt_request_limit(self._last_limit)  # who came last may wait longest
             batch = self._take_batch()
             if not batch:
                 continue

@@ -38,6 +38,7 @@ from ledger.postgres.sessions import (
     is_disconnect,
     name_primary,
 )
+from ledger.time_limits import RequestLimit
 from tests.postgres.poolers import read_password
 from tests.postgres.servers import FAST
 from tests.store.lossy_proxy import open_lossy_proxy
@@ -163,7 +164,8 @@ def test_a_login_that_may_not_take_the_role_is_refused_in_one_line(dsn: str) -> 
                 pass
         async with Pool(stranger) as pool:
             with pytest.raises(Unavailable, match=line):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.2)
+                async with RequestLimit(1):
+                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
 
     try:
         asyncio.run(meet())

@@ -40,6 +40,7 @@ from ledger.cli.service.unix_listener import UnixListener, open_unix_listener
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import SettingError
+from ledger.metrics.loops import LoopBoard
 from ledger.postgres.connections import open_connection
 from ledger.postgres.deployment import open_database, open_own_database
 from ledger.postgres.migrations import migrate
@@ -107,12 +108,7 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
         if settings.workers == 0:
             _run_api(settings, dsn, service_key, extensions, listeners, listeners.ports[0])
         else:
-            worker = Task(
-                "ledger worker",
-                lambda: _run_worker(settings, dsn, service_key, extensions, None),
-                ends_last=True,
-            )
-            _supervise(settings, dsn, service_key, extensions, listeners, [worker])
+            _supervise(settings, dsn, service_key, extensions, listeners, with_worker=True)
 
 
 def serve_api(settings: Settings, extensions: Extensions) -> None:
@@ -132,7 +128,7 @@ def serve_api(settings: Settings, extensions: Extensions) -> None:
             extensions = extensions._replace(service_factories=())
             _run_api(settings, dsn, service_key, extensions, listeners, listeners.ports[0])
         else:
-            _supervise(settings, dsn, service_key, extensions, listeners, [])
+            _supervise(settings, dsn, service_key, extensions, listeners, with_worker=False)
 
 
 def run_worker(settings: Settings, extensions: Extensions) -> None:
@@ -157,18 +153,26 @@ def _supervise(
     service_key: bytes,
     extensions: Extensions,
     listeners: _Listeners,
-    other_tasks: Sequence[Task],
+    *,
+    with_worker: bool,
 ) -> None:
     """Supervise an API process for each of the sockets on the port, whose metrics are shared if there are
-    several; and a process for each of `other_tasks`."""
+    several; and perhaps a worker."""
+    loop_board = LoopBoard(len(listeners.ports) + with_worker)
+    extensions = extensions._replace(loop_board=loop_board)
     api_extensions = extensions._replace(service_factories=())
     with open_metrics_folder() if len(listeners.ports) > 1 else nullcontext() as shared_metrics:
         metrics_fds = [] if shared_metrics is None else [shared_metrics.lock_fd]
 
-        def run_api(sock: socket.socket) -> None:
+        def run_api(slot: int, sock: socket.socket) -> None:
+            loop_board.take_slot(slot)
             if shared_metrics is not None:
                 keep_metrics_in(shared_metrics.folder)
             _run_api(settings, dsn, service_key, api_extensions, listeners, sock)
+
+        def run_worker() -> None:
+            loop_board.take_slot(len(listeners.ports))
+            _run_worker(settings, dsn, service_key, extensions, None)
 
         def forget(pid: int) -> None:
             if shared_metrics is not None:
@@ -177,12 +181,14 @@ def _supervise(
         tasks = [
             Task(
                 "ledger api",
-                partial(run_api, sock),
+                partial(run_api, slot, sock),
                 inherited_fds=(*(each.fileno() for each in listeners.list_of(sock)), *metrics_fds),
             )
-            for sock in listeners.ports
+            for slot, sock in enumerate(listeners.ports)
         ]
-        Supervisor([*tasks, *other_tasks]).run(
+        if with_worker:
+            tasks.append(Task("ledger worker", run_worker, ends_last=True))
+        Supervisor(tasks).run(
             end_seconds=settings.drain_seconds + 1, stop_listening=listeners.close, forget=forget
         )
 
@@ -271,7 +277,7 @@ async def _run_services(
             await stack.enter_async_context(serve_health(app, health_sock))
         closers = Closers()
         try:
-            await closers.start([store])
+            await closers.start([extensions.loop_board or LoopBoard(), store])
             await closers.start([create_service(store) for create_service in extensions.service_factories])
             await stop.wait()
         finally:
