@@ -58,7 +58,7 @@ class Stage:
 
     def begin_command(self, *arguments: str) -> Future[subprocess.CompletedProcess[str]]:
         """Run `ledger` in a shell beside the service."""
-        settings = {"database_url": self.service.dsn, "secret_key": SERVICE_KEY}
+        settings: dict[str, Any] = {"database_url": self.service.dsn, "secret_key": SERVICE_KEY}
         return self._threads.submit(run_ledger, self.data_dir, *arguments, **settings)
 
     def post_internal(self, path: str, body: dict[str, Any], idempotency_key: str) -> httpx.Response:
