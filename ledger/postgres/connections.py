@@ -9,19 +9,14 @@ that has ended while idle (a restart, a failover, a proxy) before they lend it.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.abc import RV, Params, PQGen, QueryNoTemplate
-from psycopg.pq import TransactionStatus
-from psycopg.pq.abc import PGconn
+from psycopg.abc import Params, QueryNoTemplate
 from psycopg.rows import TupleRow
-from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.errors import Unavailable
@@ -29,19 +24,14 @@ from ledger.postgres.sessions import (
     CONNECT_TIMEOUT_SECONDS,
     LOCAL_COMMITS,
     LOST,
-    NoAnswer,
-    NotReplicated,
-    ReplicationWarnings,
     Role,
     Session,
     Settings,
     begin_session,
-    has_ended,
     is_disconnect,
-    is_suspect,
-    note_silence,
     plan_session,
 )
+from ledger.postgres.sessions import Conn as Conn  # whoever opens one names its type
 from ledger.time_limits import Attempts, get_request_deadline
 
 QUERY_TIMEOUT_SECONDS = 6
@@ -66,70 +56,8 @@ POOL_SIZE_MAX = 8
 
 Result = TypeVar("Result")
 
-_POLL_SECONDS = 0.1
+# How long who gives up a connection that is not there yet waits for it.
 _LATE_SECONDS = 0.2
-
-
-class Conn(AsyncConnection[TupleRow]):
-    """A connection that waits `answer_seconds` at most for each answer; None: without a limit.
-
-    It is abandoned then, and when its user is cancelled during a statement: closed at once, without a request
-    to cancel. A server that hangs would not answer that; and one that waits for its standbys would end the
-    wait, and show everybody a commit that no standby has.
-    """
-
-    def __init__(self, pgconn: PGconn) -> None:
-        super().__init__(pgconn)
-        self.answer_seconds: float | None = CONNECT_TIMEOUT_SECONDS
-        self._answered_at = time.monotonic()
-        self._warnings = ReplicationWarnings()
-        self.add_notice_handler(self._warnings.add)
-
-    async def wait(
-        self,
-        gen: PQGen[RV],
-        interval: float = _POLL_SECONDS,
-        timeout: float | None = None,  # noqa: ASYNC109  # the library's interface
-    ) -> RV:
-        """What `gen`, which talks with the server, returns. `timeout` is for those who wait for what may
-        never come, such as notifications: afterwards the connection is as good as before.
-
-        Raises NoAnswer, NotReplicated, and what `gen` raises.
-        """
-        seconds = self.answer_seconds if timeout is None else timeout
-        began_at = time.monotonic()
-        try:
-            result = await wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)
-        except psycopg.errors._WaitTimeout:
-            if timeout is not None:
-                raise
-            note_silence(self.pgconn, began_at)
-            self.abandon()
-            raise NoAnswer(f"no answer in {seconds} s") from None
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                note_silence(self.pgconn, began_at)
-                self.abandon()
-            raise
-        self._answered_at = time.monotonic()
-        self.check_replicated()
-        return result
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nobody should use it any more: it has ended, or its server was silent on another one."""
-        return self.closed or is_suspect(self.pgconn, self._answered_at) or has_ended(self)
-
-    def abandon(self) -> None:
-        """Close the connection at once, whatever the server does."""
-        self.pgconn.finish()
-
-    def check_replicated(self) -> None:
-        """Raises NotReplicated if the server has said, since the last call, that a commit is not."""
-        if self._warnings.not_replicated:
-            self._warnings.not_replicated = False
-            raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
-
 
 Query = Callable[[Conn], Awaitable[Result]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ WHO = "SELECT current_user::text, current_setting('statement_timeout')"
 
 def test_the_service_works_behind_a_pooler_of_sessions_as_it_is_installed(dsn: str, place: Path) -> None:
     with open_pgbouncer(dsn, place / "as_installed", pool_mode="session") as url:
-        settings = {"database_url": url, "secret_key": SERVICE_KEY, "workers": 0}
+        settings: dict[str, Any] = {"database_url": url, "secret_key": SERVICE_KEY, "workers": 0}
         data_dir = place / "served"
         created = run_ledger(data_dir, "accounts", "create", "Behind a pooler", **settings)
         account = created.stdout.split()[-1]
@@ -62,7 +63,7 @@ def test_a_pooler_of_transactions_is_refused(dsn: str, place: Path, command: lis
 
 
 def test_a_pool_that_is_too_small_says_so(dsn: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ledger.postgres.connections.CONNECT_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("ledger.postgres.sessions.CONNECT_TIMEOUT_SECONDS", 0.3)
     small = {"pool_mode": "session", "default_pool_size": 1}
 
     async def meet(url: str) -> None:

@@ -4,10 +4,12 @@ never cancelled; a commit that no standby has is no success."""
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import psycopg
@@ -26,6 +28,7 @@ from ledger.postgres.connections import (
 )
 from ledger.postgres.deployment import check_server
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import check_schema
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, run_together
 from ledger.postgres.prepared import PreparedConnection
 from ledger.postgres.sessions import (
@@ -202,14 +205,14 @@ def standby_dsn(lonely: EmbeddedPostgres) -> Iterator[str]:
         row = conn.execute("SHOW data_directory").fetchone()
     assert row is not None
     lonely.stop()
-    signal = Path(row[0]) / "standby.signal"
-    signal.touch()
+    mark = Path(row[0]) / "standby.signal"
+    mark.touch()
     try:
         lonely.start()
         yield lonely.dsn()
         lonely.stop()
     finally:
-        signal.unlink()
+        mark.unlink()
         lonely.start()
 
 
@@ -287,13 +290,14 @@ def test_of_several_hosts_the_primary_is_taken(dsn: str, standby_dsn: str, place
     )
     passfile.chmod(0o600)
     hosts = f"{standby['host']},{primary['host']}"
-    both = make_conninfo(dsn, host=hosts, port=f"5432,{primary.get('port', 5432)}", passfile=passfile)
+    both = make_conninfo(dsn, host=hosts, port=f"5432,{primary.get('port', 5432)}", passfile=str(passfile))
 
     async def find_database(url: str) -> object:
         async with await connect(url, "ledger_api", name="test") as conn:
             return await fetch_one(conn, "SELECT pg_is_in_recovery(), current_database() LIKE 'test%'")
 
     check_server(name_primary(both))
+    check_schema(name_primary(both))
     assert asyncio.run(find_database(name_primary(both))) == (False, True)
     asked = make_conninfo(both, target_session_attrs="any")
     assert name_primary(asked) == asked
@@ -367,3 +371,25 @@ def test_a_pool_all_of_whose_connections_are_in_use_says_so(dsn: str) -> None:
                 await ask_pool(pool, seconds=1)
 
     asyncio.run(meet())
+
+
+def test_who_is_cancelled_between_two_statements_does_not_wait_for_a_rollback(dsn: str) -> None:
+    async def give_up() -> float:
+        conn = await connect(dsn, "ledger_api", name="test", answer_seconds=60)
+        pid = conn.info.backend_pid
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(0.1), conn.transaction():
+                await conn.execute("SELECT 1")
+                os.kill(pid, signal.SIGSTOP)
+                await asyncio.sleep(60)
+        except TimeoutError:
+            assert conn.closed
+        except PermissionError:
+            pytest.skip("the server's processes are not ours to stop")
+        finally:
+            with suppress(PermissionError):
+                os.kill(pid, signal.SIGCONT)
+        return time.monotonic() - began
+
+    assert asyncio.run(give_up()) < 20
