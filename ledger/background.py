@@ -1,14 +1,15 @@
 """The loop behind all background work of a process, and the interface by which such work starts and ends.
 
 A loop survives every exception of its work: it logs a failure once per reason, retries after a backoff, and
-logs the recovery. `close` lets the step under way finish, up to a timeout. A process can say which of its
-loops hang.
+logs the recovery. A step has a limit of time, at which it is abandoned and fails: a loop does not wait for
+ever on a server that hangs. `close` lets the step under way finish, up to a timeout. A process can say for
+how long each of its loops has finished no step, and which hang.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 from weakref import WeakSet
@@ -16,14 +17,18 @@ from weakref import WeakSet
 import psycopg
 import structlog
 
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, StepAbandoned
 from ledger.logs import describe_error
 
 BACKOFF_SECONDS_MIN = 0.25
 BACKOFF_SECONDS_MAX = 5.0
 CLOSE_TIMEOUT_SECONDS = 3.0
+CLOSE_SECONDS_MIN = 0.05
+STEP_TIMEOUT_SECONDS = 30.0
+LONG_STEP_TIMEOUT_SECONDS = 240.0
+"""For steps with statements that take long: they drop tables, compare rows, delete what is old."""
 STEP_SECONDS_MAX = 300.0
-"""A step that takes longer hangs: what it waits for has shorter limits."""
+"""A step that takes longer hangs, though it was abandoned before."""
 
 log = structlog.get_logger()
 
@@ -38,6 +43,45 @@ class Service(Protocol):
         """Finish the work under way and end, within seconds."""
 
 
+class Closers:
+    """What a process closes at its end, in reverse order and within one time: a database that hangs does not
+    keep it from ending, and what it has not stored by then is stored nowhere else."""
+
+    def __init__(self) -> None:
+        self._closes: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+
+    def add(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
+        """Call `close` at the end, before those that were added earlier. Logs name it `name`."""
+        self._closes.append((name, close))
+
+    async def start(self, services: Sequence[Service]) -> None:
+        """Start the services, one after the other. They are closed together."""
+        started: list[Service] = []
+
+        async def close_started() -> None:
+            await asyncio.gather(*(service.close() for service in started))
+
+        self.add(", ".join(type(service).__name__ for service in services), close_started)
+        for service in services:
+            started.append(service)
+            await service.start()
+
+    async def close(self, within_seconds: float) -> None:
+        """Close everything, also when one of them fails. What takes longer is cancelled, and each that comes
+        after it gets CLOSE_SECONDS_MIN."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within_seconds
+        while self._closes:
+            name, close = self._closes.pop()
+            try:
+                async with asyncio.timeout_at(max(deadline, loop.time() + CLOSE_SECONDS_MIN)):
+                    await close()
+            except TimeoutError:
+                log.warning("close_abandoned", what=name)
+            except Exception as error:
+                log.error("close_failed", what=name, exc_info=error)
+
+
 class BackgroundLoop:
     """Calls `step` again and again in a task of its own; logs name it `name`.
 
@@ -45,6 +89,7 @@ class BackgroundLoop:
                            None to wait until `wake` is called
     backoff_seconds_min    wait after the first failure. It doubles with each further failure …
     backoff_seconds_max    … up to this, and starts over after a success
+    step_timeout_seconds   how long a step may take before it is cancelled, and counts as failed
     close_timeout_seconds  how long `close` waits for the step under way before it cancels it
 
     `wake` ends a wait, also one that is about to begin, but never a backoff: frequent calls of
@@ -58,18 +103,21 @@ class BackgroundLoop:
         *,
         backoff_seconds_min: float = BACKOFF_SECONDS_MIN,
         backoff_seconds_max: float = BACKOFF_SECONDS_MAX,
+        step_timeout_seconds: float = STEP_TIMEOUT_SECONDS,
         close_timeout_seconds: float = CLOSE_TIMEOUT_SECONDS,
     ) -> None:
         self._name = name
         self._step = step
         self._backoff_seconds_min = backoff_seconds_min
         self._backoff_seconds_max = backoff_seconds_max
+        self._step_timeout_seconds = step_timeout_seconds
         self._close_timeout_seconds = close_timeout_seconds
         self._woken = asyncio.Event()
         self._close_requested = asyncio.Event()
         self._failure_reason: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._step_began_at: float | None = None
+        self._unfinished_since: float | None = None
 
     @property
     def name(self) -> str:
@@ -96,6 +144,13 @@ class BackgroundLoop:
             return self._task.done()
         return self._task.get_loop().time() - began_at > step_seconds_max
 
+    @property
+    def seconds_since_last_step(self) -> float:
+        """For how long it has had something to do and finished no step: 0 while it waits for the next one."""
+        if self._unfinished_since is None or self.closing or self._task is None:
+            return 0.0
+        return self._task.get_loop().time() - self._unfinished_since
+
     def wake(self) -> None:
         """Begin the next step now rather than after the wait; after the step under way, if there is one."""
         self._woken.set()
@@ -118,19 +173,31 @@ class BackgroundLoop:
         while not self.closing:
             self._woken.clear()
             self._step_began_at = asyncio.get_running_loop().time()
+            if self._unfinished_since is None:
+                self._unfinished_since = self._step_began_at
             try:
-                wait_seconds = await self._step()
+                wait_seconds = await self._run_step()
             except Exception as error:
                 self._step_began_at = None
                 self._log_failure(error)
                 await _wait(self._close_requested, backoff_seconds)
                 backoff_seconds = min(backoff_seconds * 2, self._backoff_seconds_max)
             else:
-                self._step_began_at = None
+                self._step_began_at = self._unfinished_since = None
                 self._log_recovery()
                 backoff_seconds = self._backoff_seconds_min
                 if not self.closing:
                     await _wait(self._woken, wait_seconds)
+
+    async def _run_step(self) -> float | None:
+        limit = asyncio.timeout(self._step_timeout_seconds)
+        try:
+            async with limit:
+                return await self._step()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise StepAbandoned(f"no end within {self._step_timeout_seconds:g} s") from error
 
     def _log_failure(self, error: Exception) -> None:
         """Log a failure, once per reason: an outage is one line, not one line a retry."""
@@ -155,6 +222,16 @@ _started_loops: WeakSet[BackgroundLoop] = WeakSet()
 def list_hung_loops(step_seconds_max: float = STEP_SECONDS_MAX) -> list[str]:
     """Names of the loops of this process that no longer turn, see `BackgroundLoop.is_hung`."""
     return sorted(loop.name for loop in _started_loops if loop.is_hung(step_seconds_max))
+
+
+def measure_loops() -> dict[str, float]:
+    """By name of each loop of this process, for how many seconds it has had something to do and finished no
+    step. Of loops with the same name, the one that is worst."""
+    seconds: dict[str, float] = {}
+    for loop in _started_loops:
+        if not loop.closing:
+            seconds[loop.name] = max(seconds.get(loop.name, 0.0), loop.seconds_since_last_step)
+    return dict(sorted(seconds.items()))
 
 
 async def _wait(event: asyncio.Event, seconds: float | None) -> None:

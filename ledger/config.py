@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     append_timeout_ms: Milliseconds = Field(
         10_000, description="how long an append waits while the database is lost"
     )
+    request_timeout_ms: Milliseconds = Field(
+        10_000, description="longest time until an answer begins, also while the database is lost"
+    )
     decide_attempts_max: Count = Field(16, description="decisions of a command that loses races, before 429")
     cached_streams_max: Count = Field(10_000, description="aggregates cached in each process")
     list_wait_ms: Milliseconds = Field(2_000, description="how long a list waits for its projection")

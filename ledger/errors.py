@@ -4,6 +4,7 @@ LedgerError
 ├── SettingError                 a setting or its surroundings cannot be used: one line, the process exits
 │   └── DataDirectoryInUse       another process uses the data directory
 ├── Unavailable                  the database cannot be used now; an append may have happened all the same
+├── StepAbandoned                a step of a background loop took too long; the loop begins another
 ├── QueueFull                    the append queue is full; nothing was changed
 ├── ConcurrencyConflict          the object changed during every attempt to decide; nothing was changed
 ├── UnreadableRecord             a record of the log cannot be read by this release with its key
@@ -62,6 +63,10 @@ class Unavailable(LedgerError):
     An append that was under way may have happened all the same; a retry under the same idempotency key gets
     its reply if it did.
     """
+
+
+class StepAbandoned(LedgerError):
+    """A step of a background loop took longer than it may, and was cancelled. The loop begins another."""
 
 
 class QueueFull(LedgerError):

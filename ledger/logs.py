@@ -22,8 +22,9 @@ _SECRET_PATTERN = re.compile(
     r"\b(?:(?:sk|rk|pk|ek)_(?:test|live)_|cuss_secret_|pi_[0-9A-Za-z]+_secret_|whsec_|wsid_)[0-9A-Za-z]{4,}"
 )
 
-_NOISY_LOGGERS = ("python_multipart", "pypdf")
-"""These log each malformed request with its content; the error response already reports it."""
+_NOISY_LOGGERS = ("python_multipart", "pypdf", "psycopg.pool")
+"""These log each malformed request with its content, or each attempt to connect; what is answered and logged
+for the request already reports it."""
 
 
 def configure(level: str) -> None:

@@ -89,3 +89,7 @@ class ExpiringCache(Generic[Key, Value]):
         """Cache `value` under `key` from now on; evict the least recently used entry if there are too
         many."""
         self._cache.put(key, (self._clock() + self._expires_after_seconds, value))
+
+    def discard(self, key: Key) -> None:
+        """Remove the value cached under `key`, if there is one."""
+        self._cache.discard(key)

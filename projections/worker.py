@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from ledger.background import BackgroundLoop
+from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.lru import LruCache
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection
 from ledger.store.log import PLANNER_SETTINGS
@@ -55,7 +55,9 @@ class RebuildSupervisor:
             store.dsn, "ledger_projector", name="rebuilds", answer_seconds=BACKGROUND_ANSWER_SECONDS
         )
         self._sweep_at = 0.0
-        self._loop = BackgroundLoop("rebuilds", self._supervise)
+        self._loop = BackgroundLoop(
+            "rebuilds", self._supervise, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
+        )
 
     async def start(self) -> None:
         """Look for rebuilds every REBUILD_POLL_SECONDS until `close`."""
@@ -110,7 +112,9 @@ class ParkedStreamRetry:
             settings=PLANNER_SETTINGS,
             answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
-        self._loop = BackgroundLoop("parked streams", self._retry_page)
+        self._loop = BackgroundLoop(
+            "parked streams", self._retry_page, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
+        )
 
     async def start(self) -> None:
         """Look at all such streams at once, then every PARKED_PAUSE_SECONDS until `close`."""
@@ -143,7 +147,7 @@ class Sampler:
         self._pause_seconds = pause_seconds
         self._logged: LruCache[tuple[str, str | None], str] = LruCache(LOGGED_MAX)
         self._paused_once = False
-        self._loop = BackgroundLoop("sampling", self._sample)
+        self._loop = BackgroundLoop("sampling", self._sample, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS)
 
     async def start(self) -> None:
         """Begin with a pause: a process that starts has other things to do."""

@@ -114,7 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_MAINTENANCE_DSN] = database_url
     else:
         # Not pytest's tmp_path: as root the server runs as a service user, who must get there.
-        directory = Path(tempfile.mkdtemp(prefix="ledger-tests-", dir=_find_memory_directory()))
+        directory = Path(tempfile.mkdtemp(prefix="ledger-tests-", dir=find_memory_directory()))
         directory.chmod(0o755)
         server = EmbeddedPostgres(directory / "data", settings=TEST_SERVER_SETTINGS)
         server.start()
@@ -134,7 +134,7 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _find_memory_directory() -> str | None:
+def find_memory_directory() -> str | None:
     """A file system in memory with room for the server, if there is one: copying a template, a thousand files
     each time, takes 18 ms there instead of 140."""
     shared_memory = "/dev/shm"

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from ledger.background import BackgroundLoop
+from ledger.background import BackgroundLoop, Closers
 from ledger.errors import Unavailable
+from ledger.metrics.loops import LoopBoard
 
 LONG_SECONDS = 30.0
 SHORT_SECONDS = 0.02
@@ -267,3 +268,93 @@ def test_a_loop_that_was_never_started_can_be_woken_and_closed() -> None:
         assert steps.begun_at == []
 
     run(story)
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+def test_a_step_that_hangs_is_abandoned_and_begun_again_and_logged_once() -> None:
+    async def story() -> None:
+        begun_at: list[float] = []
+        ended = asyncio.Event()
+
+        async def step() -> float:
+            begun_at.append(time.monotonic())
+            if len(begun_at) < 3:
+                await hang()
+            asyncio.get_running_loop().call_later(SHORT_SECONDS, ended.set)
+            return LONG_SECONDS
+
+        loop = BackgroundLoop("follower", step, backoff_seconds_min=SHORT_SECONDS, step_timeout_seconds=0.1)
+        await loop.start()
+        await asyncio.sleep(0.09)
+        assert 0.05 < loop.seconds_since_last_step < 0.1
+        async with asyncio.timeout(5):
+            await ended.wait()
+        # It counts from the first step that did not end, and while it waits after one that did, not at all.
+        assert loop.seconds_since_last_step == 0
+        assert begun_at[1] - begun_at[0] >= 0.1
+        assert begun_at[2] - begun_at[0] < 5
+        await loop.close()
+
+    logged = run(story)
+    assert [entry["event"] for entry in logged] == ["background_work_delayed", "background_work_recovered"]
+    assert all(entry["reason"].startswith("StepAbandoned at ") for entry in logged)
+
+
+def test_the_time_without_a_step_grows_over_steps_that_fail() -> None:
+    async def story() -> None:
+        steps = Steps(Unavailable("away"))
+        loop = BackgroundLoop("follower", steps.step, backoff_seconds_min=SHORT_SECONDS)
+        await loop.start()
+        await steps.wait_for(3)
+        assert loop.seconds_since_last_step >= 3 * SHORT_SECONDS
+        await loop.close()
+        assert loop.seconds_since_last_step == 0
+
+    run(story)
+
+
+def test_the_time_of_a_loop_is_known_in_other_processes() -> None:
+    async def story() -> None:
+        board = LoopBoard(2)
+        loop = BackgroundLoop("elsewhere", hang, close_timeout_seconds=0)
+        await loop.start()
+        await asyncio.sleep(0.2)
+        board.take_slot(1)
+        await board.start()
+        await loop.close()  # this process has the loop no more, so what is read is what was written
+        board.take_slot(0)
+        assert board.measure()["elsewhere"] >= 0.2
+        board.take_slot(1)
+        await board.close()
+        board.take_slot(0)
+        assert "elsewhere" not in board.measure()
+
+    run(story)
+
+
+def test_everything_is_closed_within_one_time_though_a_part_hangs_and_another_fails() -> None:
+    async def story() -> None:
+        closed: list[str] = []
+
+        async def close_database() -> None:
+            closed.append("database")
+
+        async def fail() -> None:
+            raise ValueError("Ada")
+
+        closers = Closers()
+        closers.add("database", close_database)
+        closers.add("follower", hang)
+        closers.add("sender", fail)
+        started = time.monotonic()
+        await closers.close(0.2)
+        assert 0.2 <= time.monotonic() - started < 1
+        assert closed == ["database"]
+
+    assert [(entry["event"], entry["what"]) for entry in run(story)] == [
+        ("close_failed", "sender"),
+        ("close_abandoned", "follower"),
+    ]

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEDGER = (
     "crypto",
     "compression errors ids logs lru",
-    "background config domain tlog",
+    "background config domain time_limits tlog",
     "postgres wire",
     "call clock metrics",
     "accounts files store",

@@ -6,8 +6,9 @@ internal API (/internal/v1), file links, /docs, /healthz, /readyz and /metrics.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
 
 import structlog
@@ -18,7 +19,7 @@ from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
 from ledger.api.composition import build_execution, build_queries
-from ledger.api.error_handlers import add_error_handlers
+from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.errors import render_error, render_error_body
 from ledger.api.health import health_routes
 from ledger.api.internal.audit.objects import ObjectReader
@@ -45,19 +46,22 @@ from ledger.api.rate_limits import RateLimits
 from ledger.api.stripe_cli.routes import SOCKET_PATH, make_operations
 from ledger.api.stripe_cli.socket import ListenerSocket
 from ledger.audit.accesses import Accesses
-from ledger.background import Service
+from ledger.background import Closers, Service
 from ledger.clock import Clock
 from ledger.commands.execution import Execution
 from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
+from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
-from ledger.store.reply_cleanup import ReplyCleanup
+from ledger.store.replies import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
 from ledger.stripe_cli.request_log import RequestLog
+
+CLOSE_SECONDS_MIN = 0.8
 
 log = structlog.get_logger()
 
@@ -67,13 +71,15 @@ RouterFactory = Callable[[Callers, Store], APIRouter]
 
 class Extensions(NamedTuple):
     """What other packages add to a process: background services, routes of the internal API, the names of the
-    projections that this release keeps up to date (None: not known), and the schemas of the routes' answers.
+    projections that this release keeps up to date (None: not known), the schemas of the routes' answers, and
+    the figures of the background loops of all processes (None: there is one).
     """
 
     service_factories: Sequence[ServiceFactory] = ()
     router_factories: Sequence[RouterFactory] = ()
     projections: Sequence[str] | None = None
     build_schemas: Callable[[], Mapping[str, Any]] = dict
+    loop_board: LoopBoard | None = None
 
 
 NO_EXTENSIONS = Extensions()
@@ -83,13 +89,28 @@ class LedgerApp(FastAPI):
     """FastAPI, except that the public protocol handles /v1 before its routing, and the internal API's
     middleware wraps it for /internal/v1. There is one websocket, the Stripe CLI's.
 
-    own_host  host and port at which a program on this machine reaches the service
+    own_host         host and port at which a program on this machine reaches the service
+    request_seconds  limit of the time until an answer begins
+    drain_seconds    how long requests under way may take once the process is to end
     """
 
     own_host = b"localhost"
+    request_seconds: float
+    drain_seconds: float
+    stopped_at: float | None = None
     public_api: PublicApi
     internal_api: InternalApiMiddleware
     listener_socket: ListenerSocket
+
+    def stop(self) -> None:
+        """Begin to count the time in which the process has to end."""
+        self.stopped_at = time.monotonic()
+
+    def get_close_seconds(self) -> float:
+        """How much of that time is left for closing, once requests are drained."""
+        now = time.monotonic()
+        stopped_at = now if self.stopped_at is None else self.stopped_at
+        return max(CLOSE_SECONDS_MIN, stopped_at + self.drain_seconds + CLOSE_SECONDS_MIN - now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and scope["path"] == SOCKET_PATH:
@@ -104,7 +125,9 @@ class LedgerApp(FastAPI):
         elif scope["path"].startswith("/internal/v1/"):
             await self.internal_api(scope, receive, send)
         else:
-            await super().__call__(answer_head_as_get(scope), receive, send)
+            await answer_within(
+                self.request_seconds, super().__call__, answer_head_as_get(scope), receive, send
+            )
 
 
 class _Components(NamedTuple):
@@ -130,6 +153,7 @@ def create_app(
 ) -> LedgerApp:
     """The application of one process. It serves requests once its lifespan has started."""
     components = _create_components(settings, dsn, secret_key)
+    loop_board = extensions.loop_board or LoopBoard()
     clock, clock_reader = components.clock, components.clock_reader
     store, pool, queries = components.store, components.pool, components.queries
     storage = components.execution.environment.storage
@@ -138,40 +162,25 @@ def create_app(
         title="Ledger",
         version=__version__,
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
-        lifespan=_create_lifespan(components, extensions.service_factories),
+        lifespan=_create_lifespan(components, extensions.service_factories, loop_board),
         generate_unique_id_function=name_route,
         docs_url=None,  # `add_pages` has a reference that loads nothing from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
-    log_access = access_log(components.metrics, settings)
+    app.request_seconds = settings.request_timeout_ms / 1000
+    app.drain_seconds = settings.drain_seconds
     reader = ObjectReader(callers, queries, components.accesses, settings.public_url)
     app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
         render_error=render_error,
-        log_access=log_access,
+        log_access=access_log(components.metrics, settings),
         body_bytes_max=settings.body_bytes_max,
+        confirm=store.durability.confirm,
+        request_seconds=app.request_seconds,
         find_direct=reader.find,
     )
-    app.public_api = PublicApi(
-        RouteTable((*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))),
-        components.keys,
-        components.execution,
-        queries,
-        refresh_clock=clock_reader.refresh,
-        render_error=render_error,
-        log_access=access_log(components.metrics, settings, components.request_log),
-        rate_limits=components.rate_limits,
-        storage=storage,
-        upload_receiver=UploadReceiver(
-            storage,
-            clock,
-            file_bytes_max=settings.file_bytes_max,
-            fields_bytes_max=settings.body_bytes_max,
-        ),
-        public_url=settings.public_url,
-        body_bytes_max=settings.body_bytes_max,
-    )
+    app.public_api = _create_public_api(components)
     app.listener_socket = ListenerSocket(components.listeners, render_error)
     extend_openapi(app, OPERATIONS, extensions.build_schemas, public_url=settings.public_url)
     routers = [
@@ -181,7 +190,9 @@ def create_app(
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
     app.include_router(file_link_routes(queries, storage, clock_reader.refresh))
-    app.include_router(health_routes(pool, clock, components.metrics, settings, extensions.projections))
+    app.include_router(
+        health_routes(pool, clock, components.metrics, settings, extensions.projections, loop_board.measure)
+    )
     add_pages(app)
     add_error_handlers(app)
     return app
@@ -213,9 +224,34 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         metrics=metrics,
         queries=queries,
         execution=execution,
-        accesses=Accesses(pool, clock, secret_key),
+        accesses=Accesses(pool, clock, store.durability, secret_key),
         listeners=Listeners(store, metrics),
         request_log=RequestLog(store),
+    )
+
+
+def _create_public_api(components: _Components) -> PublicApi:
+    settings, queries = components.settings, components.queries
+    storage = components.execution.environment.storage
+    return PublicApi(
+        RouteTable((*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))),
+        components.keys,
+        components.execution,
+        queries,
+        refresh_clock=components.clock_reader.refresh,
+        render_error=render_error,
+        log_access=access_log(components.metrics, settings, components.request_log),
+        rate_limits=components.rate_limits,
+        storage=storage,
+        upload_receiver=UploadReceiver(
+            storage,
+            components.clock,
+            file_bytes_max=settings.file_bytes_max,
+            fields_bytes_max=settings.body_bytes_max,
+        ),
+        public_url=settings.public_url,
+        body_bytes_max=settings.body_bytes_max,
+        request_seconds=settings.request_timeout_ms / 1000,
     )
 
 
@@ -232,38 +268,35 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
 
 
 def _create_lifespan(
-    components: _Components, service_factories: Sequence[ServiceFactory]
+    components: _Components, service_factories: Sequence[ServiceFactory], loop_board: LoopBoard
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Starts what the process needs, in order, and closes it in reverse; also when a start fails."""
     store, pool, keys = components.store, components.pool, components.keys
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            stack.callback(components.metrics.fold_requests)
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        assert isinstance(app, LedgerApp)
+        closers = Closers()
+        try:
+            closers.add("pool", pool.close)
             await pool.open()
-            stack.push_async_callback(pool.close)
-            stack.push_async_callback(components.queries.pages.close)
+            closers.add("pages", components.queries.pages.close)
             await components.execution.environment.storage.delete_orphans()
-            await keys.start()
-            stack.push_async_callback(keys.close)
-            stack.push_async_callback(components.clock_reader.close)
-            await components.accesses.start()
-            stack.push_async_callback(components.accesses.close)
-            await store.start()
-            stack.push_async_callback(store.close)
+            await closers.start([keys])
+            closers.add("clock", components.clock_reader.close)
+            await closers.start([components.accesses])
+            await closers.start([loop_board, store])
             if store.replica is not None:
-                await store.replica.start()
-                stack.push_async_callback(store.replica.close)
-            await components.listeners.start()
-            stack.push_async_callback(components.listeners.close)
-            await components.request_log.start()
-            stack.push_async_callback(components.request_log.close)
-            services: list[Service] = [ReplyCleanup(store)]
-            services += [create_service(store) for create_service in service_factories]
-            for service in services:
-                await service.start()
-                stack.push_async_callback(service.close)
+                await closers.start([store.replica])
+            services: list[Service] = [
+                components.listeners,
+                components.request_log,
+                ReplyCleanup(store.dsn, store.clock, store.journal.appender_id),
+            ]
+            await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
+        finally:
+            await closers.close(app.get_close_seconds())
+            components.metrics.fold_requests()
 
     return lifespan

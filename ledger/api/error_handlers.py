@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger.api.errors import render_error
 from ledger.api.unknown_routes.hints import unknown_route_error
@@ -16,6 +17,7 @@ from ledger.errors import LedgerError, Unavailable
 from ledger.ids import new_id
 from ledger.postgres.connections import first_line
 from ledger.postgres.sessions import LOST
+from ledger.time_limits import RequestLimit
 
 _PAGES = dict.fromkeys(("/", "/docs", "/openapi.json"), ("GET",))
 """Routes that the OpenAPI document does not list."""
@@ -29,6 +31,22 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(Exception, _handle_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
+
+
+async def answer_within(seconds: float, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let `app` answer a request. If its answer has not begun within `seconds`, the caller gets that of a
+    database that cannot be used."""
+
+    async def send_within_limit(message: Message) -> None:
+        limit.lift()
+        await send(message)
+
+    limit = RequestLimit(seconds)
+    try:
+        async with limit:
+            await app(scope, receive, send_within_limit)
+    except Unavailable as error:
+        await (await _handle_error(Request(scope), error))(scope, receive, send)
 
 
 async def _handle_error(request: Request, error: Exception) -> Response:

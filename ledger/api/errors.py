@@ -57,6 +57,10 @@ class BodyTooLarge(RequestError):
     """The request body is larger than the limit."""
 
 
+class TemporarilyUnavailable(RequestError):
+    """The database could not be used within the request's limit."""
+
+
 # The first row whose class the error is an instance of applies.
 STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
     (UnknownObject, 404, "invalid_request_error"),
@@ -74,6 +78,7 @@ STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
     (RateLimited, 429, "invalid_request_error"),
     (BodyTooLarge, 413, "invalid_request_error"),
     (InternalError, 500, "api_error"),
+    (TemporarilyUnavailable, 503, "api_error"),
     (AccessNotRecorded, 503, "api_error"),
     (RequestError, 400, "invalid_request_error"),
 )
@@ -130,7 +135,7 @@ def render_error(error: Exception) -> tuple[int, str, Headers]:
             return *encode_answer(refusal), _RETRY_HEADERS
         case Unavailable():
             log.warning("database_unavailable", reason=str(error))
-            refusal = InternalError("The ledger is temporarily unavailable. Please retry.")
+            refusal = TemporarilyUnavailable("The ledger is temporarily unavailable. Please retry.")
             return *encode_answer(refusal), _RETRY_HEADERS
         case UnreadableRecord():
             return *encode_answer(refuse_unreadable(error)), []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -23,16 +23,19 @@ from ledger.metrics.backlogs import (
     Measured,
     SealingLag,
     read_lags,
+    read_oldest_snapshots,
     read_parked,
     read_sealing_lag,
 )
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Conn, Pool
+from ledger.time_limits import RequestLimit
 from ledger.tree.witnesses.cosignatures import read_witnesses
 from ledger.webhooks.deliveries import read_backlog
 from ledger.webhooks.switch import OffReason, Switch, read_switch
 
-CONNECTION_TIMEOUT_SECONDS = 2.0
+DATABASE_SECONDS_MAX = 4.0
+"""Whoever asks for health waits for some seconds only, such as the kubelet."""
 
 
 def health_routes(
@@ -41,12 +44,15 @@ def health_routes(
     metrics: Metrics,
     settings: Settings,
     projections: Sequence[str] | None,
+    measure_loops: Callable[[], Mapping[str, float]],
     list_hung: Callable[[], list[str]] = list,
 ) -> APIRouter:
     """The three routes. They look at `projections`, those of this release: nobody applies events to one that
     the release has removed, and nobody reads it. None: at all that the database has.
 
-    `list_hung` names the background work for which this process should be started again."""
+    measure_loops  for how many seconds each background loop has finished no step
+    list_hung      names the background work for which this process should be started again
+    """
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz")
@@ -61,15 +67,18 @@ def health_routes(
     async def readyz(response: Response) -> dict[str, Any]:
         """503 if the database is unreachable, a live projection lags more than 30 s, or sealing has stopped
         for as long."""
+        background = {"late": _list_late(measure_loops())}
         try:
-            projection_lags, sealing, switch = await pool.run_idempotent(
-                lambda conn: _read_readiness(conn, clock.now(), projections),
-                wait_seconds=CONNECTION_TIMEOUT_SECONDS,
-            )
+            async with RequestLimit(DATABASE_SECONDS_MAX):
+                projection_lags, sealing, switch = await pool.run_idempotent(
+                    lambda conn: _read_readiness(conn, clock.now(), projections)
+                )
         except (Unavailable, psycopg.Error) as error:
             response.status_code = STATUS_NOT_READY
-            return {"status": "unavailable", "database": type(error.__cause__ or error).__name__}
+            database = type(error.__cause__ or error).__name__
+            return {"status": "unavailable", "database": database, "background": background}
         readiness = _describe_readiness(projection_lags, sealing, switch.list_off_reasons(settings.webhooks))
+        readiness["background"] = background
         if readiness["status"] != "ok":
             response.status_code = STATUS_NOT_READY
         return readiness
@@ -79,15 +88,22 @@ def health_routes(
         """Prometheus metrics; while the database is unreachable, without those that it holds."""
 
         try:
-            measured = await pool.run_idempotent(
-                lambda conn: _read_measured(conn, settings, clock.now(), projections),
-                wait_seconds=CONNECTION_TIMEOUT_SECONDS,
-            )
+            async with RequestLimit(DATABASE_SECONDS_MAX):
+                measured = await pool.run_idempotent(
+                    lambda conn: _read_measured(conn, settings, clock.now(), projections)
+                )
         except Unavailable:
             measured = NOTHING_MEASURED
-        return Response(metrics.render(measured), media_type="text/plain; version=0.0.4")
+        return Response(metrics.render(measured, measure_loops()), media_type="text/plain; version=0.0.4")
 
     return router
+
+
+def _list_late(seconds_by_loop: Mapping[str, float]) -> dict[str, int]:
+    """The loops that have finished no step for long, with the seconds."""
+    return {
+        name: round(seconds) for name, seconds in seconds_by_loop.items() if seconds > READY_LAG_SECONDS_MAX
+    }
 
 
 async def _read_readiness(
@@ -125,4 +141,5 @@ async def _read_measured(
         await read_backlog(conn, now, settings.webhooks),
         await read_sealing_lag(conn, now),
         await read_witnesses(conn),
+        await read_oldest_snapshots(conn),
     )

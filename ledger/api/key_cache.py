@@ -1,6 +1,8 @@
 """Look up API keys by secret for requests, cache them for a moment, and write their last-used times later.
 
-Each process caches a key for CACHE_SECONDS, so all of them refuse a revoked key within that time.
+Each process caches a key for CACHE_SECONDS, so all of them refuse a revoked key within that time. One that
+gets no answer from the database goes on with the keys that it has looked up in the last REMEMBERED_SECONDS: a
+revocation that it cannot see yet takes effect after that time at the latest.
 """
 
 from __future__ import annotations
@@ -11,14 +13,19 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import psycopg
+import structlog
 from psycopg.rows import TupleRow
 
 from ledger.accounts import ApiKey, hash_secret, to_api_key
 from ledger.background import BackgroundLoop
+from ledger.errors import Unavailable
 from ledger.lru import ExpiringCache
-from ledger.postgres.connections import ReconnectingConnection, fetch_one
+from ledger.postgres.connections import ReconnectingConnection, fetch_one, first_line
 
 CACHE_SECONDS = 1.0
+REMEMBERED_SECONDS = 60.0
+ANSWER_SECONDS_MAX = 1.0
+"""How long a request waits for the database before it goes on with a remembered key."""
 CACHE_SIZE_MAX = 10_000
 CACHED_AUTHORIZATION_BYTES_MAX = 512
 LAST_USED_INTERVAL_SECONDS = 5.0
@@ -36,9 +43,12 @@ UPDATE ledger.api_keys k SET last_used_at = greatest(k.last_used_at, to_timestam
 FROM unnest(%(ids)s::text[], %(times)s::float8[]) AS used(id, at) WHERE k.id = used.id
 """
 
+log = structlog.get_logger()
+
 
 class KeyCache:
-    """Looks up API keys and account relations for requests, and caches them for CACHE_SECONDS.
+    """Looks up API keys and account relations for requests, caches them for CACHE_SECONDS, and remembers them
+    for REMEMBERED_SECONDS, for the time that the database does not answer.
 
     `find_ephemeral_key` resolves the secrets of ephemeral keys (`ek_…`). Writes every
     LAST_USED_INTERVAL_SECONDS, and at the end, when keys were last used: never within a request.
@@ -46,6 +56,10 @@ class KeyCache:
 
     def __init__(self, dsn: str, find_ephemeral_key: Callable[[str], Awaitable[ApiKey | None]]) -> None:
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="keys")
+        # Not the same: while a standby is away, a commit that waits for it would hold up every request.
+        self._last_used_connection = ReconnectingConnection(
+            dsn, "ledger_api", name="last used", settings={"synchronous_commit": "local"}
+        )
         self._find_ephemeral_key = find_ephemeral_key
         # By the bytes of the Authorization header, so that a request need not decode them.
         self._keys: ExpiringCache[bytes, ApiKey] = ExpiringCache(
@@ -55,6 +69,11 @@ class KeyCache:
         self._platforms: ExpiringCache[str, str] = ExpiringCache(
             CACHE_SIZE_MAX, expires_after_seconds=CACHE_SECONDS
         )
+        # By query and its value.
+        self._remembered: ExpiringCache[tuple[str, str | bytes], TupleRow] = ExpiringCache(
+            2 * CACHE_SIZE_MAX, expires_after_seconds=REMEMBERED_SECONDS
+        )
+        self._ask_again_at = 0.0
         self._last_used: dict[str, float] = {}
         self._last_used_loop = BackgroundLoop(
             "last used times of keys", self._write_last_used_step, close_timeout_seconds=0.5
@@ -70,6 +89,7 @@ class KeyCache:
         with suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(LAST_USED_TIMEOUT_SECONDS):
                 await self.write_last_used()
+        await self._last_used_connection.drop()
         await self._connection.drop()
 
     def get_cached(self, authorization: bytes) -> ApiKey | None:
@@ -101,7 +121,7 @@ class KeyCache:
         if not last_used:
             return
         try:
-            async with self._connection as conn:
+            async with self._last_used_connection as conn:
                 times = {"ids": list(last_used), "times": list(last_used.values())}
                 await conn.execute(_UPDATE_LAST_USED, times)
         except BaseException:
@@ -129,4 +149,26 @@ class KeyCache:
         return LAST_USED_INTERVAL_SECONDS
 
     async def _fetch_one(self, query: str, value: str | bytes) -> TupleRow | None:
-        return await self._connection.run_idempotent(lambda conn: fetch_one(conn, query.encode(), (value,)))
+        """The row of a look-up by `value`; as it was remembered if the database does not answer in time, or
+        did not a moment ago. Raises Unavailable for one that is not remembered."""
+        remembered = self._remembered.get((query, value))
+        if remembered is not None and time.monotonic() < self._ask_again_at:
+            return remembered
+        try:
+            async with asyncio.timeout(None if remembered is None else ANSWER_SECONDS_MAX):
+                row = await self._connection.run_idempotent(
+                    lambda conn: fetch_one(conn, query.encode(), (value,))
+                )
+        except (Unavailable, TimeoutError) as error:
+            if remembered is None:
+                raise
+            if not self._ask_again_at:
+                log.warning("keys_from_memory", reason=first_line(error), seconds_max=REMEMBERED_SECONDS)
+            self._ask_again_at = time.monotonic() + CACHE_SECONDS
+            return remembered
+        self._ask_again_at = 0.0
+        if row is None:
+            self._remembered.discard((query, value))
+        else:
+            self._remembered.put((query, value), row)
+        return row

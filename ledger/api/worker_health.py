@@ -12,10 +12,10 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from ledger.api.error_handlers import add_error_handlers
+from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.health import health_routes
 from ledger.api.paths import answer_head_as_get
-from ledger.background import STEP_SECONDS_MAX, list_hung_loops
+from ledger.background import STEP_SECONDS_MAX, list_hung_loops, measure_loops
 from ledger.config import Settings
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
@@ -23,12 +23,17 @@ from ledger.store.store import Store
 
 
 class WorkerHealthApp(FastAPI):
-    """FastAPI, except that it answers HEAD, too."""
+    """FastAPI, except that it answers HEAD, too, and within `request_seconds`."""
+
+    request_seconds: float
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = answer_head_as_get(scope)
-        await super().__call__(scope, receive, send)
+            await answer_within(
+                self.request_seconds, super().__call__, answer_head_as_get(scope), receive, send
+            )
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_worker_health_app(
@@ -50,6 +55,7 @@ def create_worker_health_app(
             yield
 
     app = WorkerHealthApp(openapi_url=None, redirect_slashes=False, lifespan=lifespan)
+    app.request_seconds = settings.request_timeout_ms / 1000
     app.include_router(
         health_routes(
             pool,
@@ -57,6 +63,7 @@ def create_worker_health_app(
             metrics,
             settings,
             projections,
+            measure_loops,
             partial(list_hung_loops, step_seconds_max),
         )
     )

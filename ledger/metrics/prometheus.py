@@ -10,7 +10,8 @@ import asyncio
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -21,6 +22,7 @@ from ledger.metrics.backlogs import (
     FailingEndpoint,
     Lag,
     Measured,
+    OldestSnapshot,
     Parked,
     ReplicaStatus,
     SealingLag,
@@ -146,8 +148,9 @@ class Metrics:
         """Count a read that a replica may answer, by how that went."""
         self._replica_reads.labels(outcome).inc()
 
-    def render(self, measured: Measured) -> bytes:
-        """All metrics in Prometheus' text format, with what was measured of the database."""
+    def render(self, measured: Measured, loops: Mapping[str, float] = MappingProxyType({})) -> bytes:
+        """All metrics in Prometheus' text format, with what was measured of the database, and for how many
+        seconds each background loop has finished no step."""
         self.fold_requests()
         registry = self._registry
         if self._has_several_processes:
@@ -166,7 +169,15 @@ class Metrics:
         if measured.sealing is not None:
             _add_sealing_gauges(gauges, measured.sealing)
         _add_witness_gauges(gauges, measured.witnesses)
+        unfinished = gauges.add(
+            "ledger_background_seconds_since_last_step",
+            "Seconds that a loop has had something to do and finished no step",
+            "loop",
+        )
+        for loop, loop_seconds in loops.items():
+            unfinished.add_metric([loop], loop_seconds)
         _add_replica_gauges(gauges, self.get_replica_status())
+        _add_snapshot_gauges(gauges, measured.snapshots)
         database_registry = CollectorRegistry()
         database_registry.register(gauges)
         return generate_latest(registry) + generate_latest(database_registry)
@@ -210,7 +221,7 @@ class Metrics:
 
 
 class _DatabaseGauges(Collector):
-    """The gauges of one rendering that the database has.
+    """The gauges of one rendering that are not kept: those that the database has, and of the loops.
 
     Not `Gauge`: with several processes that would keep the last values that each of them has read, also those
     of processes that have ended, and render all of them for ever.
@@ -303,3 +314,13 @@ def _add_witness_gauges(gauges: _DatabaseGauges, witnesses: Iterable[WitnessStat
         size.add_metric([each.witness], each.size)
         behind.add_metric([each.witness], each.behind_seconds)
         contradicts.add_metric([each.witness], each.state == "contradicts")
+
+
+def _add_snapshot_gauges(gauges: _DatabaseGauges, snapshots: Iterable[OldestSnapshot]) -> None:
+    text = "what keeps old versions of rows, by kind"
+    seconds = gauges.add("ledger_oldest_snapshot_seconds", f"Age of {text}", "holder")
+    transactions = gauges.add("ledger_oldest_snapshot_transactions", f"Transactions since {text}", "holder")
+    for each in snapshots:
+        transactions.add_metric([each.holder], each.transactions)
+        if each.seconds is not None:
+            seconds.add_metric([each.holder], each.seconds)

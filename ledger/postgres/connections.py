@@ -28,6 +28,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from ledger.errors import Unavailable
 from ledger.postgres.sessions import (
     CONNECT_TIMEOUT_SECONDS,
+    LOCAL_COMMITS,
     LOST,
     NoAnswer,
     NotReplicated,
@@ -38,6 +39,7 @@ from ledger.postgres.sessions import (
     is_disconnect,
     plan_session,
 )
+from ledger.time_limits import Attempts, get_request_deadline
 
 QUERY_TIMEOUT_SECONDS = 6
 ANSWER_GRACE_SECONDS = 1.0
@@ -54,11 +56,10 @@ READ_PLANNER_SETTINGS = {
     "jit": "off",
     "statement_timeout": "5s",
 }
+LEND_SHARE, LEND_SECONDS_MAX, LEND_AGAIN_SECONDS = 0.9, 1.0, 0.25
+"""A pool that could not connect tries again only when it is asked again."""
 POOL_SIZE_MIN = 1
 POOL_SIZE_MAX = 8
-IDEMPOTENT_ATTEMPTS_MAX = 2
-# A server or proxy ends its connections one after another: the next one to be lent may be about to end.
-IDEMPOTENT_PAUSE_SECONDS = 0.05
 
 Result = TypeVar("Result")
 
@@ -79,7 +80,7 @@ class Conn(AsyncConnection[TupleRow]):
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
         self.answer_seconds: float | None = CONNECT_TIMEOUT_SECONDS
-        self._warnings = _Warnings()
+        self._warnings = ReplicationWarnings()
         self.add_notice_handler(self._warnings.add)
 
     async def wait(
@@ -119,13 +120,14 @@ class Conn(AsyncConnection[TupleRow]):
             raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
 
 
-class _Warnings:
-    """What the server has warned of. Not part of the connection, which would refer to itself and stay open
-    until it is garbage collected."""
+class ReplicationWarnings:
+    """What the server has warned of, for `add_notice_handler`. Not part of the connection, which would refer
+    to itself and stay open until it is garbage collected."""
 
     not_replicated = False
 
     def add(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        """Take note of a notice."""
         if diagnostic.source_function == _WAIT_FOR_STANDBYS:
             self.not_replicated = True
 
@@ -210,15 +212,17 @@ async def open_connection(
 
 
 class Pool(AsyncConnectionPool[Conn]):
-    """Connections in the role `ledger_api` for reads and short writes, lent to one user each.
+    """Connections in the role `ledger_api` for reads and short writes, lent to one user each. No commit waits
+    for a standby here: whoever says that something was written confirms it (`ledger.store.durability`).
 
     The user opens it (`await pool.open()`, or `async with`) and closes it. `name` and `may_be_standby` are as
     for `connect`.
     """
 
     def __init__(self, dsn: str, *, name: str = "reads", may_be_standby: bool = False) -> None:
+        settings = READ_PLANNER_SETTINGS | LOCAL_COMMITS
         self._session = plan_session(
-            dsn, "ledger_api", name=name, settings=READ_PLANNER_SETTINGS, may_be_standby=may_be_standby
+            dsn, "ledger_api", name=name, settings=settings, may_be_standby=may_be_standby
         )
         self._connect_error: str | None = None
         super().__init__(
@@ -230,9 +234,9 @@ class Pool(AsyncConnectionPool[Conn]):
             min_size=0 if may_be_standby else POOL_SIZE_MIN,
             max_size=POOL_SIZE_MAX,
             timeout=CONNECT_TIMEOUT_SECONDS,
-            # The pool doubles its pause between attempts up to this. With the default of 300 s, lists would
-            # fail for minutes after the database is back.
-            reconnect_timeout=CONNECT_TIMEOUT_SECONDS,
+            # It gives up at once, and tries again when it is asked again. Its own pauses grow to minutes, and
+            # lists would fail while the database is back.
+            reconnect_timeout=0,
             open=False,
         )
 
@@ -267,33 +271,46 @@ class Pool(AsyncConnectionPool[Conn]):
         self._connect_error = None
         return conn
 
-    async def run_idempotent(self, query: Query[Result], *, wait_seconds: float | None = None) -> Result:
-        """The result of `query` on a connection, for which this waits `wait_seconds` (default: the pool's
-        timeout). Runs it again if the connection breaks: so it only reads, or repeating it changes nothing.
+    async def run_idempotent(self, query: Query[Result]) -> Result:
+        """The result of `query` on a connection. While the server is lost, it runs again and again, until the
+        end of the request, outside of one for QUERY_TIMEOUT_SECONDS: so it only reads, or repeating it
+        changes nothing.
 
         Raises Unavailable, and what `query` raises apart from psycopg.OperationalError.
         """
-        return await _run_idempotent(lambda: self.connection(wait_seconds), query)
+        return await _run_idempotent(self._lend, query)
+
+    def _lend(self, seconds: float) -> AbstractAsyncContextManager[Conn]:
+        # The error of the pool says why: so it comes before the end of the attempt.
+        seconds_max = LEND_SECONDS_MAX if self._connect_error is None else LEND_AGAIN_SECONDS
+        return self.connection(min(seconds * LEND_SHARE, seconds_max))
 
 
 async def _run_idempotent(
-    lend: Callable[[], AbstractAsyncContextManager[Conn]], query: Query[Result]
+    lend: Callable[[float], AbstractAsyncContextManager[Conn]], query: Query[Result]
 ) -> Result:
-    for attempts_left in reversed(range(IDEMPOTENT_ATTEMPTS_MAX)):
-        lent = False
+    attempts = Attempts(get_request_deadline(QUERY_TIMEOUT_SECONDS))
+    failure: Exception | None = None
+    while True:
+        deadline = attempts.begin()
+        seconds = deadline - asyncio.get_running_loop().time()
         try:
-            async with lend() as conn:
-                lent = True
+            async with asyncio.timeout_at(deadline) as limit, lend(seconds) as conn:
                 try:
                     return await query(conn)
                 except psycopg.errors.ReadOnlySqlTransaction:
                     conn.abandon()
                     raise
         except LOST as error:
-            if not (lent and attempts_left and is_disconnect(error)):
+            if not is_disconnect(error):
                 raise Unavailable(first_line(error)) from error
-        await asyncio.sleep(IDEMPOTENT_PAUSE_SECONDS)
-    raise AssertionError("the last attempt returns or raises")
+            failure = error
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            failure = failure or error  # what an earlier attempt met says more
+        if not await attempts.pause():
+            raise Unavailable(first_line(failure)) from failure
 
 
 def _has_ended(conn: Conn) -> bool:
@@ -366,16 +383,8 @@ class ReconnectingConnection:
             self._lock.release()
 
     async def run_idempotent(self, query: Query[Result]) -> Result:
-        """The result of `query`, within QUERY_TIMEOUT_SECONDS. Runs it again if the connection breaks: so it
-        only reads, or repeating it changes nothing.
-
-        Raises Unavailable, and what `query` raises apart from psycopg.OperationalError.
-        """
-        try:
-            async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
-                return await _run_idempotent(lambda: self, query)
-        except TimeoutError as error:
-            raise Unavailable(first_line(error)) from error
+        """As that of `Pool`."""
+        return await _run_idempotent(lambda seconds: self, query)
 
     async def get(self) -> Conn:
         """The open connection, which nobody else uses now: another one if it has ended. Raises

@@ -13,15 +13,10 @@ from psycopg.pq import Format
 from psycopg.rows import TupleRow
 
 from ledger.errors import Unavailable
-from ledger.postgres.connections import (
-    IDEMPOTENT_ATTEMPTS_MAX,
-    IDEMPOTENT_PAUSE_SECONDS,
-    QUERY_TIMEOUT_SECONDS,
-    connect,
-    first_line,
-)
+from ledger.postgres.connections import QUERY_TIMEOUT_SECONDS, connect, first_line
 from ledger.postgres.prepared import PreparedConnection
-from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS, LOST, Role, Settings, is_disconnect
+from ledger.postgres.sessions import LOST, NoAnswer, Role, Settings, is_disconnect
+from ledger.time_limits import Attempts, get_deadline, get_request_deadline
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -75,33 +70,34 @@ class StatementPool:
         statement: Statement,
         bindings: Mapping[str, Any],
         *,
-        limit_seconds: float = QUERY_TIMEOUT_SECONDS,
+        once_seconds: float | None = None,
     ) -> list[TupleRow]:
-        """The rows of a statement that only reads: it runs again if its connection breaks. A parameter is
-        text, a number, a boolean, or a list of texts.
+        """The rows of a statement that only reads: while the server is lost, it runs again and again; with
+        `once_seconds` it runs once, for so long at most. A parameter is text, a number, a boolean, or a list
+        of texts.
 
-        Raises Unavailable, after `limit_seconds` at the latest, and psycopg.Error for a statement that
-        the server refuses.
+        Raises Unavailable at the end of the request, outside of one after QUERY_TIMEOUT_SECONDS, and
+        psycopg.Error for a statement that the server refuses.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + limit_seconds
+        attempts = Attempts(get_request_deadline(QUERY_TIMEOUT_SECONDS))
         values, formats = encode_values(statement.names, bindings)
-        for attempts_left in reversed(range(IDEMPOTENT_ATTEMPTS_MAX)):
+        while True:
+            deadline = attempts.deadline if once_seconds is None else get_deadline(once_seconds)
             await self._take_slot(deadline)
             connection: PreparedConnection | None = None
             try:
+                deadline = attempts.begin() if once_seconds is None else deadline
                 connection = self._idle.pop() if self._idle else await self._open(deadline)
                 return await connection.fetch(statement.text, values, formats, deadline=deadline)
             except LOST as error:
-                time_left = loop.time() + IDEMPOTENT_PAUSE_SECONDS < deadline
-                if connection is None or not (attempts_left and time_left and is_disconnect(error)):
-                    raise Unavailable(first_line(error)) from error
+                failure = error
             finally:
                 if connection is not None:
                     self._keep(connection)
                 self._slots.release()
-            await asyncio.sleep(IDEMPOTENT_PAUSE_SECONDS)
-        raise AssertionError("the last attempt returns or raises")
+            may_ask_again = once_seconds is None and is_disconnect(failure)
+            if not (may_ask_again and await attempts.pause()):
+                raise Unavailable(first_line(failure)) from failure
 
     async def close(self) -> None:
         """Close the idle connections, and each other one when its user returns it."""
@@ -114,12 +110,10 @@ class StatementPool:
             await self._slots.acquire()
             return
         try:
-            async with asyncio.timeout_at(
-                min(deadline, asyncio.get_running_loop().time() + CONNECT_TIMEOUT_SECONDS)
-            ):
+            async with asyncio.timeout_at(deadline):
                 await self._slots.acquire()
         except TimeoutError as error:
-            raise Unavailable(f"no connection became free in {CONNECT_TIMEOUT_SECONDS} s") from error
+            raise Unavailable("no connection became free in time") from error
 
     async def _open(self, deadline: float) -> PreparedConnection:
         try:
@@ -132,7 +126,7 @@ class StatementPool:
                     may_be_standby=self._may_be_standby,
                 )
         except TimeoutError as error:
-            raise Unavailable(first_line(error)) from error
+            raise NoAnswer("no connection in time") from error
         return PreparedConnection(conn, self._discard)
 
     def _keep(self, connection: PreparedConnection) -> None:

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+from ledger.time_limits import RequestLimit, adopt_request_limit, get_request_limit
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 Read = Callable[[], Awaitable[Result]]
 
 
+class _Waiting(NamedTuple, Generic[Result]):
+    """A caller that waits for a run: what gets its result, what is run, and how long the caller waits."""
+
+    future: asyncio.Future[Result]
+    read: Read[Result]
+    limit: RequestLimit | None
+
+
 class SharedReads(Generic[Key, Result]):
     """The reads of one process. The key of a read names everything that its result depends on."""
 
     def __init__(self) -> None:
-        # By key, while a read of it runs: those who wait for the next run, and what that one runs.
-        self._waiting: dict[Key, list[tuple[asyncio.Future[Result], Read[Result]]]] = {}
+        # By key, while a read of it runs: those who wait for the next run.
+        self._waiting: dict[Key, list[_Waiting[Result]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, key: Key, read: Read[Result]) -> Result:
@@ -29,7 +39,7 @@ class SharedReads(Generic[Key, Result]):
         waiting = self._waiting.get(key)
         if waiting is not None:
             future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-            waiting.append((future, read))
+            waiting.append(_Waiting(future, read, get_request_limit()))
             return await future
         self._waiting[key] = []
         try:
@@ -46,15 +56,16 @@ class SharedReads(Generic[Key, Result]):
         """Run the read again as long as someone waits for it."""
         while waiting := self._waiting[key]:
             self._waiting[key] = []
-            _, read = waiting[0]
+            # The task was made in the request whose run has ended. Who came last may wait longest.
+            adopt_request_limit(waiting[-1].limit)
             try:
-                result = await read()
+                result = await waiting[0].read()
             except Exception as error:
-                for future, _ in waiting:
+                for future, _, _ in waiting:
                     if not future.done():
                         future.set_exception(error)
             else:
-                for future, _ in waiting:
+                for future, _, _ in waiting:
                     if not future.done():
                         future.set_result(result)
         del self._waiting[key]

@@ -1,6 +1,6 @@
 """Append each batch exactly once, also when the connection breaks in the middle.
 
-An appender has an id of its own and numbers its batches 1, 2, 3 … The database (migration 0021) stores the
+An appender has an id of its own and numbers its batches 1, 2, 3 … The database (migration 0031) stores the
 number and the result of the appender's last batch in the same transaction as the batch's events. The next
 batch is sent only when the result of the last one is known, or when waiting for it has timed out.
 """
@@ -28,8 +28,8 @@ from ledger.store.append_call import (
 )
 from ledger.store.arrays import decode_integers, decode_record
 from ledger.store.log import PLANNER_SETTINGS
+from ledger.time_limits import Attempts
 
-RECONNECT_PAUSE_SECONDS = 0.05
 ANSWER_GRACE_SECONDS = 0.5
 """For how long the database may still say that it has given a batch up at the timeout. Were the connection
 closed before it has, its backend could append the batch a moment later."""
@@ -61,7 +61,8 @@ class Appender:
     - broken after the commit, before the result arrived: the database finds the number, appends nothing
       and returns the stored result;
     - a backend has not noticed and still works on it: the second sending waits for the head lock that this
-      backend holds, then finds one of the two cases above.
+      backend holds, then finds one of the two cases above;
+    - the server does not answer: after half of the time that is left the connection counts as broken.
 
     So no batch is appended twice, and no command that was appended is reported as rejected. After the timeout
     the callers get Unavailable. The database itself ends a statement then, and says so; without its answer
@@ -95,23 +96,25 @@ class Appender:
         function, arguments = encode_call(checks, events, replies)
         self._batch_number += 1
         number = _INT8.pack(self._batch_number)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout_seconds
+        attempts = Attempts(asyncio.get_running_loop().time() + self._timeout_seconds)
         while True:
+            deadline = attempts.begin()
+            # The last attempt waits for what the database itself says at the timeout.
+            grace_seconds = ANSWER_GRACE_SECONDS if deadline == attempts.deadline else 0.0
             connection = self._connection
             try:
                 if connection is None or connection.closed:
                     connection = self._connection = await self._connect(deadline)
                 at = _FLOAT8.pack(self._clock.now())
                 values = [self.id.bytes, number, at, *arguments]
-                return await _send(connection, function, values, deadline + ANSWER_GRACE_SECONDS)
+                return await _send(connection, function, values, deadline + grace_seconds)
             except (psycopg.OperationalError, psycopg.InternalError, TimeoutError) as error:
+                failure = error
                 disconnected = connection is None or connection.closed
                 # Dropped in any case: a session that began on a read-only database stays read-only.
                 await self.close()
-                if not disconnected or loop.time() + RECONNECT_PAUSE_SECONDS >= deadline:
-                    raise Unavailable(first_line(error)) from error
-            await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
+            if not (disconnected and await attempts.pause()):
+                raise Unavailable(first_line(failure)) from failure
 
     async def _connect(self, deadline: float) -> PreparedConnection:
         async with asyncio.timeout_at(deadline):

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
 from ledger.errors import QueueFull, Unavailable
+from ledger.time_limits import RequestLimit, adopt_request_limit, get_request_limit
 
 CLOSE_TIMEOUT_SECONDS = 3.0
 
@@ -48,6 +49,7 @@ class BatchQueue(Generic[Item, Result]):
         self._queue_max = queue_max
         self._gather_max = gather_max
         self._callers = 0
+        self._last_limit: RequestLimit | None = None
         self._queue: deque[Pending[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -68,6 +70,7 @@ class BatchQueue(Generic[Item, Result]):
             raise Unavailable("shutting down")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append(Pending(item, future))
+        self._last_limit = get_request_limit()
         self._wake.set()
         return future
 
@@ -92,7 +95,10 @@ class BatchQueue(Generic[Item, Result]):
                 await self._wake.wait()
                 continue
             await self._gather()
-            batch = [queue.popleft() for _ in range(min(len(queue), self._batch_max))]
+            adopt_request_limit(self._last_limit)  # who came last may wait longest
+            batch = self._take_batch()
+            if not batch:
+                continue
             try:
                 await self._process_batch(batch)
                 self._callers = len(batch) + len(queue)
@@ -101,6 +107,12 @@ class BatchQueue(Generic[Item, Result]):
             except asyncio.CancelledError:
                 _fail(batch, Unavailable("shutting down"))
                 raise
+
+    def _take_batch(self) -> list[Pending[Item, Result]]:
+        """The next items, without those whose caller waits no longer: it has been answered, and repeats its
+        request perhaps."""
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_max))]
+        return [pending for pending in batch if not pending.future.cancelled()]
 
     async def _gather(self) -> None:
         wanted = min(self._callers, self._gather_max)

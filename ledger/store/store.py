@@ -1,10 +1,13 @@
-"""The store of one process, built from the settings: clock, codec, streams, journal and head notifier."""
+"""The store of one process, built from the settings: clock, codec, streams, journal, head notifier and
+durability.
+"""
 
 from __future__ import annotations
 
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.store.codec import Codec
+from ledger.store.durability import Durability
 from ledger.store.journal import Journal
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
@@ -22,6 +25,7 @@ class Store:
         self.clock = clock
         self.codec = Codec(secret_key)
         self.notifier = HeadNotifier(dsn, "ledger_api")
+        self.durability = Durability(dsn, "ledger_api", self.notifier)
         self.streams = StreamReader(dsn, self.codec, cached_streams_max=settings.cached_streams_max)
         replica_url = settings.replica_url
         self.replica = None if replica_url is None else Replica(replica_url.get_secret_value(), dsn)
@@ -50,4 +54,5 @@ class Store:
         await self.journal.close()
         await self.past_streams.close()
         await self.streams.close()
+        await self.durability.close()
         await self.notifier.close()

@@ -1,4 +1,4 @@
-"""A primary and a synchronous standby that streams from it: two real servers of the embedded wheel on loopback.
+"""A primary and a synchronous standby that streams from it: two real servers of the embedded wheel.
 
 What a transaction commits here is acknowledged once the standby has it, so a test can take the standby away,
 look at what is acknowledged all the same, and make the standby the primary. Each server is ended by the
@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ledger.postgres.binaries import ServerBinaries, choose_server_user, find_binaries
@@ -31,12 +30,13 @@ STANDBY_NAME = "standby"
 SETTINGS = {
     # Without fsync, what a server wrote survives its own crash all the same: the kernel has it.
     "fsync": "off",
+    "autovacuum": "off",
     "shared_buffers": "16MB",
     "max_connections": "100",
     "wal_sender_timeout": "0",
     "wal_receiver_timeout": "0",
     "wal_retrieve_retry_interval": "100ms",
-    "log_min_messages": "warning",
+    "timezone": "UTC",
 }
 WAIT_SECONDS = 30.0
 
@@ -51,9 +51,8 @@ class Server:
         self.directory = directory
         self.port = _find_free_port()
         self._binaries = binaries
-        self._settings = SETTINGS | settings | {
-            "listen_addresses": HOST, "port": str(self.port), "unix_socket_directories": "", "timezone": "UTC",
-        }  # fmt: skip
+        address = {"listen_addresses": HOST, "port": str(self.port), "unix_socket_directories": ""}
+        self._settings = {**SETTINGS, **settings, **address}
         self._process: subprocess.Popen[bytes] | None = None
 
     def dsn(self, database: str = "ledger", *, user: str = SUPERUSER) -> str:
@@ -94,11 +93,11 @@ class Server:
         """Let its processes go on."""
         self._signal_all(signal.SIGCONT)
 
-    def execute(self, statement: str | sql.Composable, database: str = "postgres") -> None:
+    def execute(self, statement: str, database: str = "postgres") -> None:
         """Run a statement as the superuser; waits for no standby."""
         with psycopg.connect(self.dsn(database), autocommit=True) as conn:
             conn.execute("SET synchronous_commit = local")
-            conn.execute(sql.SQL(statement) if isinstance(statement, str) else statement)
+            conn.execute(statement.encode())
 
     def fetch_value(self, query: str, database: str = "postgres") -> object:
         """The first value of a query's first row; None without rows."""
@@ -178,9 +177,7 @@ class ReplicatedServers:
 
     def set_synchronous(self, names: str = STANDBY_NAME) -> None:
         """Let commits wait for the standbys of these names; '' for none."""
-        self.primary.execute(
-            sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(sql.Literal(names))
-        )
+        self.primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         self.primary.execute("SELECT pg_reload_conf()")
         wait_until(lambda: self.primary.fetch_value("SHOW synchronous_standby_names") == names)
 
@@ -201,7 +198,7 @@ def run_replicated(
     user = choose_server_user(place / "primary")
     binaries = find_binaries(user, place)
     primary = Server(place / "primary", binaries, settings)
-    standby = Server(place / STANDBY_NAME, binaries, settings | standby_settings)
+    standby = Server(place / STANDBY_NAME, binaries, {**settings, **standby_settings})
     try:
         _create(primary, binaries)
         primary.start()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import psycopg
-from psycopg.pq import PGconn
+from psycopg import pq
+from psycopg.pq.abc import PGconn
 
 from tests.postgres.standby import Server, run_replicated, wait_until
 
@@ -41,7 +42,7 @@ def test_a_paused_standby_lets_commits_wait() -> None:
 
 def _send_and_wait(server: Server, statement: bytes) -> PGconn:
     """A connection whose commit of `statement` waits for the standby."""
-    pgconn = PGconn.connect(server.dsn().encode())
+    pgconn = pq.PGconn.connect(server.dsn().encode())
     pgconn.send_query(statement)
     wait_until(lambda: server.fetch_value(_WAITING))
     return pgconn

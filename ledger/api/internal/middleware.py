@@ -1,8 +1,9 @@
 """Middleware of the internal API: it gives every request a request id and a limit on its body, and counts and
 logs it, as the public API does.
 
-The body is read here, within the limit, before the framework parses it as JSON in one piece. The body of an
-import is not: it may be of any length, and each line has a limit of its own (`commands/imports/lines`).
+The body is read here, within its limit, before the framework parses it as JSON in one piece. The body of an
+import is not: it may be of any length, and each line has a limit of its own (`commands/imports/lines`). An
+answer begins within the limit of time of a request.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ledger.api.errors import RenderError, encode_answer
+from ledger.api.errors import FAULT_STATUS_MIN, RenderError, encode_answer
 from ledger.api.exchange import AsgiSource, Exchange, LogAccess, generate_request_ids
 from ledger.errors import LedgerError, RequestError, Unavailable
 from ledger.postgres.connections import first_line
 from ledger.postgres.sessions import LOST
+from ledger.time_limits import RequestLimit
 
 IMPORT_PATH = "/internal/v1/import"
 REQUEST_ID_HEADER = b"request-id"
+_READS = ("GET", "HEAD", "OPTIONS")
+# Of a request that was refused before it looked at anything.
+_STATUSES_BEFORE = (401, 403, 405, 413, 429)
 
 
 DirectAnswer = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -31,6 +36,7 @@ class InternalApiMiddleware:
     """An ASGI application around the one with the routes. It puts the `Exchange` into the request's state,
     where `Callers` sets the key and the account.
 
+    confirm      waits until what was visible is on the standbys, before an answer that says what is done
     find_direct  what answers a request before the framework, None if that has to: for routes that are read
                  often, because the framework takes longer than they do
     """
@@ -42,12 +48,16 @@ class InternalApiMiddleware:
         render_error: RenderError,
         log_access: LogAccess,
         body_bytes_max: int,
+        confirm: Callable[[], Awaitable[None]],
+        request_seconds: float,
         find_direct: FindDirectAnswer = lambda exchange, scope: None,
     ) -> None:
         self._app = app
         self._render_error = render_error
         self._log_access = log_access
         self._body_bytes_max = body_bytes_max
+        self._confirm = confirm
+        self._request_seconds = request_seconds
         self._find_direct = find_direct
         self._request_ids = generate_request_ids()
 
@@ -72,26 +82,31 @@ class InternalApiMiddleware:
                 try:
                     if exchange.before_answer is not None:
                         await exchange.before_answer(message["status"])
+                    if _may_depend_on_changes(exchange, message["status"]):
+                        await self._confirm()
                 except LedgerError as error:
                     replaced = True
                     await self._send_error(exchange, error, send)
                     return
+                limit.lift()
                 exchange.status = message["status"]
                 headers = message["headers"]
                 if all(name != REQUEST_ID_HEADER for name, _ in headers):
                     message["headers"] = [*headers, (REQUEST_ID_HEADER, exchange.request_id.encode())]
             await send(message)
 
+        limit = RequestLimit(self._request_seconds)
         try:
-            if exchange.path != IMPORT_PATH:
-                receive = await self._buffer_body(exchange, receive)
-            direct = self._find_direct(exchange, scope)
-            if direct is None:
-                await self._app(scope, receive, send_with_request_id)
-            else:
-                await self._answer(exchange, direct, send_with_request_id)
-        except RequestError as refusal:
-            await self._send_error(exchange, refusal, send)
+            async with limit:
+                if exchange.path != IMPORT_PATH:
+                    receive = await self._buffer_body(exchange, receive)
+                direct = self._find_direct(exchange, scope)
+                if direct is None:
+                    await self._app(scope, receive, send_with_request_id)
+                else:
+                    await self._answer(exchange, direct, send_with_request_id)
+        except (RequestError, Unavailable) as error:
+            await self._send_error(exchange, error, send)
         finally:
             if "endpoint" in scope:
                 exchange.operation_name = (
@@ -124,6 +139,18 @@ class InternalApiMiddleware:
             return messages.pop() if messages else await receive()
 
         return receive_buffered
+
+
+def _may_depend_on_changes(exchange: Exchange, status: int) -> bool:
+    """Whether the answer says that something is done, and the command behind it has not made that sure. An
+    import does so for each of its lines."""
+    return not (
+        exchange.is_durable
+        or exchange.method in _READS
+        or exchange.path == IMPORT_PATH
+        or status >= FAULT_STATUS_MIN
+        or status in _STATUSES_BEFORE
+    )
 
 
 def get_route_template(path: str, parameters: Mapping[str, object]) -> str:

@@ -46,6 +46,7 @@ from ledger.errors import InvalidParameter, RequestError, UnknownRoute
 from ledger.files.storage import FileStorage
 from ledger.queries.context import QueryContext
 from ledger.queries.shared_reads import SharedReads
+from ledger.time_limits import RequestLimit
 from ledger.wire.expansion import ExpandTree, parse_expand
 from ledger.wire.forms import decode
 from ledger.wire.versions import VERSIONS, is_version
@@ -85,6 +86,7 @@ class PublicApi:
         upload_receiver: UploadReceiver,
         public_url: str | None,
         body_bytes_max: int,
+        request_seconds: float,
     ) -> None:
         self._routes = routes
         self._keys = keys
@@ -98,6 +100,7 @@ class PublicApi:
         self._upload_receiver = upload_receiver
         self._public_url = public_url
         self._body_bytes_max = body_bytes_max
+        self._request_seconds = request_seconds
         self._request_ids = generate_request_ids()
         self._shared_reads: SharedReads[tuple[str | bytes, ...], _ReadAnswer] = SharedReads()
 
@@ -128,14 +131,18 @@ class PublicApi:
 
     async def answer(self, exchange: Exchange) -> bytes | AsyncIterator[bytes]:
         """The body of the response, in chunks if it is a file, whose length the headers state. Status and
-        headers are set in the exchange. The caller sends them, and then calls `log_access`."""
+        headers are set in the exchange. The caller sends them, and then calls `log_access`.
+
+        It is there within the request's limit, not counting the time that the client takes to send its body.
+        """
         try:
-            now = await self._refresh_clock()
-            exchange.status, body = await self._handle(exchange, now)
-            if isinstance(body, File):
-                contents = await self._storage.read(body)
-                _set_file_headers(exchange, body)
-                return contents
+            async with RequestLimit(self._request_seconds):
+                now = await self._refresh_clock()
+                exchange.status, body = await self._handle(exchange, now)
+                if isinstance(body, File):
+                    contents = await self._storage.read(body)
+                    _set_file_headers(exchange, body)
+                    return contents
         except Exception as error:
             exchange.status, body, headers = self._render_error(error)
             exchange.response_headers += headers
@@ -156,7 +163,9 @@ class PublicApi:
             call = self._build_call(exchange, await self._read_form(exchange))
             # The Stripe CLI connects where it asks now: perhaps a tunnel, which LEDGER_PUBLIC_URL is not.
             call = call.replace(base_url=exchange.base_url)
-            return self._execution.encode(await operation.act(call, self._queries))
+            answer = await operation.act(call, self._queries)
+            await self._queries.store.durability.confirm()
+            return self._execution.encode(answer)
         if not operation.writes:
             return await self._run_read(exchange)
         if operation.takes_file and headers.get(b"content-type", b"").lower().startswith(

@@ -19,6 +19,7 @@ from ledger.api.errors import FAULT_STATUS_MIN, encode_refusal
 from ledger.api.exchange import Exchange
 from ledger.commands.execution import InternalError
 from ledger.errors import InvalidParameter
+from ledger.time_limits import pause_request_limit
 
 if TYPE_CHECKING:
     from ledger.api.public.protocol import PublicApi
@@ -106,7 +107,8 @@ class RequestCycle:
         if self.more_body and not self.body and not self.disconnected:
             protocol.flow.resume_reading()
             self._waiter = protocol.loop.create_future()
-            await self._waiter
+            with pause_request_limit():
+                await self._waiter
         if self.disconnected:
             raise InvalidParameter("The connection closed before the request was complete.")
         body, self.body = self.body, b""

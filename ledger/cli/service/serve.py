@@ -13,17 +13,19 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager, nullcontext
 from functools import partial
+from types import FrameType
 from typing import NamedTuple
 
 import uvicorn
 import uvloop
 from prometheus_client.multiprocess import mark_process_dead
 
-from ledger.api.app import Extensions, create_app
+from ledger.api.app import Extensions, LedgerApp, create_app
 from ledger.api.stripe_cli.login import add_login
 from ledger.api.stripe_cli.websocket import FRAME_BYTES_MAX, PING_SECONDS, PONG_SECONDS_MAX, WebSocketProtocol
 from ledger.api.transport import HttpProtocol
 from ledger.api.worker_health import create_worker_health_app
+from ledger.background import Closers
 from ledger.cli.service.development import (
     find_login_url,
     format_stripe_cli_command,
@@ -38,6 +40,7 @@ from ledger.cli.service.unix_listener import UnixListener, open_unix_listener
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import SettingError
+from ledger.metrics.loops import LoopBoard
 from ledger.postgres.connections import open_connection
 from ledger.postgres.deployment import open_database, open_own_database
 from ledger.postgres.migrations import migrate
@@ -105,12 +108,7 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
         if settings.workers == 0:
             _run_api(settings, dsn, service_key, extensions, listeners, listeners.ports[0])
         else:
-            worker = Task(
-                "ledger worker",
-                lambda: _run_worker(settings, dsn, service_key, extensions, None),
-                ends_last=True,
-            )
-            _supervise(settings, dsn, service_key, extensions, listeners, [worker])
+            _supervise(settings, dsn, service_key, extensions, listeners, with_worker=True)
 
 
 def serve_api(settings: Settings, extensions: Extensions) -> None:
@@ -130,7 +128,7 @@ def serve_api(settings: Settings, extensions: Extensions) -> None:
             extensions = extensions._replace(service_factories=())
             _run_api(settings, dsn, service_key, extensions, listeners, listeners.ports[0])
         else:
-            _supervise(settings, dsn, service_key, extensions, listeners, [])
+            _supervise(settings, dsn, service_key, extensions, listeners, with_worker=False)
 
 
 def run_worker(settings: Settings, extensions: Extensions) -> None:
@@ -155,18 +153,26 @@ def _supervise(
     service_key: bytes,
     extensions: Extensions,
     listeners: _Listeners,
-    other_tasks: Sequence[Task],
+    *,
+    with_worker: bool,
 ) -> None:
     """Supervise an API process for each of the sockets on the port, whose metrics are shared if there are
-    several; and a process for each of `other_tasks`."""
+    several; and perhaps a worker."""
+    loop_board = LoopBoard(len(listeners.ports) + with_worker)
+    extensions = extensions._replace(loop_board=loop_board)
     api_extensions = extensions._replace(service_factories=())
     with open_metrics_folder() if len(listeners.ports) > 1 else nullcontext() as shared_metrics:
         metrics_fds = [] if shared_metrics is None else [shared_metrics.lock_fd]
 
-        def run_api(sock: socket.socket) -> None:
+        def run_api(slot: int, sock: socket.socket) -> None:
+            loop_board.take_slot(slot)
             if shared_metrics is not None:
                 keep_metrics_in(shared_metrics.folder)
             _run_api(settings, dsn, service_key, api_extensions, listeners, sock)
+
+        def run_worker() -> None:
+            loop_board.take_slot(len(listeners.ports))
+            _run_worker(settings, dsn, service_key, extensions, None)
 
         def forget(pid: int) -> None:
             if shared_metrics is not None:
@@ -175,12 +181,14 @@ def _supervise(
         tasks = [
             Task(
                 "ledger api",
-                partial(run_api, sock),
+                partial(run_api, slot, sock),
                 inherited_fds=(*(each.fileno() for each in listeners.list_of(sock)), *metrics_fds),
             )
-            for sock in listeners.ports
+            for slot, sock in enumerate(listeners.ports)
         ]
-        Supervisor([*tasks, *other_tasks]).run(
+        if with_worker:
+            tasks.append(Task("ledger worker", run_worker, ends_last=True))
+        Supervisor(tasks).run(
             end_seconds=settings.drain_seconds + 1, stop_listening=listeners.close, forget=forget
         )
 
@@ -227,7 +235,7 @@ def _run_api(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
 
     def stop(*_: object) -> None:
         server.should_exit = True
@@ -237,6 +245,19 @@ def _run_api(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     server.run(sockets=listeners.list_of(port))
+
+
+class _Server(uvicorn.Server):
+    """A server that tells its application when it begins to drain."""
+
+    def __init__(self, config: uvicorn.Config, app: LedgerApp) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As uvicorn does for a signal."""
+        self._app.stop()
+        super().handle_exit(sig, frame)
 
 
 async def _run_services(
@@ -254,13 +275,13 @@ async def _run_services(
         if health_sock is not None:
             app = create_worker_health_app(store, settings, extensions.projections)
             await stack.enter_async_context(serve_health(app, health_sock))
-        await store.start()
-        stack.push_async_callback(store.close)
-        for create_service in extensions.service_factories:
-            service = create_service(store)
-            stack.push_async_callback(service.close)
-            await service.start()
-        await stop.wait()
+        closers = Closers()
+        try:
+            await closers.start([extensions.loop_board or LoopBoard(), store])
+            await closers.start([create_service(store) for create_service in extensions.service_factories])
+            await stop.wait()
+        finally:
+            await closers.close(settings.drain_seconds)
 
 
 @contextmanager
