@@ -1,5 +1,5 @@
-"""A pgbouncer between the service and its database, under load: the server crashes behind it, and it drops every
-connection itself. That it must keep one session for each connection: tests/postgres/test_poolers.py."""
+"""A pgbouncer between the service and its database, under load: the server crashes behind it, and it drops
+every connection itself. That it must keep one session for each: tests/postgres/test_poolers.py."""
 
 from __future__ import annotations
 
