@@ -19,7 +19,7 @@ import psycopg
 from benchmarks.database import Server
 from benchmarks.measurement import Effort, alternate
 from benchmarks.report import Figure, Goal, compare
-from ledger.store.log import PLANNER_OPTIONS
+from ledger.store.log import PLANNER_SETTINGS
 
 GROUP = "under an old snapshot"
 SHARES = (0.0, 0.2, 0.6)
@@ -29,7 +29,8 @@ CHECKPOINTS = 15
 MEASURED = 1000
 GOAL = Goal(1.3, is_maximum=True)
 
-_OPTIONS = f"{PLANNER_OPTIONS} -c synchronous_commit=off"
+_SETTINGS = {**PLANNER_SETTINGS, "synchronous_commit": "off"}
+_OPTIONS = " ".join(f"-c {name}={setting}" for name, setting in _SETTINGS.items())
 # One procedure call for many appends, so that the client's part is not measured.
 _CREATE = """
 CREATE SCHEMA bench;

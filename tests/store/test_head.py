@@ -17,8 +17,8 @@ from psycopg.rows import TupleRow
 
 from ledger.errors import SettingError
 from ledger.postgres import migrations
-from ledger.store.log import PLANNER_OPTIONS
-from tests.conftest import Cluster
+from ledger.store.log import PLANNER_SETTINGS
+from tests.conftest import Cluster, as_options
 from tests.store.stores import check_gapless, fetch_rows, read_positions
 
 NOW = 1_700_000_000
@@ -55,7 +55,7 @@ class Appends:
     """One appender of a release, on a connection of its own."""
 
     def __init__(self, dsn: str, release: str = "0021") -> None:
-        self.conn = psycopg.connect(dsn, autocommit=True, options=PLANNER_OPTIONS)
+        self.conn = psycopg.connect(dsn, autocommit=True, options=as_options(PLANNER_SETTINGS))
         self.id = uuid.uuid4()
         self._call = _OF_RELEASES[release]
         self._number = 0
