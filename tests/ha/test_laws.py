@@ -19,7 +19,8 @@ from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 from tests.ha import laws
 from tests.ha.laws import Scene, check_laws
-from tests.ha.load import Failure, Record, Request, Write, open_target, run_load
+from tests.ha.load import open_target, run_load
+from tests.ha.record import Failure, Record, Request, Write
 from tests.ha.services import create_endpoint, run_ha_service
 from tests.serving.process import list_children
 from tests.webhooks.receiver import run_receiver
