@@ -89,7 +89,7 @@ class StatementPool:
             connection: PreparedConnection | None = None
             try:
                 deadline = attempts.begin()
-                connection = self._idle.pop() if self._idle else await self._open(deadline)
+                connection = self._pop_idle() or await self._open(deadline)
                 return await connection.fetch(statement.text, values, formats, deadline=deadline)
             except LOST as error:
                 failure = error
@@ -129,6 +129,14 @@ class StatementPool:
         except TimeoutError as error:
             raise NoAnswer("no connection in time") from error
         return PreparedConnection(conn, self._discard)
+
+    def _pop_idle(self) -> PreparedConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_suspect:
+                return connection
+            connection.close()
+        return None
 
     def _keep(self, connection: PreparedConnection) -> None:
         if self._closing:

@@ -108,7 +108,7 @@ def test_many_lists_of_a_stalled_projection_answer_with_the_rows_it_has(
             assert int(each.result().headers["ledger-behind-events"]) >= 1
 
 
-@pytest.mark.contract("1.6 server fault")
+@pytest.mark.contract("1.6 temporarily unavailable")
 def test_a_database_outage_is_reported_and_survived(raw: Caller, service: Service, cluster: Cluster) -> None:
     customer = raw.customer(name="kept")["id"]
     name = conninfo_to_dict(service.dsn)["dbname"]

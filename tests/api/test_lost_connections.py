@@ -247,6 +247,7 @@ def test_no_request_fails_after_a_restart_of_the_database(
     send_in_a_row(service, requests, REQUESTS_IN_A_ROW)
 
 
+@pytest.mark.contract("1.6 server fault")
 def test_a_download_does_not_begin_before_its_first_chunk_is_read(
     service: Service, requests: Requests
 ) -> None:
