@@ -20,7 +20,8 @@ import stripe
 
 from tests.api.conftest import SECRETS
 from tests.api.service import name_bases
-from tests.ha.load import Record, Target, read_metadata
+from tests.ha.clients import read_metadata
+from tests.ha.record import Record, Target
 from tests.serving.process import SERVICE_KEY, run_ledger
 from tests.webhooks.receiver import ReceivedRequest
 

@@ -11,7 +11,7 @@ from typing import Any
 import stripe
 
 from tests.api.service import name_bases
-from tests.ha.load import Target
+from tests.ha.record import Target
 from tests.serving.process import SERVICE_KEY, ServeProcess, run_serve
 from tests.webhooks.receiver import Receiver
 

@@ -19,7 +19,8 @@ from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 from tests.ha import laws
 from tests.ha.laws import Scene, check_laws
-from tests.ha.load import Failure, Record, Request, Write, open_target, run_load
+from tests.ha.load import open_target, run_load
+from tests.ha.record import Failure, Record, Request, Write
 from tests.ha.services import create_endpoint, run_ha_service
 from tests.serving.process import list_children
 from tests.webhooks.receiver import run_receiver
@@ -109,7 +110,6 @@ def test_a_load_over_crashes_of_the_server_breaks_no_law(outcome: Outcome) -> No
     "statement",
     [
         "DELETE FROM ledger.events WHERE notification_id = 20",
-        "DELETE FROM ledger.events WHERE notification_id = (SELECT position FROM ledger.head)",
         "UPDATE ledger.events SET recorded_at = recorded_at - interval '1 hour' WHERE notification_id = 20",
     ],
 )
@@ -169,16 +169,22 @@ def test_a_webhook_that_did_not_come_or_should_not_have_is_found(outcome: Outcom
         ]
 
 
-CHANGES_OF_VIEWS: dict[str, str] = {
-    "ledger projections verify": "DELETE FROM projections.feed WHERE position = 20",
-    "ledger audit reconcile": "UPDATE projections.postings SET amount = amount + 1 WHERE amount = 2000",
-    "ledger audit verify": "UPDATE ledger.events SET actor = 'another' WHERE notification_id = 20",
-}
+CHANGES = [
+    ("ledger projections verify", "DELETE FROM projections.feed WHERE position = 20"),
+    ("ledger audit reconcile", "UPDATE projections.postings SET amount = amount + 1 WHERE amount = 2000"),
+    ("ledger audit verify", "UPDATE ledger.events SET actor = 'another' WHERE notification_id = 20"),
+    (
+        "ledger audit verify",  # the end of the log is cut off
+        "DELETE FROM ledger.events WHERE notification_id = (SELECT max(notification_id) FROM ledger.events)",
+    ),
+]
 
 
-@pytest.mark.parametrize("command", CHANGES_OF_VIEWS)
-def test_a_view_or_a_tree_that_differs_from_the_log_is_found(outcome: Outcome, command: str) -> None:
-    with change_copy(outcome.scene, CHANGES_OF_VIEWS[command]) as changed:
+@pytest.mark.parametrize(("command", "statement"), CHANGES)
+def test_a_view_or_a_tree_that_differs_from_the_log_is_found(
+    outcome: Outcome, command: str, statement: str
+) -> None:
+    with change_copy(outcome.scene, statement) as changed:
         violations = laws.find_wrong_views(changed)
         assert any(violation.startswith(command) for violation in violations), violations
 

@@ -13,8 +13,9 @@ import httpx
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.ha.load import Target, open_target
+from tests.ha.load import open_target
 from tests.ha.logical_consumer import Consumer, create_slot, run_consumer
+from tests.ha.record import Target
 from tests.ha.services import run_ha_service
 from tests.postgres.standby import HOST, STANDBY_NAME, ReplicatedServers, Server, run_replicated, wait_until
 from tests.serving.process import ServeProcess
@@ -59,6 +60,7 @@ def replicated() -> Iterator[ReplicatedServers]:
     settings = {"wal_level": "logical", "hot_standby_feedback": "on"}
     with run_replicated(settings=settings) as servers:
         _use_physical_slot(servers)
+        _set(servers.primary, "synchronized_standby_slots", STANDBY_NAME)
         yield servers
 
 
@@ -89,7 +91,8 @@ def test_positions_come_in_order_and_without_holes(ledger: Ledger) -> None:
 
 
 def test_a_slot_hands_out_what_no_session_may_see_yet(ledger: Ledger) -> None:
-    """The commit is in the WAL, but waits for the standby. A failover now would take it back."""
+    """The commit is in the WAL, but waits for the standby. A failover now would take it back.
+    `synchronized_standby_slots` does not help a slot that is not for failovers."""
     servers = ledger.servers
     create_slot(servers.primary, failover=False)
     head = ledger.read_head()
@@ -109,7 +112,6 @@ def test_synchronized_standby_slots_hold_it_back_and_the_standby_has_the_slot(
     """Nothing is handed out before the standby has it, and after a failover the consumer goes on there: it
     has nothing that the new primary has not, and misses nothing. Last in this file: it ends the primary."""
     servers = ledger.servers
-    _set(servers.primary, "synchronized_standby_slots", STANDBY_NAME)
     create_slot(servers.primary, failover=True)
     head = ledger.read_head()
     with run_consumer(servers.primary, ledger.received) as consumer:

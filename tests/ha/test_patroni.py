@@ -23,7 +23,8 @@ from psycopg.sql import SQL, Identifier
 from tests.ha import laws
 from tests.ha.cluster import LEASE_SECONDS, PatroniCluster
 from tests.ha.conftest import Measure
-from tests.ha.load import Load, Request, open_target, run_load
+from tests.ha.load import Load, open_target, run_load
+from tests.ha.record import Request
 from tests.ha.services import create_endpoint, run_ha_service
 from tests.serving.process import ServeProcess, list_children
 from tests.webhooks.receiver import Receiver, run_receiver, wait_until
