@@ -19,12 +19,14 @@ from pathlib import Path
 
 from benchmarks import (
     append,
+    capacity,
     commands,
     expansion,
     http,
     layers,
     mixed,
     ndjson_import,
+    old_snapshot,
     peers,
     projections,
     rebuild,
@@ -49,8 +51,10 @@ Run = Callable[[Path, Effort], list[Figure]]
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
     "audit": audit.run,
+    "capacity": capacity.run,
     "commands": commands.run,
     "import": ndjson_import.run,
+    "old-snapshot": old_snapshot.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
 }

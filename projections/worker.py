@@ -147,9 +147,7 @@ class Sampler:
         self._pause_seconds = pause_seconds
         self._logged: LruCache[tuple[str, str | None], str] = LruCache(LOGGED_MAX)
         self._paused_once = False
-        self._loop = BackgroundLoop(
-            "sampling", self._sample, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
-        )
+        self._loop = BackgroundLoop("sampling", self._sample, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS)
 
     async def start(self) -> None:
         """Begin with a pause: a process that starts has other things to do."""

@@ -56,7 +56,7 @@ from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
-from ledger.store.reply_cleanup import ReplyCleanup
+from ledger.store.replies import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
 from ledger.stripe_cli.request_log import RequestLog
@@ -168,15 +168,15 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # the redirect would have no envelope, and no request id
     )
-    log_access = access_log(components.metrics, settings)
     app.request_seconds = settings.request_timeout_ms / 1000
     app.drain_seconds = settings.drain_seconds
     reader = ObjectReader(callers, queries, components.accesses, settings.public_url)
     app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
         render_error=render_error,
-        log_access=log_access,
+        log_access=access_log(components.metrics, settings),
         body_bytes_max=settings.body_bytes_max,
+        confirm=store.durability.confirm,
         request_seconds=app.request_seconds,
         find_direct=reader.find,
     )
@@ -204,6 +204,9 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     pool = Pool(dsn)
     metrics = Metrics()
     store.journal.on_append = metrics.observe_append
+    if store.replica is not None:
+        store.replica.on_read = metrics.count_replica_read
+        metrics.get_replica_status = store.replica.get_status
     queries = build_queries(store, pool, settings)
     execution = build_execution(store, queries, settings)
     ephemeral_keys = EphemeralKeys(execution.environment.session_secrets, store.streams)
@@ -221,7 +224,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         metrics=metrics,
         queries=queries,
         execution=execution,
-        accesses=Accesses(pool, clock, secret_key),
+        accesses=Accesses(pool, clock, store.durability, secret_key),
         listeners=Listeners(store, metrics),
         request_log=RequestLog(store),
     )
@@ -283,7 +286,13 @@ def _create_lifespan(
             closers.add("clock", components.clock_reader.close)
             await closers.start([components.accesses])
             await closers.start([loop_board, store])
-            services: list[Service] = [components.listeners, components.request_log, ReplyCleanup(store)]
+            if store.replica is not None:
+                await closers.start([store.replica])
+            services: list[Service] = [
+                components.listeners,
+                components.request_log,
+                ReplyCleanup(store.dsn, store.clock, store.journal.appender_id),
+            ]
             await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
         finally:

@@ -114,6 +114,7 @@ class Exchange:
     idempotency_key: str | None = None
     uploads: Mapping[str, Upload] = MappingProxyType({})
     position: int | None = None  # of the last event that the request appended
+    is_durable = False  # whether what the answer says is known to be, on the standbys too
     status = 0
     error_body: str | None = None
     on_authorized: Callable[[bool], None] | None = None
@@ -177,6 +178,7 @@ class Exchange:
     def set_result(self, result: CommandResult) -> None:
         """Set the command's result: its position goes into the response headers. With an Idempotency-Key,
         they also name the request that got this response first (contract §1.9)."""
+        self.is_durable = True
         if result.position is not None:
             self.response_headers.append((POSITION_HEADER, str(result.position).encode()))
             if result.original_request_id is None:

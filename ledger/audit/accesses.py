@@ -24,6 +24,7 @@ from ledger.clock import Clock
 from ledger.errors import AccessNotRecorded, InvalidParameter, Unavailable
 from ledger.postgres.connections import Conn, Pool, fetch_all, fetch_one, first_line
 from ledger.store.batching import BatchQueue, Pending
+from ledger.store.durability import WAITS_FOR_STANDBYS, Durability
 
 PARAMETERS_MAX = 100
 """How many parameters of one access are kept."""
@@ -45,7 +46,7 @@ _CLEAR_VALUE = re.compile(r"[A-Za-z0-9_.:+/*,-]{1,255}")
 _NAME = re.compile(r"([a-z_]{1,40})(\[[a-z_.0-9]{0,40}\]){0,3}")
 
 # Sent again after a lost connection, it may record accesses twice; that is harmless.
-_INSERT = """
+_INSERT = f"""
 INSERT INTO ledger.audit_accesses
     (at, account, livemode, actor, operator, request_id, action, parameters, object, allowed, as_of)
 SELECT to_timestamp(r.at), r.account, r.livemode, r.actor, r.operator, r.request_id, r.action,
@@ -53,7 +54,8 @@ SELECT to_timestamp(r.at), r.account, r.livemode, r.actor, r.operator, r.request
 FROM ledger.head h, json_to_recordset(%(rows)s::json) AS r(
     at double precision, account text, livemode boolean, actor text, operator text, request_id text,
     action text, parameters jsonb, object text, allowed boolean)
-"""
+RETURNING {WAITS_FOR_STANDBYS}
+"""  # noqa: S608 (a constant)
 _SELECT = """
 SELECT number, extract(epoch FROM at)::float8, actor, operator, request_id, action, parameters, object,
        allowed, as_of
@@ -115,11 +117,12 @@ class AccessFilters:
 
 class Accesses:
     """Records and lists accesses of one database. Those of concurrent requests are recorded by one statement.
-    `service_key` keys the digests."""
+    `service_key` keys the digests; `durability` is that of the process."""
 
-    def __init__(self, pool: Pool, clock: Clock, service_key: bytes) -> None:
+    def __init__(self, pool: Pool, clock: Clock, durability: Durability, service_key: bytes) -> None:
         self._pool = pool
         self._clock = clock
+        self._durability = durability
         self._digest_key = hmac.digest(service_key, b"ledger/audit/access/1", "sha256")
         self._queue: BatchQueue[bytes, None] = BatchQueue(
             self._record_batch, batch_max=RECORD_BATCH_MAX, queue_max=RECORD_QUEUE_MAX
@@ -186,7 +189,11 @@ class Accesses:
         """Record all of them in one transaction; where the database refuses one of them, each in its own."""
         rows = (b"[" + b",".join(pending.item for pending in batch) + b"]").decode()
         try:
-            await self._pool.run_idempotent(lambda conn: conn.execute(_INSERT, {"rows": rows}))
+            row = await self._pool.run_idempotent(
+                lambda conn: fetch_one(conn, _INSERT.encode(), {"rows": rows})
+            )
+            if row is not None and row[0]:
+                await self._durability.confirm()
         except psycopg.DataError:
             if len(batch) == 1:
                 raise

@@ -18,7 +18,14 @@ from ledger.cli.groups import (
     print_json,
     require_consent,
 )
-from ledger.cli.shell import format_time, get_shell_user, print_table, run_with_connection
+from ledger.cli.shell import (
+    Deployment,
+    format_time,
+    get_shell_user,
+    print_table,
+    run_change,
+    run_with_connection,
+)
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter, SettingError
 from ledger.postgres.connections import Conn
@@ -54,8 +61,8 @@ def build_accounts_group() -> typer.Typer:
     ) -> None:
         """Create an account and print its id."""
         operator = _identify(reason)
-        account = run_with_connection(
-            lambda conn, _: accounts.create_account(conn, name, platform=platform, **operator)
+        account = run_change(
+            lambda conn, *_: accounts.create_account(conn, name, platform=platform, **operator)
         )
         if as_json:
             print_json({"id": account, "name": name, "platform": platform})
@@ -125,7 +132,7 @@ def _add_create_command(group: typer.Typer) -> None:
         scopes, operator = scope or (), _identify(reason)
         _check_new_key(kind, scopes, expires_in_days)
 
-        async def create_key(conn: Conn, clock: Clock) -> tuple[str, str]:
+        async def create_key(conn: Conn, clock: Clock, _: Deployment) -> tuple[str, str]:
             expires_at = None if expires_in_days is None else clock.now() + expires_in_days * 86_400
             return await accounts.create_key(
                 conn,
@@ -138,7 +145,7 @@ def _add_create_command(group: typer.Typer) -> None:
                 **operator,
             )
 
-        _print_new_key(*run_with_connection(create_key), as_json=as_json)
+        _print_new_key(*run_change(create_key), as_json=as_json)
 
 
 def _add_list_command(group: typer.Typer) -> None:
@@ -194,10 +201,10 @@ def _add_roll_command(group: typer.Typer) -> None:
 
         operator = _identify(reason)
 
-        async def roll_key(conn: Conn, clock: Clock) -> tuple[str, str]:
+        async def roll_key(conn: Conn, clock: Clock, _: Deployment) -> tuple[str, str]:
             return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=clock.now(), **operator)
 
-        _print_new_key(*run_with_connection(roll_key), as_json=as_json)
+        _print_new_key(*run_change(roll_key), as_json=as_json)
 
 
 def _add_revoke_command(group: typer.Typer) -> None:
@@ -216,7 +223,7 @@ def _add_revoke_command(group: typer.Typer) -> None:
         operator = _identify(reason)
         if not yes:
             require_consent(run_with_connection(lambda conn, _: _describe_loss(conn, key)), yes=yes)
-        run_with_connection(lambda conn, clock: accounts.revoke_key(conn, key, now=clock.now(), **operator))
+        run_change(lambda conn, clock, _: accounts.revoke_key(conn, key, now=clock.now(), **operator))
         if as_json:
             print_json({"id": key, "state": "expired"})
         else:

@@ -57,6 +57,22 @@ def run_with_deployment(
         return asyncio.run(_run(action, deployment))
 
 
+def run_change(
+    action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]],
+) -> ReturnValue:
+    """`run_with_deployment` for an action that changes something. What it returns is on the synchronous
+    standbys too, also where there was nothing to change."""
+
+    async def change(conn: Conn, clock: Clock, deployment: Deployment) -> ReturnValue:
+        from ledger.store.durability import run_barrier
+
+        result = await action(conn, clock, deployment)
+        await run_barrier(conn)
+        return result
+
+    return run_with_deployment(change)
+
+
 @contextmanager
 def open_deployment() -> Iterator[Deployment]:
     """The configured deployment, for a command that only reads or changes its database. Warnings are logged

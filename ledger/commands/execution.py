@@ -3,6 +3,8 @@
 A command that loses a race is decided again, on reads from the log instead of the cache. So is a refusal that
 was decided on cached aggregates: it may be outdated. With an idempotency key the reply commits together with
 the changes (contract §1.9), so any number of requests under it has one effect and one response.
+
+Whatever is returned is durable, on the standbys too (invariant 3): it was appended, or it is confirmed.
 """
 
 from __future__ import annotations
@@ -146,6 +148,7 @@ class Execution:
         if cause.idempotency_key is None:
             async with pool.connection() as conn, conn.transaction():
                 answer = await change(conn)
+            await self._store.durability.confirm()
             return CommandResult(*self.encode(answer))
         stored_reply = await self.find_reply(cause)
         if stored_reply is None:
@@ -154,6 +157,7 @@ class Execution:
                     answer = await change(conn)
                     reply = Reply(fingerprint, *self.encode(replay_answer(answer)))
                     await insert_reply(conn, cause, reply, self._store.clock.now())
+                await self._store.durability.confirm()
                 return CommandResult(*self.encode(answer))
             except IdempotencyKeyUsed:
                 stored_reply = await self.find_reply(cause)
@@ -170,6 +174,7 @@ class Execution:
         """Append the changes of a group as one; returns the position of the last one, which means nothing if
         there is none. Raises VersionConflict (nothing was appended: decide again), QueueFull, Unavailable."""
         if not group.changes and not group.used_cache:
+            await self._store.durability.confirm()
             return 0
         return await self._store.journal.append(Append(cause, group.changes, None, group.expected_versions))
 
@@ -199,7 +204,8 @@ class Execution:
 
     async def replay(self, stored_reply: StoredReply, key: str, fingerprint: str) -> CommandResult:
         """The stored reply, byte for byte, with its secret derived again. Raises IdempotencyKeyReused if the
-        key was used with other parameters."""
+        key was used with other parameters, and Unavailable."""
+        await self._store.durability.confirm()
         reply = stored_reply.reply
         if reply.fingerprint != fingerprint:
             raise IdempotencyKeyReused(
@@ -236,6 +242,7 @@ class Execution:
         elif not decision.changes:
             if context.used_cache:
                 raise VersionConflict
+            await self._store.durability.confirm()
             return CommandResult(status, body)
         position = await self._store.journal.append(
             Append(cause, decision.changes, reply, context.expected_versions)

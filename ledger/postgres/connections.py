@@ -28,6 +28,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from ledger.errors import Unavailable
 from ledger.postgres.sessions import (
     CONNECT_TIMEOUT_SECONDS,
+    LOCAL_COMMITS,
     LOST,
     NoAnswer,
     NotReplicated,
@@ -79,7 +80,7 @@ class Conn(AsyncConnection[TupleRow]):
     def __init__(self, pgconn: PGconn) -> None:
         super().__init__(pgconn)
         self.answer_seconds: float | None = CONNECT_TIMEOUT_SECONDS
-        self._warnings = _Warnings()
+        self._warnings = ReplicationWarnings()
         self.add_notice_handler(self._warnings.add)
 
     async def wait(
@@ -119,13 +120,14 @@ class Conn(AsyncConnection[TupleRow]):
             raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
 
 
-class _Warnings:
-    """What the server has warned of. Not part of the connection, which would refer to itself and stay open
-    until it is garbage collected."""
+class ReplicationWarnings:
+    """What the server has warned of, for `add_notice_handler`. Not part of the connection, which would refer
+    to itself and stay open until it is garbage collected."""
 
     not_replicated = False
 
     def add(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        """Take note of a notice."""
         if diagnostic.source_function == _WAIT_FOR_STANDBYS:
             self.not_replicated = True
 
@@ -210,20 +212,26 @@ async def open_connection(
 
 
 class Pool(AsyncConnectionPool[Conn]):
-    """Connections in the role `ledger_api` for reads and short writes, lent to one user each.
+    """Connections in the role `ledger_api` for reads and short writes, lent to one user each. No commit waits
+    for a standby here: whoever says that something was written confirms it (`ledger.store.durability`).
 
-    The user opens it (`await pool.open()`, or `async with`) and closes it.
+    The user opens it (`await pool.open()`, or `async with`) and closes it. `name` and `may_be_standby` are as
+    for `connect`.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self._session = plan_session(dsn, "ledger_api", name="reads", settings=READ_PLANNER_SETTINGS)
+    def __init__(self, dsn: str, *, name: str = "reads", may_be_standby: bool = False) -> None:
+        settings = READ_PLANNER_SETTINGS | LOCAL_COMMITS
+        self._session = plan_session(
+            dsn, "ledger_api", name=name, settings=settings, may_be_standby=may_be_standby
+        )
         self._connect_error: str | None = None
         super().__init__(
             self._session.conninfo,
             connection_class=Conn,
             kwargs={"autocommit": True, "prepare_threshold": 1},
             configure=self._begin,
-            min_size=POOL_SIZE_MIN,
+            # A standby that is away is no fault: nobody keeps trying to connect to it, and logs that.
+            min_size=0 if may_be_standby else POOL_SIZE_MIN,
             max_size=POOL_SIZE_MAX,
             timeout=CONNECT_TIMEOUT_SECONDS,
             # It gives up at once, and tries again when it is asked again. Its own pauses grow to minutes, and

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from ledger.errors import SettingError
-from ledger.postgres.connections import Conn, fetch_one, first_line
+from ledger.postgres.connections import Conn, ReplicationWarnings, fetch_one, first_line
 from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS
 
 # In the package when it was installed from a wheel (setup.py), beside the package in a checkout.
@@ -43,7 +43,8 @@ def migrate(dsn: str) -> None:
     """Upgrade the schema to this release's version. Does not change a later schema that supports this
     release.
 
-    Raises SettingError when the database cannot be used, or the schema no longer supports this release.
+    Raises SettingError when the database cannot be used, its log is damaged, or the schema no longer supports
+    this release.
     """
     with _connect_checked(dsn) as conn:
         if _supports_this_release(conn):
@@ -58,6 +59,8 @@ def migrate(dsn: str) -> None:
                 f"the database user lacks the rights to migrate ({first_line(error)}): "
                 "it needs CREATE on the database and CREATEROLE"
             ) from None
+        except psycopg.errors.RaiseException as error:
+            raise SettingError(f"the schema was not changed: {first_line(error)}") from None
 
 
 def end_support(dsn: str) -> list[str]:
@@ -190,7 +193,14 @@ def _upgrade(dsn: str) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    engine = create_engine("postgresql+psycopg://", poolclass=NullPool, creator=lambda: psycopg.connect(dsn))
+    warnings = ReplicationWarnings()
+
+    def connect() -> psycopg.Connection[TupleRow]:
+        conn = psycopg.connect(dsn)
+        conn.add_notice_handler(warnings.add)
+        return conn
+
+    engine = create_engine("postgresql+psycopg://", poolclass=NullPool, creator=connect)
     try:
         with engine.connect() as connection:
             config.attributes["connection"] = connection
@@ -200,6 +210,11 @@ def _upgrade(dsn: str) -> None:
         raise error.orig or error from error
     finally:
         engine.dispose()
+    if warnings.not_replicated:
+        raise SettingError(
+            "the schema was changed, but a wait for standbys was ended, and perhaps none has it: run "
+            "`ledger migrate` again once they are back"
+        )
 
 
 async def _fetch_oldest(conn: Conn) -> str:

@@ -21,6 +21,10 @@ Role = Literal["ledger_api", "ledger_projector"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Settings = Mapping[str, str]
 """Settings of a session, as `SET` takes them."""
+LOCAL_COMMITS = {"synchronous_commit": "local"}
+"""Of sessions whose commits wait for no standby: a failover may take back the last ones. For bookkeeping that
+is done again then, and for what `ledger.store.durability` confirms before anybody is told. While the standbys
+are away, each commit that waits for them occupies a session of the server: so few wait."""
 
 # The client notices within 25 s that the server's host is gone (TCP only) …
 _CLIENT_TCP_PARAMETERS = {

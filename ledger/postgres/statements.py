@@ -16,7 +16,7 @@ from ledger.errors import Unavailable
 from ledger.postgres.connections import QUERY_TIMEOUT_SECONDS, connect, first_line
 from ledger.postgres.prepared import PreparedConnection
 from ledger.postgres.sessions import LOST, NoAnswer, Role, Settings, is_disconnect
-from ledger.time_limits import Attempts, get_request_deadline
+from ledger.time_limits import Attempts, get_deadline, get_request_deadline
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -65,14 +65,24 @@ class StatementPool:
         self._slots = asyncio.Semaphore(connections_max)
         self._closing = False
 
-    async def fetch(self, statement: Statement, bindings: Mapping[str, Any]) -> list[TupleRow]:
+    async def fetch(
+        self,
+        statement: Statement,
+        bindings: Mapping[str, Any],
+        *,
+        limit_seconds: float | None = None,
+    ) -> list[TupleRow]:
         """The rows of a statement that only reads: while the server is lost, it runs again and again. A
         parameter is text, a number, a boolean, or a list of texts.
 
-        Raises Unavailable at the end of the request, outside of one after QUERY_TIMEOUT_SECONDS, and
-        psycopg.Error for a statement that the server refuses.
+        Raises Unavailable after `limit_seconds` (default: at the end of the request, outside of one after
+        QUERY_TIMEOUT_SECONDS), and psycopg.Error for a statement that the server refuses.
         """
-        attempts = Attempts(get_request_deadline(QUERY_TIMEOUT_SECONDS))
+        attempts = Attempts(
+            get_request_deadline(QUERY_TIMEOUT_SECONDS)
+            if limit_seconds is None
+            else get_deadline(limit_seconds)
+        )
         values, formats = encode_values(statement.names, bindings)
         while True:
             await self._take_slot(attempts.deadline)

@@ -35,12 +35,13 @@ _LISTEN = f"LISTEN {CHANNEL}; LISTEN {APPLIED_CHANNEL}; LISTEN {WANTED_CHANNEL}"
 
 
 class HeadNotifier:
-    """Holds the last position of the log that this process knows of, and the last one that it knows to be
-    applied by projections; wakes callers who wait for the next one. Knows whether somebody, in any process,
-    waits for projections."""
+    """Holds the last position of the log that this process knows of, the last one that was acknowledged to
+    somebody, and the last one that it knows to be applied by projections; wakes callers who wait for the next
+    one. Knows whether somebody, in any process, waits for projections."""
 
     def __init__(self, dsn: str, role: Role) -> None:
         self._head = _Position()
+        self._acknowledged = _Position()
         self._applied = _Position()
         self._notified_position = 0
         self._wanted = asyncio.Event()
@@ -58,6 +59,12 @@ class HeadNotifier:
     def position(self) -> int:
         """The last position of the log that this process knows of."""
         return self._head.value
+
+    @property
+    def acknowledged_position(self) -> int:
+        """The last position of the log that this process knows to be durable, on the standbys too
+        (`ledger.store.durability`)."""
+        return self._acknowledged.value
 
     @property
     def applied_position(self) -> int:
@@ -83,9 +90,15 @@ class HeadNotifier:
         await self._listen_connection.drop()
 
     def advance(self, position: int) -> None:
-        """Notify this process and the others that the log has events up to `position`."""
+        """Notify this process and the others that events up to `position` were appended and acknowledged."""
         self._head.advance(position)
+        self._acknowledged.advance(position)
         self._notify_loop.wake()
+
+    def acknowledge(self, position: int) -> None:
+        """Notify this process that the log is durable up to `position`."""
+        self._head.advance(position)
+        self._acknowledged.advance(position)
 
     def advance_applied(self, position: int) -> None:
         """Notify this process that projections have applied the log up to `position`. Others are notified by
@@ -126,8 +139,11 @@ class HeadNotifier:
         return max(poll_seconds, QUIET_POLL_SECONDS) if self._listening else poll_seconds
 
     async def _notify(self) -> None:
-        """Notify other processes of the position, unless they were notified of it already, then pause."""
-        position = self.position
+        """Notify other processes of what was acknowledged, unless they were notified of it already, then
+        pause."""
+        position = (
+            self._acknowledged.value
+        )  # the head may be what no standby has: those who listen rely on it
         if position == self._notified_position:
             return
         async with self._notify_connection as conn:
@@ -151,7 +167,11 @@ class HeadNotifier:
     async def _listen(self) -> float:
         """Receive the positions that other processes announce, for LISTEN_SECONDS. A step has an end so that
         the loop can log a recovery."""
-        positions = {CHANNEL: self._head, WANTED_CHANNEL: self._head, APPLIED_CHANNEL: self._applied}
+        advance = {
+            CHANNEL: self.acknowledge,
+            WANTED_CHANNEL: self._head.advance,
+            APPLIED_CHANNEL: self._applied.advance,
+        }
         try:
             async with self._listen_connection as conn:
                 await conn.execute(_LISTEN, prepare=False)
@@ -162,7 +182,7 @@ class HeadNotifier:
                     if wake := self._wakes.get(notification.channel):
                         wake()
                     elif notification.payload.isdecimal():
-                        positions[notification.channel].advance(int(notification.payload))
+                        advance[notification.channel](int(notification.payload))
                     if notification.channel == WANTED_CHANNEL:
                         self._begin_wanted()
         except BaseException:

@@ -1,4 +1,4 @@
-"""The replies to idempotency keys: what each key got, for a day (contract §1.9).
+"""The replies to idempotency keys: what each key got, for a day (contract §1.9); and the end of that day.
 
 A reply to a command that appends to the log commits with it (`ledger.append_any`). Bodies are stored
 compressed, in a column of their own, once every release that may run reads that.
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
+from uuid import UUID
 
+from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.call import Cause
+from ledger.clock import Clock
 from ledger.compression.documents import compress, decompress, decompress_text
 from ledger.errors import LedgerError
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
 from ledger.postgres.migrations import may_store_replies_as_bytes
+from ledger.postgres.sessions import LOCAL_COMMITS
 
 _SELECT_REPLY = """
 SELECT fingerprint, status, body, compressed, secret_of, secret_at, request_id, position
@@ -22,13 +26,26 @@ WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
 """
 # `ledger.append_any` writes replies under the head lock, so this does too: an append that met an
 # uncommitted row for the same key would fail with its whole batch.
-_LOCK_HEAD = "SELECT FROM ledger.head FOR UPDATE"
+_LOCK_HEAD = "SELECT FROM ledger.head_lock FOR UPDATE"
 _INSERT_REPLY = """
 INSERT INTO ledger.replies (account, livemode, key, fingerprint, status, body, request_id, created_at)
 VALUES (%(account)s, %(livemode)s, %(key)s, %(fingerprint)s, %(status)s, %(body)s, %(request_id)s,
         to_timestamp(%(at)s))
 ON CONFLICT ON CONSTRAINT replies_key DO NOTHING
 """
+
+# A reply is promised for a day (contract §1.9); the extra hour allows for clocks that differ.
+REPLY_RETENTION_SECONDS = 25 * 3600
+CLEANUP_INTERVAL_SECONDS = 3600.0
+DELETE_BATCH_SIZE = 1000
+
+_DELETE_REPLIES = """
+DELETE FROM ledger.replies WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM ledger.replies WHERE created_at < to_timestamp(%(before)s) LIMIT %(limit)s))
+"""
+_DELETE_APPENDERS = (
+    "DELETE FROM ledger.appenders WHERE recorded_at < to_timestamp(%(before)s) AND id <> %(own)s"
+)
 
 EncodeBody = Callable[[str], tuple[str | None, bytes | None]]
 """A body as it is stored: in the column `body`, or in the column `compressed`."""
@@ -89,6 +106,51 @@ class Replies:
             as_bytes = await self._connection.run_idempotent(may_store_replies_as_bytes)
             self._encode_body = compress_body if as_bytes else keep_body
         return self._encode_body
+
+
+class ReplyCleanup:
+    """Deletes, every CLEANUP_INTERVAL_SECONDS, replies and results of batches that are older than
+    REPLY_RETENTION_SECONDS. The appender of its own process is never deleted."""
+
+    def __init__(self, dsn: str, clock: Clock, own_appender_id: UUID) -> None:
+        self._clock = clock
+        self._own_appender_id = own_appender_id
+        self._connection = ReconnectingConnection(
+            dsn,
+            "ledger_api",
+            name="reply cleanup",
+            settings=LOCAL_COMMITS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
+        )
+        self._loop = BackgroundLoop(
+            "reply cleanup",
+            self._delete_expired,
+            step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS,
+            close_timeout_seconds=1.0,
+        )
+
+    async def start(self) -> None:
+        """Begin with a first deletion."""
+        await self._loop.start()
+
+    async def close(self) -> None:
+        """End after the deletion under way, or cancel it."""
+        await self._loop.close()
+        await self._connection.drop()
+
+    async def delete_before(self, before: float) -> None:
+        """Delete replies stored before `before` (unix seconds), and appenders last used before it, in small
+        transactions, so that none holds locks for long. Raises psycopg.Error."""
+        async with self._connection as conn:
+            while not self._loop.closing:
+                cur = await conn.execute(_DELETE_REPLIES, {"before": before, "limit": DELETE_BATCH_SIZE})
+                if cur.rowcount == 0:
+                    break
+            await conn.execute(_DELETE_APPENDERS, {"before": before, "own": self._own_appender_id})
+
+    async def _delete_expired(self) -> float:
+        await self.delete_before(self._clock.now() - REPLY_RETENTION_SECONDS)
+        return CLEANUP_INTERVAL_SECONDS
 
 
 async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float) -> None:

@@ -1,18 +1,23 @@
-"""The store of one process, built from the settings: clock, codec, streams, journal and head notifier."""
+"""The store of one process, built from the settings: clock, codec, streams, journal, head notifier and
+durability.
+"""
 
 from __future__ import annotations
 
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.store.codec import Codec
+from ledger.store.durability import Durability
 from ledger.store.journal import Journal
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
 from ledger.store.past_streams import PastStreams
+from ledger.store.replication.replica import Replica
 
 
 class Store:
-    """What commands and queries work with. `dsn` and `secret_key` are the deployment's."""
+    """What commands and queries work with. `dsn` and `secret_key` are the deployment's. A process that
+    answers many reads starts `replica`, if there is one."""
 
     def __init__(self, dsn: str, secret_key: bytes, settings: Settings, clock: Clock) -> None:
         self.dsn = dsn
@@ -20,8 +25,11 @@ class Store:
         self.clock = clock
         self.codec = Codec(secret_key)
         self.notifier = HeadNotifier(dsn, "ledger_api")
+        self.durability = Durability(dsn, "ledger_api", self.notifier)
         self.streams = StreamReader(dsn, self.codec, cached_streams_max=settings.cached_streams_max)
-        self.past_streams = PastStreams(dsn, self.codec, self.streams)
+        replica_url = settings.replica_url
+        self.replica = None if replica_url is None else Replica(replica_url.get_secret_value(), dsn)
+        self.past_streams = PastStreams(dsn, self.codec, self.streams, self.replica)
         self.journal = Journal(
             dsn,
             self.codec,
@@ -46,4 +54,5 @@ class Store:
         await self.journal.close()
         await self.past_streams.close()
         await self.streams.close()
+        await self.durability.close()
         await self.notifier.close()

@@ -17,6 +17,7 @@ from ledger.background import BackgroundLoop
 from ledger.errors import RateLimited
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.stripe_cli import feed, sessions
@@ -38,7 +39,7 @@ LISTENERS_MAX = 1000
 """Listeners that may be connected to one process."""
 TAIL_POLL_SECONDS = 0.1
 PAUSE_SECONDS_MAX = 1.0
-_SETTINGS = PLANNER_SETTINGS | {"statement_timeout": "5s"}
+_SETTINGS = PLANNER_SETTINGS | LOCAL_COMMITS | {"statement_timeout": "5s"}
 
 
 class _Open(NamedTuple):

@@ -17,6 +17,7 @@ import msgspec
 
 from ledger.background import BackgroundLoop
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection, fetch_all
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.store import Store
 from ledger.stripe_cli.frames import EventAck, encode_request_log_event
 from ledger.stripe_cli.request_errors import clean_path, describe_error
@@ -99,7 +100,11 @@ class RequestLog:
         self._clock = store.clock
         self._pending: list[tuple[str, str]] = []
         self._connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="request log", answer_seconds=BACKGROUND_ANSWER_SECONDS
+            store.dsn,
+            "ledger_api",
+            name="request log",
+            settings=LOCAL_COMMITS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self._look_loop = BackgroundLoop("request log runs", self._look, close_timeout_seconds=0.5)
         self._store_loop = BackgroundLoop("request log", self._store, close_timeout_seconds=0.5)

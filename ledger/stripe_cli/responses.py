@@ -15,6 +15,7 @@ from ledger.background import BackgroundLoop
 from ledger.clock import Clock
 from ledger.ids import new_id
 from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.stripe_cli.feed import bound_created
 from ledger.stripe_cli.frames import WebhookResponse, parse_message_id
 from ledger.stripe_cli.sessions import Session
@@ -60,7 +61,9 @@ class ResponseRecorder:
 
     def __init__(self, dsn: str, clock: Clock) -> None:
         self._clock = clock
-        self._connection = ReconnectingConnection(dsn, "ledger_api", name="listener responses")
+        self._connection = ReconnectingConnection(
+            dsn, "ledger_api", name="listener responses", settings=LOCAL_COMMITS
+        )
         self._waiting: deque[dict[str, Any]] = deque()
         self._waiting_of: Counter[str] = Counter()
         self._dropped = 0

@@ -46,6 +46,7 @@ class CheckpointFile:
     def __init__(self, store: Store, path: Path, content: FileContent) -> None:
         self._path = path
         self._content = content
+        self._durability = store.durability
         self._connection = ReconnectingConnection(
             store.dsn, "ledger_api", name="checkpoint file", answer_seconds=BACKGROUND_ANSWER_SECONDS
         )
@@ -62,7 +63,7 @@ class CheckpointFile:
 
     async def copy(self) -> float | None:
         """Write the newest kept checkpoint, if it has changed. Returns the seconds to wait before the next
-        time, None for ever. Raises psycopg.Error and OSError."""
+        time, None for ever. Raises psycopg.Error, Unavailable and OSError."""
         async with self._connection as conn:
             newest = await list_kept(conn, before=NUMBER_MAX, limit=1)
             head = await fetch_one(conn, _HEAD)
@@ -80,6 +81,8 @@ class CheckpointFile:
             return None
         if last is not None and checkpoint.size < last.size:
             return POLL_SECONDS  # the sealer has not caught up after a crash of the database server
+        # The file outlives the primary: it must not know more of the log than a standby.
+        await self._durability.confirm()
         await asyncio.to_thread(write_durable_file, self._path, newest[0].note)
         self._content = FileContent(newest[0].note, checkpoint)
         return POLL_SECONDS

@@ -44,6 +44,7 @@ _ORIGIN = """
 SELECT origin FROM ledger.signing_keys ORDER BY retired_at IS NULL DESC, created_at DESC, id DESC LIMIT 1
 """
 _HAD_ORIGIN = "SELECT EXISTS (SELECT FROM ledger.signing_keys WHERE origin = %(origin)s)"
+_WAIT_FOR_COMMIT = "SET LOCAL synchronous_commit = on"
 _INSERT = """
 INSERT INTO ledger.signing_keys (id, origin, algorithm, public_key, sealed_private_key)
 VALUES (%(id)s, %(origin)s, %(algorithm)s, %(public_key)s, %(sealed)s)
@@ -99,6 +100,8 @@ class Keyring:
         rows = {row[2]: row for row in await fetch_all(conn, _CURRENT)}
         missing = [algorithm for algorithm in self._algorithms if algorithm not in rows]
         if missing:
+            # Whoever saw a signature trusts its key. So it is not lost with the last commits, as a batch is.
+            await conn.execute(_WAIT_FOR_COMMIT)
             origin = await self._find_origin(conn)
             for algorithm in missing:
                 await self._make(conn, origin, algorithm, at)

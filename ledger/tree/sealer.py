@@ -4,7 +4,8 @@ It runs behind the log's end, never in an append: in one transaction it hashes t
 database, by one statement), appends them to the tiles and signs the root. The lock on `ledger.tree_head` lets
 one process seal; a crash leaves all of a batch or nothing, and the next one begins where it did. Where the
 log or the tiles are not what was signed, nothing is signed any more, and `ledger.tree_head` says why. A copy
-of the database signs nothing: what it signed under the log's name could contradict the original.
+of the database signs nothing: what it signed under the log's name could contradict the original. So could a
+signature over what no standby has, after a failover: it signs nothing of that either.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import structlog
 from ledger.background import BackgroundLoop
 from ledger.errors import DamagedTree
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
+from ledger.store.durability import WAITS_FOR_STANDBYS
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.tlog.merkle import HASH_BYTES, ProofError
@@ -27,8 +29,8 @@ BATCH_EVENTS_MAX = 4096
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 5.0
 PROGRESS_SECONDS = 10.0
-# A crash of the server may lose the last batches. The events below them are safe, and give the same hashes
-# again. So sealing never makes appends wait for a disk.
+# A crash of the server may lose the last batches. The events below them are safe, also on the standbys, and
+# give the same hashes again. So sealing never makes appends wait for a disk.
 SETTINGS = PLANNER_SETTINGS | {"synchronous_commit": "off"}
 
 log = structlog.get_logger()
@@ -44,6 +46,7 @@ FROM ledger.tree_head t
 CROSS JOIN ledger.head h
 LEFT JOIN (SELECT size, made_at FROM ledger.checkpoints ORDER BY size DESC LIMIT 1) k ON true
 """
+_HEAD = f"SELECT position, {WAITS_FOR_STANDBYS} FROM ledger.head"  # noqa: S608 (a constant)
 _LEAF_HASHES = """
 SELECT count(*), string_agg(sha256('\\x00'::bytea || ledger.record_digest(e)), ''::bytea
                             ORDER BY e.notification_id)
@@ -57,7 +60,7 @@ class SealResult(NamedTuple):
 
     sealed     how many events it added to the tree
     remaining  how many are not sealed yet
-    contended  another process was sealing, and nothing was done
+    contended  another process was sealing, or the standbys are away, and nothing was done
     """
 
     sealed: int
@@ -76,6 +79,7 @@ class Sealer:
     def __init__(self, store: Store, keyring: Keyring, *, pause_ms: int, checkpoint_seconds: int) -> None:
         self._clock = store.clock
         self._notifier = store.notifier
+        self._durability = store.durability
         self._keyring = keyring
         self._pause_seconds = pause_ms / 1000
         self._checkpoint_seconds = checkpoint_seconds
@@ -103,24 +107,33 @@ class Sealer:
         await self._connection.drop()
 
     async def seal(self) -> SealResult:
-        """Add the next events, BATCH_EVENTS_MAX at most, to the tree, and sign it.
+        """Add the next events that are replicated, BATCH_EVENTS_MAX at most, to the tree, and sign it.
 
         Raises psycopg.Error, DamagedTree when the log or the tiles are not what was signed, and ProofError
         when `cryptography` lacks a key's algorithm; then nothing has changed.
         """
-        async with self._connection as conn, conn.transaction():
-            tree = await lock_tree(conn, wait=False)
-            if tree is None:
-                return SealResult(0, 0, contended=True)
-            size = tree.edge.size
-            upto = min(tree.head, size + BATCH_EVENTS_MAX)
-            tiles = tree.edge.append(await _hash_events(conn, tree, upto))
-            now = self._clock.now()
-            signer = await self._keyring.open_signer(conn, now)
-            self._warn_of_another_origin(signer)
-            note = signer.sign(tree.edge, now)
-            await store_tree(conn, tree.edge, note, tiles, keep_seconds=self._checkpoint_seconds)
-            return SealResult(upto - size, tree.head - upto)
+        async with self._connection as conn:
+            row = await fetch_one(conn, _HEAD)
+            assert row is not None
+            replicated = await self._durability.limit(row[0], waits_for_standbys=row[1])
+            async with conn.transaction():
+                return await self._seal_upto(conn, replicated)
+
+    async def _seal_upto(self, conn: Conn, replicated: int) -> SealResult:
+        tree = await lock_tree(conn, wait=False)
+        if tree is None:
+            return SealResult(0, 0, contended=True)
+        size = tree.edge.size
+        upto = min(tree.head, replicated, size + BATCH_EVENTS_MAX)
+        if upto < size:
+            return SealResult(0, tree.head - size, contended=True)
+        tiles = tree.edge.append(await _hash_events(conn, tree, upto))
+        now = self._clock.now()
+        signer = await self._keyring.open_signer(conn, now)
+        self._warn_of_another_origin(signer)
+        note = signer.sign(tree.edge, now)
+        await store_tree(conn, tree.edge, note, tiles, keep_seconds=self._checkpoint_seconds)
+        return SealResult(upto - size, tree.head - upto)
 
     async def _step(self) -> float:
         """Seal when it is time to, and otherwise wait. Returns the seconds to wait before the next step."""

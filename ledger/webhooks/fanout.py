@@ -17,6 +17,7 @@ from ledger.domain import webhook_endpoint
 from ledger.domain.webhook_endpoint import WebhookEndpointDeleted, WebhookEndpointSecretRotated
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, bind
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.postgres.statements import parse_statement
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_SETTINGS
@@ -32,10 +33,14 @@ from ledger.webhooks.subscriptions import (
 
 # A process that hangs in a step must lose the lock of the checkpoint, so that another one can continue.
 _STATEMENT_SECONDS_MAX = 60
-_SETTINGS = PLANNER_SETTINGS | {
-    "idle_in_transaction_session_timeout": "10s",
-    "statement_timeout": f"{_STATEMENT_SECONDS_MAX}s",
-}
+_SETTINGS = (
+    PLANNER_SETTINGS
+    | LOCAL_COMMITS
+    | {
+        "idle_in_transaction_session_timeout": "10s",
+        "statement_timeout": f"{_STATEMENT_SECONDS_MAX}s",
+    }
+)
 _ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
 
 _LOCK_CHECKPOINT = parse_statement("SELECT position FROM webhooks.checkpoint FOR UPDATE SKIP LOCKED")

@@ -23,6 +23,7 @@ from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import LedgerError, UnreadableRecord
 from ledger.logs import describe_error
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, ReconnectingConnection
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.queries.events import FeedEvent, render_event
 from ledger.queries.past_events import load_past_event
 from ledger.store.log import PLANNER_SETTINGS
@@ -48,7 +49,7 @@ WITHDRAWAL_ENDPOINTS_MAX = 100
 LOOP_CLOSE_TIMEOUT_SECONDS = 2.0
 ATTEMPTS_CLOSE_TIMEOUT_SECONDS = 1.0
 _STATEMENT_SECONDS_MAX = 10
-_SETTINGS = PLANNER_SETTINGS | {"statement_timeout": f"{_STATEMENT_SECONDS_MAX}s"}
+_SETTINGS = PLANNER_SETTINGS | LOCAL_COMMITS | {"statement_timeout": f"{_STATEMENT_SECONDS_MAX}s"}
 
 GetSecrets = Callable[[WebhookEndpoint, float], Sequence[str]]
 """Returns the secrets that sign for an endpoint at a time (unix seconds), newest first."""

@@ -15,13 +15,14 @@ from psycopg.rows import TupleRow
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.postgres.pipelines import BoundStatement, bind, fetch_together
 from ledger.postgres.statements import parse_statement
+from ledger.store.durability import WAITS_FOR_STANDBYS
 from ledger.store.notifications import APPLIED_CHANNEL
 from projections.engine.batch import GenerationKey, Target
 
-_POSITIONS = parse_statement("""
-SELECT c.projection, c.generation, c.shape, c.position, h.position
+_POSITIONS = parse_statement(f"""
+SELECT c.projection, c.generation, c.shape, c.position, h.position, {WAITS_FOR_STANDBYS}
 FROM ledger.head h LEFT JOIN projections.checkpoints c ON true
-""")
+""")  # noqa: S608 (a constant)
 # A generation by the name of its table. There are few checkpoints: to compare all of them takes half of the
 # time of a join with the wanted ones.
 _IN_KEYS = "c.projection || '_g' || c.generation = ANY (%(keys)s::text[])"
@@ -81,18 +82,31 @@ class StillParked(NamedTuple):
     error: str
 
 
-async def load_positions(conn: Conn, shapes: Mapping[str, int]) -> tuple[dict[GenerationKey, int], int]:
-    """The positions of the generations that a release with these shapes (by projection) may write, and the
-    log's last position, all as of one moment."""
+class Positions(NamedTuple):
+    """Where everything is, as of one moment.
+
+    checkpoints         of the generations that this release may write
+    head                the log's last position
+    waits_for_standbys  whether commits wait for standbys: then `head` may be what none of them has
+    """
+
+    checkpoints: dict[GenerationKey, int]
+    head: int
+    waits_for_standbys: bool
+
+
+async def load_positions(conn: Conn, shapes: Mapping[str, int]) -> Positions:
+    """The positions of the generations that a release with these shapes (by projection) may write, and of the
+    log."""
     [rows] = await fetch_together(conn, [bind(_POSITIONS, {})])
     # This release does not write a generation that a later release built: it lacks its columns, or fills them
     # differently. It does write what an earlier release built.
     positions = {
         GenerationKey(name, generation): position
-        for name, generation, shape, position, _ in rows
+        for name, generation, shape, position, *_ in rows
         if name in shapes and shape <= shapes[name]
     }
-    return positions, rows[0][4]
+    return Positions(positions, *rows[0][4:])
 
 
 def build_lock(keys: Iterable[GenerationKey], position: int) -> BoundStatement:

@@ -23,6 +23,7 @@ from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, Reconnecting
 from ledger.postgres.migrations import may_compress
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, fetch_together
 from ledger.store.codec import Codec
+from ledger.store.durability import Durability
 from ledger.store.log import PLANNER_SETTINGS, Recorded, build_log_query, decode_log
 from ledger.store.notifications import HeadNotifier
 from projections.engine import checkpoints
@@ -67,7 +68,7 @@ class BatchResult(NamedTuple):
     """The result of one batch.
 
     events     how many it applied, for every projection at its position
-    head       the log's last position when it began
+    head       the log's last position when it began, as far as it is known to be replicated
     caught_up  every checkpoint was at `head`
     contended  there was something to apply, but other processes are at work on it
     errors     the generations that could not be written, and why
@@ -117,6 +118,7 @@ class Engine:
             prepare_threshold=None,
             answer_seconds=BATCH_TIMEOUT_SECONDS + ANSWER_GRACE_SECONDS,
         )
+        self._durability = Durability(dsn, "ledger_projector", notifier)
         self._read_ahead = ReadAhead(dsn, self._prepare)
         self._aggregate_cache = AggregateCache(cached_streams_max)
         self._ignored_topics: LruCache[frozenset[GenerationKey], list[str]] = LruCache(IGNORED_TOPICS_MAX)
@@ -150,6 +152,7 @@ class Engine:
         if self._loop is not None:
             await self._loop.close()
         await self._read_ahead.close()
+        await self._durability.close()
         await self._connection.drop()
 
     async def _follow(self) -> float:
@@ -184,7 +187,9 @@ class Engine:
             await self._clock.refresh(conn)
             if self._daily_partitions.is_due(self._clock.now()):
                 await self._prepare_tables(conn)
-            positions, head = await checkpoints.load_positions(conn, self._shapes)
+            positions, head, waits_for_standbys = await checkpoints.load_positions(conn, self._shapes)
+            # What is on no standby may never have happened: nobody who reads or follows rows hears of it.
+            head = await self._durability.limit(head, waits_for_standbys=waits_for_standbys)
             lagging = {key: position for key, position in positions.items() if position < head}
             assigned = await self._assignment.select_assigned(conn, self._projections, lagging)
             ready = {key: at for key, at in assigned.items() if self._retry_at.get(key, 0.0) <= started}
@@ -225,13 +230,9 @@ class Engine:
         while after is not None:
             async with self._connection as conn:
                 await self._clock.refresh(conn)
+                now = self._clock.now()
                 _, after = await retry_readable(
-                    conn,
-                    self._codec,
-                    self._projections,
-                    self._clock.now(),
-                    after=after,
-                    limit=RETRY_PAGE_STREAMS,
+                    conn, self._codec, self._projections, now, after=after, limit=RETRY_PAGE_STREAMS
                 )
 
     async def _prepare_tables(self, conn: Conn) -> None:
@@ -239,10 +240,10 @@ class Engine:
         no older release is left that could not read compressed documents."""
         self._compressed = await may_compress(conn)
         await register_missing(conn, self._projections.values())
-        positions, _ = await checkpoints.load_positions(conn, self._shapes)
+        positions = await checkpoints.load_positions(conn, self._shapes)
         retention_days = {
             key: days
-            for key in positions
+            for key in positions.checkpoints
             if (days := self._projections[key.projection].retention_days) is not None
         }
         await self._daily_partitions.maintain(conn, retention_days, self._clock.now())
@@ -366,12 +367,8 @@ class Engine:
             for parked in target.newly_parked:
                 _log.error(
                     "projection %s: parked stream %s from position %d (topic %s): %s",
-                    target.key,
-                    parked.stream,
-                    parked.position,
-                    parked.topic,
-                    parked.error,
-                )
+                    target.key, parked.stream, parked.position, parked.topic, parked.error,
+                )  # fmt: skip
         for key, error in errors.items():
             self._retry_at[key] = asyncio.get_running_loop().time() + BACKOFF_SECONDS_MAX
             if self._errors.get(key) != error:

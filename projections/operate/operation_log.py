@@ -15,6 +15,7 @@ import structlog
 
 from ledger.background import BackgroundLoop
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection, fetch_all
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.store import Store
 
 POLL_SECONDS = 1.0
@@ -68,7 +69,11 @@ class OperationLog:
 
     def __init__(self, store: Store) -> None:
         self._connection = ReconnectingConnection(
-            store.dsn, "ledger_projector", name="operations", answer_seconds=BACKGROUND_ANSWER_SECONDS
+            store.dsn,
+            "ledger_projector",
+            name="operations",
+            settings=LOCAL_COMMITS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self._loop = BackgroundLoop("operations", self._log_next)
 

@@ -18,7 +18,7 @@ from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import InvalidParameter, SettingError, Unavailable
 from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, first_line, open_connection
-from ledger.postgres.sessions import is_disconnect
+from ledger.postgres.sessions import NotReplicated, is_disconnect
 from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
 from projections.engine.engine import Engine
@@ -98,7 +98,7 @@ def run(action: Callable[[CommandContext], Awaitable[ReturnValue]]) -> ReturnVal
                 raise
             raise SettingError(f"--{error.param.replace('_', '-')}: {error}") from error
         except psycopg.OperationalError as error:
-            if is_disconnect(error):
+            if is_disconnect(error) or isinstance(error, NotReplicated):
                 raise Unavailable(first_line(error)) from error
             raise SettingError(f"the database refused the operation: {first_line(error)}") from error
 

@@ -27,6 +27,7 @@ from ledger.cli.audit.group import build_group
 from ledger.config import load_settings
 from ledger.errors import AccessNotRecorded
 from ledger.postgres.connections import Pool, connect
+from ledger.store.durability import Durability
 from tests.api.conftest import account, http, raw, registrar, service  # noqa: F401  # fixtures
 from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service
 from tests.internal.conftest import InternalClient, operator  # noqa: F401  # fixtures
@@ -281,7 +282,7 @@ def test_an_access_that_the_database_refuses_takes_no_others_with_it(dsn: str) -
 
     async def main() -> list[object]:
         async with Pool(dsn) as pool:
-            accesses = Accesses(pool, FixedClock(0), b"k")
+            accesses = Accesses(pool, FixedClock(0), Durability(dsn, "ledger_api"), b"k")
             await accesses.start()
             try:
                 records = [accesses.record(make_access(action)) for action in ("first", "no\0text", "last")]
@@ -343,7 +344,8 @@ def test_an_object_is_answered_alike_before_the_framework_and_by_it(dsn: str) ->
 
 
 def test_a_route_that_forgets_to_authorize_is_not_answered(dsn: str) -> None:
-    router = APIRouter(prefix=AUDIT, dependencies=[record_accesses(Accesses(Pool(dsn), FixedClock(0), b"k"))])
+    accesses = Accesses(Pool(dsn), FixedClock(0), Durability(dsn, "ledger_api"), b"k")
+    router = APIRouter(prefix=AUDIT, dependencies=[record_accesses(accesses)])
 
     @router.get("/open")
     async def show_everything() -> dict[str, str]:
@@ -356,6 +358,7 @@ def test_a_route_that_forgets_to_authorize_is_not_answered(dsn: str) -> None:
         render_error=render_error,
         log_access=lambda exchange: None,
         body_bytes_max=1000,
+        confirm=Durability(dsn, "ledger_api").confirm,
         request_seconds=10,
     )
 

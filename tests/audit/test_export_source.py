@@ -47,7 +47,6 @@ INSERT INTO ledger.events
     (notification_id, originator_id, originator_version, topic, state, account, livemode, recorded_at)
 SELECT n, 'cus_' || n, 1, 'customer.created', '{}', 'acct_1', false,
        timestamptz '2026-05-01' + (n - 30) * interval '1 second' FROM generate_series(31, 32) AS n;
-UPDATE ledger.head SET position = 32, recorded_at = '2026-06-01';
 """
 _SET_HEAD = "UPDATE ledger.head SET position = %(count)s, recorded_at = '2026-06-01'"
 

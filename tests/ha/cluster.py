@@ -57,7 +57,11 @@ def name_missing() -> str | None:
     installed, wanted = PATRONI / ".installed", DEPLOY / "requirements.txt"
     if not installed.exists() or installed.read_text() != wanted.read_text():
         return "Patroni is not here, or in another release: make test-ha"
-    command = [*enter_user(choose_server_user(Path("/nowhere"))), PATRONI / "bin" / "patroni", "--version"]
+    command: list[str | Path] = [
+        *enter_user(choose_server_user(Path("/nowhere"))),
+        PATRONI / "bin" / "patroni",
+        "--version",
+    ]
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if tried.returncode == 0 else f"Patroni does not run here: {tried.stderr.strip()[-200:]}"
 
@@ -99,7 +103,7 @@ class Node(Program):
             "PATRONI_POSTGRESQL_BIN_DIR": str(bin_dir),
             "PATRONI_POSTGRESQL_PGPASS": str(place / "pgpass"),
         }
-        command = [*enter_user(user), PATRONI / "bin" / "patroni", DEPLOY / "patroni.yml"]
+        command: list[str | Path] = [*enter_user(user), PATRONI / "bin" / "patroni", DEPLOY / "patroni.yml"]
         super().__init__(command, place, own | USERS | PASSWORDS, "patroni")
 
     def ask(self, path: str) -> int | None:

@@ -19,6 +19,7 @@ SETTINGS: dict[str, Any] = {
     "secret_key": SERVICE_KEY,
     "webhook_retry_seconds_test": ",".join(["1"] * 60),
     "webhook_poll_ms": 200,
+    "webhook_timeout_ms": 3000,
     "checkpoint_seconds": 1,
     "log_requests": "errors",
 }

@@ -30,6 +30,7 @@ STANDBY_NAME = "standby"
 SETTINGS = {
     # Without fsync, what a server wrote survives its own crash all the same: the kernel has it.
     "fsync": "off",
+    "autovacuum": "off",
     "shared_buffers": "16MB",
     "max_connections": "100",
     "wal_sender_timeout": "0",

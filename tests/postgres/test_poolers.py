@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from ledger.errors import SettingError, Unavailable
 from ledger.postgres.connections import Pool, ReconnectingConnection, connect, fetch_one
 from ledger.postgres.deployment import check_server
+from ledger.time_limits import RequestLimit
 from tests.postgres.poolers import needs_pgbouncer, open_pgbouncer
 from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serve
 
@@ -21,7 +23,7 @@ WHO = "SELECT current_user::text, current_setting('statement_timeout')"
 
 def test_the_service_works_behind_a_pooler_of_sessions_as_it_is_installed(dsn: str, place: Path) -> None:
     with open_pgbouncer(dsn, place / "as_installed", pool_mode="session") as url:
-        settings = {"database_url": url, "secret_key": SERVICE_KEY, "workers": 0}
+        settings: dict[str, Any] = {"database_url": url, "secret_key": SERVICE_KEY, "workers": 0}
         data_dir = place / "served"
         created = run_ledger(data_dir, "accounts", "create", "Behind a pooler", **settings)
         account = created.stdout.split()[-1]
@@ -69,7 +71,8 @@ def test_a_pool_that_is_too_small_says_so(dsn: str, place: Path, monkeypatch: py
         assert await kept.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1")) == (1,)
         async with Pool(url) as pool:
             with pytest.raises(Unavailable, match="pooler in front of it has no free connection"):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=1)
+                async with RequestLimit(1):
+                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
         await kept.drop()
 
     too_small = pytest.raises(SettingError, match="has too small a pool")
@@ -85,7 +88,8 @@ def test_a_pooler_without_room_for_more_clients_says_so(dsn: str, place: Path) -
         assert await kept.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1")) == (1,)
         async with Pool(url) as pool:
             with pytest.raises(Unavailable, match="no more connections allowed"):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.5)
+                async with RequestLimit(0.5):
+                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
         await kept.drop()
 
     with open_pgbouncer(dsn, place / "full", pool_mode="session", max_client_conn=1) as url:

@@ -289,7 +289,7 @@ def test_of_several_hosts_the_primary_is_taken(dsn: str, standby_dsn: str, place
     )
     passfile.chmod(0o600)
     hosts = f"{standby['host']},{primary['host']}"
-    both = make_conninfo(dsn, host=hosts, port=f"5432,{primary.get('port', 5432)}", passfile=passfile)
+    both = make_conninfo(dsn, host=hosts, port=f"5432,{primary.get('port', 5432)}", passfile=str(passfile))
 
     async def find_database(url: str) -> object:
         async with await connect(url, "ledger_api", name="test") as conn:
@@ -337,7 +337,8 @@ def test_a_server_without_room_for_more_connections_says_so(dsn: str) -> None:
     async def meet() -> None:
         async with await connect(one, "ledger_api", name="test"), Pool(one) as pool:
             with pytest.raises(Unavailable, match="too many connections for role"):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.3)
+                async with RequestLimit(0.5):
+                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
 
     try:
         asyncio.run(meet())
@@ -366,6 +367,7 @@ def test_a_pool_all_of_whose_connections_are_in_use_says_so(dsn: str) -> None:
             for _ in range(POOL_SIZE_MAX):
                 await stack.enter_async_context(pool.connection())
             with pytest.raises(Unavailable, match=f"all {POOL_SIZE_MAX} are in use"):
-                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"), wait_seconds=0.05)
+                async with RequestLimit(0.2):
+                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
 
     asyncio.run(meet())

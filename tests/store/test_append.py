@@ -15,8 +15,7 @@ from ledger.domain.money import Terms
 from ledger.errors import QueueFull, Unavailable
 from ledger.store.codec import evolve
 from ledger.store.journal import Append, Change, VersionConflict
-from ledger.store.replies import IdempotencyKeyUsed, Reply, read_body
-from ledger.store.reply_cleanup import ReplyCleanup
+from ledger.store.replies import IdempotencyKeyUsed, Reply, ReplyCleanup, read_body
 from tests.store.stores import (
     CAUSE,
     NOW,
@@ -210,7 +209,7 @@ def test_old_replies_are_deleted_and_the_events_stay(dsn: str) -> None:
             await store.journal.append(create_customer("cus_1", **with_reply("old")))
             clock.at += 3600
             await store.journal.append(create_customer("cus_2", **with_reply("new")))
-            cleanup = ReplyCleanup(store)
+            cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
             await cleanup.delete_before(NOW + 1800)
             await cleanup.close()
             assert await store.journal.find_reply("acct_1", False, "old") is None

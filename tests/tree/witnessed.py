@@ -73,7 +73,7 @@ async def open_log(dsn: str) -> AsyncIterator[SealedLog]:
 @asynccontextmanager
 async def open_follower(log: SealedLog, witness: WitnessAddress) -> AsyncIterator[WitnessFollower]:
     """One that asks when it is called."""
-    follower = WitnessFollower(log.store.dsn, witness)
+    follower = WitnessFollower(log.store, witness)
     try:
         yield follower
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ledger.api.errors import RenderError, encode_answer
+from ledger.api.errors import FAULT_STATUS_MIN, RenderError, encode_answer
 from ledger.api.exchange import AsgiSource, Exchange, LogAccess, generate_request_ids
 from ledger.errors import LedgerError, RequestError, Unavailable
 from ledger.postgres.connections import first_line
@@ -22,6 +22,9 @@ from ledger.time_limits import RequestLimit
 
 IMPORT_PATH = "/internal/v1/import"
 REQUEST_ID_HEADER = b"request-id"
+_READS = ("GET", "HEAD", "OPTIONS")
+# Of a request that was refused before it looked at anything.
+_STATUSES_BEFORE = (401, 403, 405, 413, 429)
 
 
 DirectAnswer = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -33,6 +36,7 @@ class InternalApiMiddleware:
     """An ASGI application around the one with the routes. It puts the `Exchange` into the request's state,
     where `Callers` sets the key and the account.
 
+    confirm      waits until what was visible is on the standbys, before an answer that says what is done
     find_direct  what answers a request before the framework, None if that has to: for routes that are read
                  often, because the framework takes longer than they do
     """
@@ -44,6 +48,7 @@ class InternalApiMiddleware:
         render_error: RenderError,
         log_access: LogAccess,
         body_bytes_max: int,
+        confirm: Callable[[], Awaitable[None]],
         request_seconds: float,
         find_direct: FindDirectAnswer = lambda exchange, scope: None,
     ) -> None:
@@ -51,6 +56,7 @@ class InternalApiMiddleware:
         self._render_error = render_error
         self._log_access = log_access
         self._body_bytes_max = body_bytes_max
+        self._confirm = confirm
         self._request_seconds = request_seconds
         self._find_direct = find_direct
         self._request_ids = generate_request_ids()
@@ -76,6 +82,8 @@ class InternalApiMiddleware:
                 try:
                     if exchange.before_answer is not None:
                         await exchange.before_answer(message["status"])
+                    if _may_depend_on_changes(exchange, message["status"]):
+                        await self._confirm()
                 except LedgerError as error:
                     replaced = True
                     await self._send_error(exchange, error, send)
@@ -131,6 +139,18 @@ class InternalApiMiddleware:
             return messages.pop() if messages else await receive()
 
         return receive_buffered
+
+
+def _may_depend_on_changes(exchange: Exchange, status: int) -> bool:
+    """Whether the answer says that something is done, and the command behind it has not made that sure. An
+    import does so for each of its lines."""
+    return not (
+        exchange.is_durable
+        or exchange.method in _READS
+        or exchange.path == IMPORT_PATH
+        or status >= FAULT_STATUS_MIN
+        or status in _STATUSES_BEFORE
+    )
 
 
 def get_route_template(path: str, parameters: Mapping[str, object]) -> str:

@@ -163,7 +163,9 @@ class PublicApi:
             call = self._build_call(exchange, await self._read_form(exchange))
             # The Stripe CLI connects where it asks now: perhaps a tunnel, which LEDGER_PUBLIC_URL is not.
             call = call.replace(base_url=exchange.base_url)
-            return self._execution.encode(await operation.act(call, self._queries))
+            answer = await operation.act(call, self._queries)
+            await self._queries.store.durability.confirm()
+            return self._execution.encode(answer)
         if not operation.writes:
             return await self._run_read(exchange)
         if operation.takes_file and headers.get(b"content-type", b"").lower().startswith(

@@ -15,6 +15,7 @@ from ledger.cli.shell import CLI_ACTOR, Deployment, print_table
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn, Pool
 from ledger.queries.context import QueryContext
+from ledger.store.durability import Durability
 
 
 def list_accesses(
@@ -40,12 +41,14 @@ def list_accesses(
     )
 
     async def fetch(queries: QueryContext, auditor: Auditor) -> dict[str, Any]:
-        accesses = Accesses(queries.pool, queries.store.clock, queries.store.secret_key)
+        store = queries.store
+        accesses = Accesses(queries.pool, store.clock, store.durability, store.secret_key)
         return await accesses.list(auditor, filters)
 
     async def fetch_of_log(_: Conn, clock: Clock, deployment: Deployment) -> dict[str, Any]:
         async with Pool(deployment.dsn) as pool:
-            accesses = Accesses(pool, clock, deployment.service_key)
+            durability = Durability(deployment.dsn, "ledger_api")
+            accesses = Accesses(pool, clock, durability, deployment.service_key)
             return await accesses.list(Auditor(WHOLE_LOG, False, CLI_ACTOR, False), filters)
 
     whole = account == WHOLE_LOG

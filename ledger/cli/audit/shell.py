@@ -7,8 +7,8 @@ anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any, TypeVar
 
@@ -29,6 +29,7 @@ from ledger.cli.shell import (
 from ledger.clock import Clock
 from ledger.postgres.connections import Conn, Pool
 from ledger.queries.context import QueryContext
+from ledger.store.durability import Durability
 from ledger.store.store import Store
 
 AccountOption = Annotated[
@@ -98,10 +99,22 @@ def run_on_log(
         modes = (False,) if account is None else (False, True)
         async with Pool(deployment.dsn) as pool:
             for livemode in modes:
-                await record_command(pool, clock, deployment.service_key, account or WHOLE_LOG, livemode)
+                await record_command(pool, clock, deployment, account or WHOLE_LOG, livemode)
         return await action(conn, clock, deployment)
 
     return run_with_deployment(run_recorded)
+
+
+def run_on_all_accounts(action: Callable[[QueryContext], Awaitable[ReturnValue]]) -> ReturnValue:
+    """`run` for an action that reads the records of all accounts and modes. Raises as `run`."""
+
+    async def run_recorded(deployment: Deployment) -> ReturnValue:
+        async with _open_queries(deployment) as queries:
+            await record_command(queries.pool, queries.store.clock, deployment, WHOLE_LOG, livemode=False)
+            return await action(queries)
+
+    with open_deployment() as deployment:
+        return asyncio.run(run_recorded(deployment))
 
 
 async def _run(
@@ -111,6 +124,16 @@ async def _run(
     livemode: bool,
     shows_personal_data: bool,
 ) -> ReturnValue:
+    async with _open_queries(deployment) as queries:
+        async with queries.pool.connection() as conn:
+            chosen = await choose_account(conn, account)
+        auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
+        await record_command(queries.pool, queries.store.clock, deployment, chosen, livemode)
+        return await action(queries, auditor)
+
+
+@asynccontextmanager
+async def _open_queries(deployment: Deployment) -> AsyncIterator[QueryContext]:
     settings, dsn, service_key = deployment
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     pool = Pool(dsn)
@@ -119,28 +142,34 @@ async def _run(
     try:
         await store.streams.start()
         await store.past_streams.start()
+        if store.replica is not None:
+            await store.replica.start()
+            await store.replica.wait_looked()
         async with pool.connection() as conn:
             await store.clock.refresh(conn)
-            chosen = await choose_account(conn, account)
-        auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
-        await record_command(pool, store.clock, service_key, chosen, livemode)
-        return await action(queries, auditor)
+        yield queries
     finally:
         await queries.pages.close()
         await store.past_streams.close()
         await store.streams.close()
+        if store.replica is not None:
+            await store.replica.close()
         await pool.close()
 
 
-async def record_command(pool: Pool, clock: Clock, service_key: bytes, account: str, livemode: bool) -> None:
+async def record_command(
+    pool: Pool, clock: Clock, deployment: Deployment, account: str, livemode: bool
+) -> None:
     """Record the command that runs, as `record_as` names it, as an access to an account in one mode. Raises
     AccessNotRecorded."""
-    accesses = Accesses(pool, clock, service_key)
+    durability = Durability(deployment.dsn, "ledger_api")
+    accesses = Accesses(pool, clock, durability, deployment.service_key)
     await accesses.start()
     try:
         await accesses.record(_describe_command(account, livemode))
     finally:
         await accesses.close()
+        await durability.close()
 
 
 def _describe_command(account: str, livemode: bool) -> Access:

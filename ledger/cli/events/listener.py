@@ -117,7 +117,7 @@ async def _record(deployment: Deployment, account: str, livemode: bool) -> None:
         clock = Clock(movable=deployment.settings.test_clock)
         async with pool.connection() as conn:
             await clock.refresh(conn)
-        await record_command(pool, clock, deployment.service_key, account, livemode)
+        await record_command(pool, clock, deployment, account, livemode)
 
 
 def _derive_secret(deployment: Deployment, account: str, livemode: bool) -> str:

@@ -66,6 +66,7 @@ async def _resend(queries: QueryContext, auditor: Auditor, event: str, endpoint:
         await fetch_event(call, queries)
         async with queries.pool.connection() as conn:
             count = await resend(conn, auditor.account, auditor.livemode, event)
+        await queries.store.durability.confirm()
         if not count:
             raise SettingError(
                 f"nobody listens to {auditor.account} with the Stripe CLI; name an endpoint: --endpoint we_…"
@@ -75,6 +76,7 @@ async def _resend(queries: QueryContext, auditor: Auditor, event: str, endpoint:
     async with queries.pool.connection() as conn:
         async with conn.transaction():
             await send(conn)
+        await queries.store.durability.confirm()
         if (await read_switch(conn)).list_off_reasons("on"):
             print_notice("webhooks are off, so it waits: ledger webhooks status")
     return 0

@@ -18,6 +18,7 @@ from ledger.cli.shell import (
     get_shell_user,
     make_printable,
     print_table,
+    run_change,
     run_with_deployment,
 )
 from ledger.cli.webhooks.waits import describe_wait
@@ -129,7 +130,7 @@ def _add_retry_command(group: typer.Typer) -> None:
                 await retry_delivery(conn, Codec(deployment.service_key), delivery_id, None, request)
                 return await _read_record(conn, clock, deployment, delivery_id)
 
-        _print_record(run_with_deployment(change), as_json)
+        _print_record(run_change(change), as_json)
 
 
 def _add_health_command(group: typer.Typer) -> None:

@@ -22,6 +22,7 @@ from ledger.cli.shell import (
     get_shell_user,
     make_printable,
     print_table,
+    run_change,
     run_with_deployment,
 )
 from ledger.clock import Clock
@@ -119,9 +120,7 @@ def _add_replay_command(group: typer.Typer) -> None:
             _print_preview(preview, as_json)
             return
         require_consent(f"{_describe(preview)} would be sent to {preview.chosen.endpoint}.", yes=yes)
-        started = run_with_deployment(
-            lambda conn, clock, _: _start(conn, clock, preview.chosen, request, reason)
-        )
+        started = run_change(lambda conn, clock, _: _start(conn, clock, preview.chosen, request, reason))
         _show(started, wait=wait, as_json=as_json)
 
 
@@ -189,7 +188,7 @@ def _add_change_command(group: typer.Typer, action: ReplayAction, text: str) -> 
         from ledger.webhooks.replays.records import Actor, change_replay
 
         _check_reason(reason)
-        changed = run_with_deployment(
+        changed = run_change(
             lambda conn, clock, _: change_replay(
                 conn, replay_id, action, Actor(get_shell_user(), reason), owner=None, now=clock.now()
             )

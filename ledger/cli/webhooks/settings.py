@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ledger.cli.groups import JsonOption, format_examples, print_json
-from ledger.cli.shell import CLI_ACTOR, Deployment, format_time, get_shell_user, run_with_deployment
+from ledger.cli.shell import CLI_ACTOR, Deployment, format_time, get_shell_user, run_change
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter, InvalidWebhookState, SettingError
 from ledger.postgres.connections import Conn
@@ -149,7 +149,7 @@ def _change(action: str, decide: Decide, endpoint: str, parameters: dict[str, An
                 await conn.execute(_RECORD, details)
             return await _decide_and_append(deployment, clock, decide, call)
 
-    return run_with_deployment(change)
+    return run_change(change)
 
 
 async def _decide_and_append(

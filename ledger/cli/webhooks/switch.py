@@ -22,6 +22,7 @@ from ledger.cli.shell import (
     format_time,
     get_shell_user,
     make_printable,
+    run_change,
     run_with_deployment,
 )
 from ledger.clock import Clock
@@ -92,7 +93,7 @@ def _add_pause_command(group: typer.Typer) -> None:
                 await (switch.declare_copy if copy else switch.pause)(conn, get_shell_user(), reason)
             return await _read_status(conn, clock, deployment)
 
-        _print_status(run_with_deployment(change), as_json)
+        _print_status(run_change(change), as_json)
 
 
 def _add_resume_command(group: typer.Typer) -> None:
@@ -133,7 +134,7 @@ def _add_resume_command(group: typer.Typer) -> None:
                 print(f"{format_count(dropped, 'delivery', 'deliveries')} given up.", file=sys.stderr)
             return await _read_status(conn, clock, deployment)
 
-        _print_status(run_with_deployment(change), as_json)
+        _print_status(run_change(change), as_json)
 
 
 async def _read_status(conn: Conn, clock: Clock, deployment: Deployment) -> _Status:

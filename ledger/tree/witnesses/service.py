@@ -16,6 +16,7 @@ import structlog
 
 from ledger.background import BackgroundLoop
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.store import Store
 from ledger.tlog.checkpoints import parse_checkpoint
 from ledger.tlog.encoding import NUMBER_MAX
@@ -57,11 +58,15 @@ class WitnessService:
 
     def __init__(self, store: Store, witnesses: Sequence[WitnessAddress]) -> None:
         self._connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="witnesses", answer_seconds=BACKGROUND_ANSWER_SECONDS
+            store.dsn,
+            "ledger_api",
+            name="witnesses",
+            settings=LOCAL_COMMITS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self._ids = [witness.id for witness in witnesses]
         self._loop = BackgroundLoop("list of witnesses", self._forget_others, close_timeout_seconds=0)
-        self._followers = [WitnessFollower(store.dsn, witness) for witness in witnesses]
+        self._followers = [WitnessFollower(store, witness) for witness in witnesses]
 
     async def start(self) -> None:
         """Begin to ask each witness."""
@@ -84,11 +89,16 @@ class WitnessService:
 class WitnessFollower:
     """Keeps one witness up to date, from `start` to `close`."""
 
-    def __init__(self, dsn: str, witness: WitnessAddress) -> None:
+    def __init__(self, store: Store, witness: WitnessAddress) -> None:
         self._id = witness.id
         self._client = WitnessClient(witness)
+        self._durability = store.durability
         self._connection = ReconnectingConnection(
-            dsn, "ledger_api", name="witness", answer_seconds=BACKGROUND_ANSWER_SECONDS
+            store.dsn,
+            "ledger_api",
+            name="witness",
+            settings=LOCAL_COMMITS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self._lock_holder: Conn | None = None
         self._cosigned_size = self._known_size = 0
@@ -108,7 +118,7 @@ class WitnessFollower:
 
     async def advance(self) -> float | None:
         """Have the newest kept checkpoint cosigned, if it is new. Returns the seconds to wait before the next
-        time, None for ever. Raises psycopg.Error and DamagedTree."""
+        time, None for ever. Raises psycopg.Error, Unavailable and DamagedTree."""
         async with self._connection as conn:
             active = await fetch_one(conn, _IS_ACTIVE)
             if active != (True,) or not await self._hold_lock(conn):
@@ -118,6 +128,8 @@ class WitnessFollower:
         was_asked = self._answered is not None
         if not newest or (was_asked and newest[0].size <= self._cosigned_size):
             return POLL_SECONDS
+        # A witness never forgets: what it is shown is there after a failover, too.
+        await self._durability.confirm()
         try:
             await self._have_cosigned(newest[0])
         except WitnessContradicts as error:

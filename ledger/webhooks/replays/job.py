@@ -24,6 +24,7 @@ from ledger.postgres.connections import (
     fetch_all,
     fetch_one,
 )
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.webhooks.history.retry import TRIES_MAX
@@ -42,10 +43,14 @@ ACTIVE_POLL_SECONDS = 0.1
 IDLE_POLL_SECONDS = 1.0
 # A process that hangs in a step must lose the lock of the replay, so that another one can continue.
 _STATEMENT_SECONDS_MAX = 60
-_SETTINGS = PLANNER_SETTINGS | {
-    "idle_in_transaction_session_timeout": "10s",
-    "statement_timeout": f"{_STATEMENT_SECONDS_MAX}s",
-}
+_SETTINGS = (
+    PLANNER_SETTINGS
+    | LOCAL_COMMITS
+    | {
+        "idle_in_transaction_session_timeout": "10s",
+        "statement_timeout": f"{_STATEMENT_SECONDS_MAX}s",
+    }
+)
 
 _RUNNING = """
 SELECT id FROM webhooks.replays WHERE state = 'running' AND ended IS NULL AND id > %(after)s

@@ -17,6 +17,7 @@ import psycopg
 
 from ledger.clock import Clock
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection, fetch_all
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.webhooks import deliveries
@@ -29,7 +30,7 @@ PAUSE_SECONDS = 0.005
 """Between two batches: under load, what ends meanwhile is one batch, not several."""
 TRIES_MAX = 2
 _STATEMENT_SECONDS_MAX = 10
-_SETTINGS = PLANNER_SETTINGS | {"statement_timeout": f"{_STATEMENT_SECONDS_MAX}s"}
+_SETTINGS = PLANNER_SETTINGS | LOCAL_COMMITS | {"statement_timeout": f"{_STATEMENT_SECONDS_MAX}s"}
 
 # Of endpoints that do not fail: a success of another one also changes its health.
 _RECORD_SUCCESSES = """

@@ -1,0 +1,108 @@
+"""The barrier: shared by who waits, without effect where nothing waits for standbys, and ended when it takes
+too long."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from ledger.errors import Unavailable
+from ledger.postgres.connections import connect, fetch_one
+from ledger.store import durability
+from ledger.store.durability import Durability, run_barrier
+from tests.postgres.standby import ReplicatedServers
+from tests.store.stores import create_customer, fetch_rows, open_store, wait_until
+
+_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ledger durability'"
+_WAITING = f"{_SESSIONS} AND wait_event = 'SyncRep'"
+
+
+def test_an_append_runs_no_barrier(dsn: str) -> None:
+    """On a server without standbys, an append is the one statement that it was."""
+
+    async def main() -> None:
+        async with open_store(dsn) as store:
+            for number in range(5):
+                await store.journal.append(create_customer(f"cus_{number}"))
+            assert store.notifier.acknowledged_position == 5
+            assert fetch_rows(dsn, _count_sessions(dsn)) == [(0,)]
+            await store.durability.confirm()
+            assert fetch_rows(dsn, _count_sessions(dsn)) == [(1,)]
+
+    asyncio.run(main())
+
+
+def test_a_barrier_without_standbys_writes_nothing(dsn: str) -> None:
+    async def main() -> None:
+        async with await connect(dsn, "ledger_api", name="test") as conn, conn.transaction():
+            assert await run_barrier(conn) == 0
+            assert await fetch_one(conn, "SELECT pg_current_xact_id_if_assigned()") == (None,)
+
+    asyncio.run(main())
+
+
+def test_all_who_wait_share_a_barrier_that_begins_after_they_came(servers: ReplicatedServers) -> None:
+    async def main() -> None:
+        barriers = Durability(servers.primary.dsn(), "ledger_api")
+        servers.pause_standby()
+        first = asyncio.ensure_future(barriers.confirm())
+        await wait_until(lambda: servers.primary.fetch_value(_WAITING) == 1)
+        others = [asyncio.ensure_future(barriers.confirm()) for _ in range(10)]
+        await asyncio.sleep(0)
+        before = _count_transactions(servers)
+        servers.resume_standby()
+        await asyncio.gather(first, *others)
+        assert _count_transactions(servers) == before + 2  # the first barrier, and one for all others
+        assert servers.primary.fetch_value(_SESSIONS) == 1
+        await barriers.close()
+
+    asyncio.run(main())
+
+
+def test_a_barrier_that_takes_too_long_leaves_no_session(
+    servers: ReplicatedServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each of them would occupy a session of the server until the standby is back."""
+    monkeypatch.setattr(durability, "BARRIER_SECONDS_MAX", 0.2)
+
+    async def main() -> None:
+        barriers = Durability(servers.primary.dsn(), "ledger_api")
+        servers.pause_standby()
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await barriers.confirm()
+        await wait_until(lambda: servers.primary.fetch_value(_WAITING) == 0)
+        servers.resume_standby()
+        await barriers.confirm()
+        await barriers.close()
+
+    asyncio.run(main())
+
+
+def test_a_follower_goes_on_with_what_is_known(
+    servers: ReplicatedServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durability, "FOLLOWER_SECONDS_MAX", 0.2)
+
+    async def main() -> None:
+        dsn = servers.primary.dsn()
+        async with open_store(dsn) as store:
+            known = await store.journal.append(create_customer("cus_followed"))
+            servers.pause_standby()
+            assert await store.durability.limit(known, waits_for_standbys=True) == known
+            assert await store.durability.limit(known + 1, waits_for_standbys=True) == known
+            servers.resume_standby()
+            assert await store.durability.limit(known + 1, waits_for_standbys=False) == known + 1
+
+    asyncio.run(main())
+
+
+def _count_sessions(dsn: str) -> str:
+    return f"{_SESSIONS} AND datname = '{psycopg.conninfo.conninfo_to_dict(dsn)['dbname']}'"
+
+
+def _count_transactions(servers: ReplicatedServers) -> int:
+    """Transactions that wrote something, and have ended."""
+    return int(str(servers.primary.fetch_value("SELECT pg_snapshot_xmax(pg_current_snapshot())")))
