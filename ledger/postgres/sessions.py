@@ -165,7 +165,19 @@ class Conn(AsyncConnection[TupleRow]):
         return result
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nobody should use it any more: it has ended, or its server was silent on another one."""
+        return self.closed or is_suspect(self.pgconn, self._answered_at) or has_ended(self)
 
+    def abandon(self) -> None:
+        """Close the connection at once, whatever the server does."""
+        self.pgconn.finish()
+
+    def check_replicated(self) -> None:
+        """Raises NotReplicated if the server has said, since the last call, that a commit is not."""
+        if self._warnings.not_replicated:
+            self._warnings.not_replicated = False
+            raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
 
 
 class Session(NamedTuple):
