@@ -24,9 +24,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
-from tests.api.service import Service
+from tests.api.conftest import parse_log
+from tests.api.service import SERVICE_KEY, START_SECONDS, Service
 from tests.api.test_lost_connections import Request, Requests
-from tests.serving.process import list_children
+from tests.forks import ForkedProcess, start_ledger
+from tests.serving.process import build_environment, list_children
 from tests.serving.tcp_proxy import TcpProxy, open_tcp_proxy
 
 REQUEST_SECONDS = 10.0
@@ -67,7 +69,9 @@ def open_site(server: EmbeddedPostgres) -> Iterator[Site]:
         path = f"{parameters['host']}/.s.PGSQL.{parameters.get('port', 5432)}"
         proxy = stack.enter_context(open_tcp_proxy(path))
         dsn = make_conninfo(server.dsn(), host="127.0.0.1", port=proxy.port, sslmode="disable")
-        service = Service(dsn, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        milliseconds = str(int(REQUEST_SECONDS * 1000))
+        service = Service(dsn, directory, LEDGER_REQUEST_TIMEOUT_MS=milliseconds)
         stack.callback(service.stop)
         http = stack.enter_context(httpx.Client(base_url=service.url, timeout=30))
         yield Site(service, proxy, Requests(service, http))
@@ -87,7 +91,7 @@ def send_together(requests: Requests) -> float:
 
 
 def measure_loops(service: Service) -> dict[str, float]:
-    text = httpx.get(f"{service.url}/metrics").text
+    text = httpx.get(f"{service.url}/metrics", timeout=30).text
     found = re.findall(r'^ledger_background_seconds_since_last_step\{loop="(.+?)"\} ([\d.e+-]+)$', text, re.M)
     return {name: float(seconds) for name, seconds in found}
 
@@ -145,12 +149,45 @@ def stopped(server: EmbeddedPostgres) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+@contextmanager
+def started_worker(dsn: str, place: Path) -> Iterator[ForkedProcess]:
+    """A worker that has begun to work."""
+    log = place / "worker.log"
+    log.touch()
+    process = start_ledger(
+        ["worker"],
+        environment=build_environment(
+            place / "worker", database_url=dsn, secret_key=SERVICE_KEY, health_port=0
+        ),
+        directory=place,
+        output=place / "worker.out",
+        errors=log,
+    )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not (opened := [entry["port"] for entry in parse_log(log.read_text()) if "port" in entry]):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        while httpx.get(f"http://127.0.0.1:{opened[0]}/readyz").status_code != 200:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_no_request_and_no_end_takes_longer_than_its_limit_while_the_server_hangs(
     server: EmbeddedPostgres,
 ) -> None:
     milliseconds = str(int(SHORT_REQUEST_SECONDS * 1000))
-    with tempfile.TemporaryDirectory() as data_dir, httpx.Client(timeout=30) as http:
-        service = Service(server.dsn(), Path(data_dir), LEDGER_REQUEST_TIMEOUT_MS=milliseconds)
+    with ExitStack() as stack:
+        data_dir = stack.enter_context(tempfile.TemporaryDirectory())
+        http = stack.enter_context(httpx.Client(timeout=30))
+        # One process with all loops, for which no supervisor sees to its end; and a worker.
+        settings = {"LEDGER_REQUEST_TIMEOUT_MS": milliseconds, "LEDGER_WORKERS": "0"}
+        service = Service(server.dsn(), Path(data_dir), **settings)
+        worker = stack.enter_context(started_worker(server.dsn(), Path(data_dir)))
         http.base_url = service.url
         requests = Requests(service, http)
         raw, operator = requests.raw, requests.operator
@@ -182,5 +219,7 @@ def test_no_request_and_no_end_takes_longer_than_its_limit_while_the_server_hang
             assert http.get("/readyz").status_code == 503
             assert http.get("/healthz").status_code == 200
             started = time.monotonic()
+            worker.terminate()
             service.stop()
+            assert worker.wait(STOP_SECONDS) == 0
             assert time.monotonic() - started < STOP_SECONDS
