@@ -19,16 +19,19 @@ from pathlib import Path
 
 from benchmarks import (
     append,
+    capacity,
     commands,
     expansion,
     http,
     layers,
     mixed,
     ndjson_import,
+    old_snapshot,
     peers,
     projections,
     rebuild,
     rebuild_impact,
+    replicas,
     seal_impact,
     sizes,
     startup,
@@ -49,8 +52,10 @@ Run = Callable[[Path, Effort], list[Figure]]
 SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "append": append.run,
     "audit": audit.run,
+    "capacity": capacity.run,
     "commands": commands.run,
     "import": ndjson_import.run,
+    "old-snapshot": old_snapshot.run,
     "projections": projections.run,
     "rebuild": rebuild.run,
 }
@@ -61,6 +66,7 @@ SERVICE_BENCHMARKS: dict[str, Run] = {
     "meanwhile": rebuild_impact.run,
     "mixed": mixed.run,
     "peers": peers.run,
+    "replicas": replicas.run,
     "sealing": seal_impact.run,
     "sizes": sizes.run,
     "startup": startup.run,

@@ -75,7 +75,8 @@ CREATE TABLE ledger.appenders (
     stale integer[] NOT NULL,
     taken integer[] NOT NULL,
     recorded_at timestamp with time zone NOT NULL,
-    CONSTRAINT appenders_id PRIMARY KEY (id)
+    hundred bigint NOT NULL DEFAULT 0,
+    CONSTRAINT appenders_id PRIMARY KEY (id, hundred)
 ) WITH (fillfactor=20);
 GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.appenders TO ledger_api;
 GRANT SELECT ON ledger.appenders TO ledger_projector;
@@ -162,15 +163,13 @@ CREATE TRIGGER file_chunks_kept BEFORE DELETE ON ledger.file_chunks FOR EACH ROW
 CREATE TRIGGER file_chunks_unchanged BEFORE UPDATE OR TRUNCATE ON ledger.file_chunks FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_changing_files();
 GRANT DELETE, INSERT, SELECT ON ledger.file_chunks TO ledger_api;
 
-CREATE TABLE ledger.head (
+CREATE TABLE ledger.head_lock (
     one boolean NOT NULL DEFAULT true,
-    "position" bigint NOT NULL,
-    recorded_at timestamp with time zone NOT NULL,
-    CONSTRAINT head_pkey PRIMARY KEY (one),
-    CONSTRAINT head_is_one_row CHECK (one)
-) WITH (fillfactor=20);
-GRANT SELECT, UPDATE ON ledger.head TO ledger_api;
-GRANT SELECT ON ledger.head TO ledger_projector;
+    CONSTRAINT head_lock_key PRIMARY KEY (one),
+    CONSTRAINT head_lock_is_one_row CHECK (one)
+);
+GRANT SELECT, UPDATE ON ledger.head_lock TO ledger_api;
+GRANT SELECT ON ledger.head_lock TO ledger_projector;
 
 CREATE TABLE ledger.operations (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -278,6 +277,19 @@ CREATE TABLE ledger.witnesses (
 );
 GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.witnesses TO ledger_api;
 
+CREATE VIEW ledger.head AS
+ SELECT COALESCE(( SELECT e.notification_id
+           FROM ledger.events e
+          ORDER BY e.notification_id DESC
+         LIMIT 1), 0::bigint) AS "position",
+    COALESCE(( SELECT e.recorded_at
+           FROM ledger.events e
+          ORDER BY e.notification_id DESC
+         LIMIT 1), '1970-01-01 00:00:00+00'::timestamp with time zone) AS recorded_at
+   FROM ledger.head_lock;
+GRANT SELECT, UPDATE ON ledger.head TO ledger_api;
+GRANT SELECT ON ledger.head TO ledger_projector;
+
 CREATE VIEW ledger.readable_events AS
  SELECT notification_id AS "position",
     originator_id AS stream,
@@ -304,13 +316,13 @@ CREATE OR REPLACE FUNCTION ledger.append(appender uuid, number bigint, at double
 AS $function$
 #variable_conflict use_variable
 DECLARE
+    locked boolean;
     answered ledger.appenders;
     refused integer[];
     refused_events integer[] := '{}';
-    count bigint := 0;
 BEGIN
-    SELECT h.position, greatest(h.recorded_at, to_timestamp(at)) INTO base, recorded
-        FROM ledger.head h FOR UPDATE;
+    SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
+    SELECT h.position, greatest(h.recorded_at, to_timestamp(at)) INTO base, recorded FROM ledger.head h;
 
     SELECT * INTO answered FROM ledger.appenders a WHERE a.id = appender AND a.batch >= number;
     IF answered.batch > number THEN
@@ -366,10 +378,8 @@ BEGIN
                 e(c integer, s text, v integer, t text, d text, a text, l boolean, k text, r text, i text,
                   b text, u text, h text, p text)
             WHERE e.c <> ALL (refused);
-        GET DIAGNOSTICS count = ROW_COUNT;
     END IF;
 
-    UPDATE ledger.head h SET position = base + count, recorded_at = recorded;
     INSERT INTO ledger.appenders AS a (id, batch, base, stale, taken, recorded_at)
         VALUES (appender, number, base, stale, taken, recorded)
         ON CONFLICT ON CONSTRAINT appenders_id DO UPDATE
@@ -383,36 +393,31 @@ CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at do
 AS $function$
 #variable_conflict use_variable
 DECLARE
+    locked boolean;
     event_count integer := coalesce(cardinality(event_command), 0);
     recorded timestamptz;
     answered ledger.appenders;
     refused integer[] := '{}';
     refused_places integer[];  -- in the batch, 1, 2, 3 …; those after them move up
 BEGIN
-    -- As if nothing were refused: then this is the only change of the row.
-    UPDATE ledger.head h
-        SET position = h.position + event_count, recorded_at = greatest(h.recorded_at, to_timestamp(at))
-        RETURNING h.position - event_count, h.recorded_at INTO base, recorded;
+    SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
+    SELECT h.position, greatest(h.recorded_at, to_timestamp(at)) INTO base, recorded FROM ledger.head h;
 
     UPDATE ledger.appenders a
         SET batch = number, base = base, stale = '{}', taken = '{}', recorded_at = recorded
-        WHERE a.id = appender AND a.batch < number;
-    IF NOT FOUND THEN
-        SELECT * INTO answered FROM ledger.appenders a WHERE a.id = appender;
+        WHERE a.id = appender AND a.hundred = number / 100 AND a.batch < number;
+    IF NOT FOUND AND NOT ledger.start_hundred(appender, number, base, recorded) THEN
+        SELECT * INTO answered FROM ledger.appenders a WHERE a.id = appender ORDER BY a.hundred DESC LIMIT 1;
         IF answered.batch > number THEN
             -- A sending that was held up while its appender gave it up and went on. Were it taken now, it
             -- would be after it was told to have failed, and would hide the answer of the batch after it.
             RAISE EXCEPTION 'batch % was given up', number
                 USING ERRCODE = 'object_not_in_prerequisite_state';
-        ELSIF FOUND THEN
-            UPDATE ledger.head h SET position = base;
-            base := answered.base;
-            stale := nullif(answered.stale, '{}');
-            taken := nullif(answered.taken, '{}');
-            RETURN;
         END IF;
-        INSERT INTO ledger.appenders (id, batch, base, stale, taken, recorded_at)
-            VALUES (appender, number, base, '{}', '{}', recorded);
+        base := answered.base;
+        stale := nullif(answered.stale, '{}');
+        taken := nullif(answered.taken, '{}');
+        RETURN;
     END IF;
 
     IF check_command IS NOT NULL OR reply_command IS NOT NULL THEN
@@ -433,9 +438,8 @@ BEGIN
         refused := coalesce(stale, '{}') || coalesce(taken, '{}');
         SELECT array_agg(e.place) INTO refused_places
             FROM unnest(event_command) WITH ORDINALITY AS e(command, place) WHERE e.command = ANY (refused);
-        UPDATE ledger.head h SET position = base + event_count - coalesce(cardinality(refused_places), 0);
         UPDATE ledger.appenders a SET stale = coalesce(stale, '{}'), taken = coalesce(taken, '{}')
-            WHERE a.id = appender;
+            WHERE a.id = appender AND a.hundred = number / 100;
     END IF;
 
     IF reply_command IS NOT NULL THEN
@@ -585,15 +589,14 @@ CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at d
 AS $function$
 #variable_conflict use_variable
 DECLARE
+    locked boolean;
     event_count integer := coalesce(cardinality(event_command), 0);
     recorded timestamptz;
     accepted boolean;
 BEGIN
-    UPDATE ledger.head h
-        SET position = h.position + event_count, recorded_at = greatest(h.recorded_at, to_timestamp(at))
-        RETURNING h.position - event_count, h.recorded_at INTO base, recorded;
+    SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
 
-    accepted := NOT EXISTS (
+    SELECT last.notification_id, greatest(last.recorded_at, to_timestamp(at)), NOT EXISTS (
         SELECT FROM (SELECT unnest(check_stream) AS stream, unnest(check_version) AS version) AS c
         WHERE c.version <> coalesce((
             SELECT e.originator_version FROM ledger.events e WHERE e.originator_id = c.stream
@@ -603,15 +606,18 @@ BEGIN
                             unnest(reply_key) AS key) AS r
         WHERE (SELECT true FROM ledger.replies p
                WHERE p.account = r.account AND p.livemode = r.livemode AND p.key = r.key)
-    );
+    ) INTO base, recorded, accepted
+    FROM ledger.events last ORDER BY last.notification_id DESC LIMIT 1;
     IF accepted THEN
         UPDATE ledger.appenders a
             SET batch = number, base = base, stale = '{}', taken = '{}', recorded_at = recorded
-            WHERE a.id = appender AND a.batch < number;
+            WHERE a.id = appender AND a.hundred = number / 100 AND a.batch < number;
         accepted := FOUND;
+        IF NOT accepted THEN
+            accepted := ledger.start_hundred(appender, number, base, recorded);
+        END IF;
     END IF;
-    IF NOT accepted THEN
-        UPDATE ledger.head h SET position = base;
+    IF accepted IS NOT TRUE THEN  -- NULL: the log is empty
         SELECT a.base, a.stale, a.taken INTO base, stale, taken FROM ledger.append_any(
             appender, number, at, check_command, check_stream, check_version,
             event_command, event_stream, event_version, event_topic, event_state, event_account,
@@ -650,29 +656,31 @@ CREATE OR REPLACE FUNCTION ledger.append_one(appender uuid, number bigint, at do
 AS $function$
 #variable_conflict use_variable
 DECLARE
+    locked boolean;
     recorded timestamptz;
     accepted boolean;
 BEGIN
-    UPDATE ledger.head h
-        SET position = h.position + 1, recorded_at = greatest(h.recorded_at, to_timestamp(at))
-        RETURNING h.position - 1, h.recorded_at INTO base, recorded;
+    SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
 
-    accepted := NOT EXISTS (
+    SELECT last.notification_id, greatest(last.recorded_at, to_timestamp(at)), NOT EXISTS (
         SELECT FROM ledger.replies p
         WHERE p.account = reply_account AND p.livemode = reply_livemode AND p.key = reply_key
     ) AND check_version IS NOT DISTINCT FROM (
         CASE WHEN check_stream IS NOT NULL THEN coalesce((
             SELECT e.originator_version FROM ledger.events e WHERE e.originator_id = check_stream
             ORDER BY e.originator_version DESC LIMIT 1), 0) END
-    );
+    ) INTO base, recorded, accepted
+    FROM ledger.events last ORDER BY last.notification_id DESC LIMIT 1;
     IF accepted THEN
         UPDATE ledger.appenders a
             SET batch = number, base = base, stale = '{}', taken = '{}', recorded_at = recorded
-            WHERE a.id = appender AND a.batch < number;
+            WHERE a.id = appender AND a.hundred = number / 100 AND a.batch < number;
         accepted := FOUND;
+        IF NOT accepted THEN
+            accepted := ledger.start_hundred(appender, number, base, recorded);
+        END IF;
     END IF;
-    IF NOT accepted THEN
-        UPDATE ledger.head h SET position = base;
+    IF accepted IS NOT TRUE THEN  -- NULL: the log is empty
         SELECT a.base, a.stale, a.taken INTO base, stale, taken FROM ledger.append_any(
             appender, number, at,
             CASE WHEN check_stream IS NOT NULL THEN ARRAY[0] END, ARRAY[check_stream], ARRAY[check_version],
@@ -721,6 +729,21 @@ BEGIN
         AND newest.system_identifier IS NOT DISTINCT FROM this.system_identifier;
 END $function$;
 
+CREATE OR REPLACE FUNCTION ledger.lock_instead_of_update()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+DECLARE
+    locked boolean;
+    last record;
+BEGIN
+    SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
+    SELECT h.position, h.recorded_at INTO last FROM ledger.head h;
+    NEW.position := last.position + NEW.position - OLD.position;
+    NEW.recorded_at := greatest(NEW.recorded_at, last.recorded_at);
+    RETURN NEW;
+END $function$;
+
 CREATE OR REPLACE FUNCTION ledger.may_send_webhooks()
  RETURNS boolean
  LANGUAGE plpgsql
@@ -736,6 +759,28 @@ CREATE OR REPLACE FUNCTION ledger.movement_id(state bytea)
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE STRICT
 RETURN ((convert_from(state, 'UTF8'::name))::json #>> '{movement,id}'::text[]);
+
+CREATE OR REPLACE FUNCTION ledger.oldest_snapshots(OUT holder text, OUT seconds double precision, OUT transactions bigint)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+SELECT 'session', coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0),
+       coalesce(max(greatest(age(backend_xmin), age(backend_xid))), 0)
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+UNION ALL
+SELECT 'prepared transaction', coalesce(extract(epoch FROM max(clock_timestamp() - prepared)), 0),
+       coalesce(max(age(transaction)), 0)
+FROM pg_prepared_xacts WHERE database = current_database()
+UNION ALL
+SELECT 'standby', NULL, coalesce(max(age(backend_xmin)), 0)
+FROM pg_stat_activity WHERE backend_type = 'walsender' AND datname IS NULL
+UNION ALL
+SELECT 'replication slot', NULL, coalesce(max(age(xmin)), 0) FROM pg_replication_slots
+$function$;
 
 CREATE OR REPLACE FUNCTION ledger.record_digest(event ledger.events)
  RETURNS bytea
@@ -816,6 +861,24 @@ BEGIN
     END IF;
     RAISE EXCEPTION 'ledger.% only grows: % refused', TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'restrict_violation';
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.start_hundred(appender uuid, number bigint, base bigint, recorded timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    newest ledger.appenders;
+BEGIN
+    SELECT * INTO newest FROM ledger.appenders a WHERE a.id = appender ORDER BY a.hundred DESC LIMIT 1;
+    IF newest.batch >= number THEN
+        RETURN false;
+    END IF;
+    INSERT INTO ledger.appenders (id, hundred, batch, base, stale, taken, recorded_at)
+        VALUES (appender, number / 100, number, base, '{}', '{}', recorded);
+    DELETE FROM ledger.appenders a WHERE a.id = appender AND a.hundred = newest.hundred;
+    RETURN true;
 END $function$;
 
 CREATE OR REPLACE FUNCTION ledger.this_database(OUT database_oid bigint, OUT table_oid bigint, OUT system_identifier bigint)

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="Postgres 15 or newer; default: an embedded server"
     )
+    replica_url: SecretStr | None = Field(
+        None, description="a streaming replica of the database, for lists and audits; default: none"
+    )
     secret_key: SecretStr | None = Field(
         None, description="32 characters or more; signs client secrets, seals personal data"
     )
@@ -184,7 +187,11 @@ def load_settings(**overrides: object) -> Settings:
     if settings.secret_key is not None and len(settings.secret_key.get_secret_value()) < 32:
         raise SettingError("LEDGER_SECRET_KEY: must be at least 32 characters")
     if settings.database_url is not None:
-        _check_database_url(settings.database_url.get_secret_value())
+        _check_database_url("database_url", settings.database_url.get_secret_value())
+    if settings.replica_url is not None:
+        _check_database_url("replica_url", settings.replica_url.get_secret_value(), is_refused=True)
+        if settings.database_url is None:
+            raise SettingError("LEDGER_REPLICA_URL: needs LEDGER_DATABASE_URL, of which it is a replica")
     if settings.database_url is not None and settings.secret_key is None:
         raise SettingError(
             f"LEDGER_SECRET_KEY: required together with LEDGER_DATABASE_URL{name_unknown_settings()}"
@@ -201,20 +208,22 @@ def has_stray_password(parts: Mapping[str, Any]) -> bool:
     return has_wrong_port or any("@" in place[1:] for place in places)  # a socket may be @name
 
 
-def _check_database_url(url: str) -> None:
+def _check_database_url(name: str, url: str, *, is_refused: bool = False) -> None:
     """Raises SettingError for a stray password: errors of a connection name the host, the port and the
-    database. Whoever connects refuses what is no connection string at all."""
+    database. What is no connection string at all is refused by whoever connects, or here if `is_refused`."""
     from psycopg import Error
     from psycopg.conninfo import conninfo_to_dict
 
     try:
         parts = conninfo_to_dict(url)
     except Error:
+        if is_refused:
+            raise SettingError(f"{get_variable(name)}: not a valid connection string") from None
         return
     if has_stray_password(parts):
         raise SettingError(
-            "LEDGER_DATABASE_URL: not a valid connection string. Escape special characters of the password: "
-            "@ is %40, / is %2F, : is %3A, ? is %3F, # is %23, % is %25"
+            f"{get_variable(name)}: not a valid connection string. Escape special characters of the "
+            "password: @ is %40, / is %2F, : is %3A, ? is %3F, # is %23, % is %25"
         )
 
 

@@ -174,3 +174,29 @@ def test_an_escaped_password_and_several_hosts_are_taken(monkeypatch: pytest.Mon
     ):
         monkeypatch.setenv("LEDGER_DATABASE_URL", url)
         assert load_settings().database_url is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("postgresql://ada:love@lace@b/ledger", "LEDGER_REPLICA_URL: not a valid connection string. Escape"),
+        ("love lace", "LEDGER_REPLICA_URL: not a valid connection string"),
+    ],
+)
+def test_a_replica_url_that_is_none_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str, line: str
+) -> None:
+    monkeypatch.setenv("LEDGER_SECRET_KEY", KEY)
+    monkeypatch.setenv("LEDGER_DATABASE_URL", "postgresql://ada:lovelace@a/ledger")
+    monkeypatch.setenv("LEDGER_REPLICA_URL", url)
+    refusal = load_refusal()
+    assert refusal.startswith(line)
+    assert "love" not in refusal
+
+
+def test_a_replica_needs_the_database_that_it_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_REPLICA_URL", "postgresql://ada:lovelace@b,c/ledger")
+    assert load_refusal() == "LEDGER_REPLICA_URL: needs LEDGER_DATABASE_URL, of which it is a replica"
+    monkeypatch.setenv("LEDGER_DATABASE_URL", "postgresql://ada:lovelace@a/ledger")
+    monkeypatch.setenv("LEDGER_SECRET_KEY", KEY)
+    assert "lovelace" not in repr(load_settings())

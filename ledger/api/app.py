@@ -204,6 +204,9 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     pool = Pool(dsn)
     metrics = Metrics()
     store.journal.on_append = metrics.observe_append
+    if store.replica is not None:
+        store.replica.on_read = metrics.count_replica_read
+        metrics.get_replica_status = store.replica.get_status
     queries = build_queries(store, pool, settings)
     execution = build_execution(store, queries, settings)
     ephemeral_keys = EphemeralKeys(execution.environment.session_secrets, store.streams)
@@ -283,6 +286,8 @@ def _create_lifespan(
             closers.add("clock", components.clock_reader.close)
             await closers.start([components.accesses])
             await closers.start([loop_board, store])
+            if store.replica is not None:
+                await closers.start([store.replica])
             cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
             services: list[Service] = [components.listeners, components.request_log, cleanup]
             await closers.start(services + [create_service(store) for create_service in service_factories])

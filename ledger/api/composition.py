@@ -4,6 +4,7 @@ does not import the server.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from ledger.api.errors import encode_answer
@@ -28,7 +29,13 @@ def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
     return QueryContext(
         store=store,
         pool=pool,
-        pages=Pages(store.dsn, store.clock, store.notifier, wait_ms=settings.list_wait_ms),
+        pages=Pages(
+            store.dsn,
+            store.clock,
+            store.notifier,
+            wait_ms=settings.list_wait_ms,
+            replica=store.replica,
+        ),
         link_urls=FileLinkUrls(store.secret_key),
         derive_intent_secret=PaymentIntentSecrets(store.secret_key).derive,
     )
@@ -36,6 +43,7 @@ def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
 
 def build_execution(store: Store, queries: QueryContext, settings: Settings) -> Execution:
     """What runs commands and encodes their answers for HTTP."""
+    decision_queries = replace(queries, pages=queries.pages.only_from_primary())
     environment = CommandEnvironment(
         terms=build_terms(settings),
         session_secrets=SessionSecrets(store.secret_key),
@@ -43,7 +51,7 @@ def build_execution(store: Store, queries: QueryContext, settings: Settings) -> 
         link_urls=queries.link_urls,
         derive_intent_secret=queries.derive_intent_secret,
         storage=FileStorage(queries.pool, store.secret_key),
-        find_charge_id=partial(find_charge_id, queries),
+        find_charge_id=partial(find_charge_id, decision_queries),
     )
     return Execution(store, environment, encode=encode_answer, attempts_max=settings.decide_attempts_max)
 

@@ -23,6 +23,7 @@ from ledger.metrics.backlogs import (
     Measured,
     SealingLag,
     read_lags,
+    read_oldest_snapshots,
     read_parked,
     read_sealing_lag,
 )
@@ -140,4 +141,5 @@ async def _read_measured(
         await read_backlog(conn, now, settings.webhooks),
         await read_sealing_lag(conn, now),
         await read_witnesses(conn),
+        await read_oldest_snapshots(conn),
     )

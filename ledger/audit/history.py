@@ -115,7 +115,7 @@ async def read_history(
         await cur.execute(_CHANGES, {"id": object_id, "after": after, "upto": page.upto})
         return page, [_Row(*row) for row in await cur.fetchall()], whole, closed
 
-    page, rows, whole, closed = await context.pool.run_idempotent(fetch)
+    page, rows, whole, closed = await context.reads.run_idempotent(fetch)
     streams = context.store.past_streams
     try:
         entries = _list_changes(streams, auditor, object_id, page, rows, whole, closed)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -104,19 +103,24 @@ async def list_objects_at(
     tree = parse_expand(parameters.get("expand") or (), listed.name, in_list=True)
     filters = {name: value for name, value in parameters.items() if name not in _CURSORS_AND_OWN}
     _check_personal_filters(auditor, listed, filters)
-    async with _open_snapshot(context) as conn:
-        moment = await find_moment(conn, context.store.clock, parameters.get("at"))
-        past = _PastList(
-            context=context,
-            auditor=auditor,
-            listed=listed,
-            moment=moment,
-            filters=filters,
-            limit=parameters["limit"],
-        )
-        call = make_call(auditor, "")
-        await _check_references(conn, past, call)
-        page = await _read_page(conn, past, await _build_query(conn, past, parameters.get("starting_after")))
+
+    async def read(conn: Conn) -> tuple[_PastList, _Page]:
+        async with conn.transaction():
+            await conn.execute(_SNAPSHOT)
+            past = _PastList(
+                context=context,
+                auditor=auditor,
+                listed=listed,
+                moment=await find_moment(conn, context.store.clock, parameters.get("at")),
+                filters=filters,
+                limit=parameters["limit"],
+            )
+            await _check_references(conn, past, make_call(auditor, ""))
+            query = await _build_query(conn, past, parameters.get("starting_after"))
+            return past, await _read_page(conn, past, query)
+
+    past, page = await context.reads.run_idempotent(read)
+    moment = past.moment
     data = await _show(past, page.states, tree, base_url)
     body: Json = {
         "as_of": moment.to_json(),
@@ -130,13 +134,6 @@ async def list_objects_at(
     if page.incomplete:
         body["incomplete"] = True
     return body
-
-
-@asynccontextmanager
-async def _open_snapshot(context: QueryContext) -> AsyncIterator[Conn]:
-    async with context.pool.connection() as conn, conn.transaction():
-        await conn.execute(_SNAPSHOT)
-        yield conn
 
 
 def _check_personal_filters(auditor: Auditor, listed: ListedType, filters: Mapping[str, Any]) -> None:

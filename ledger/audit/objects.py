@@ -171,7 +171,7 @@ async def _make_missing_error(
     async def fetch(conn: Conn) -> Any:
         return await fetch_one(conn, _CREATION, parameters)
 
-    row = await context.pool.run_idempotent(fetch)
+    row = await context.reads.run_idempotent(fetch)
     if row is None:
         return UnknownObject(NOUN, object_id)
     hint = f" at position {moment.position}; it was created at {format_time(row[1])}, position:{row[0]}"

@@ -111,8 +111,9 @@ def mask_database_url(url: str) -> str:
 
 def _describe_secret(name: str, settings: Settings) -> dict[str, str]:
     """What is shown of a secret instead of its value."""
-    if name == "database_url" and settings.database_url is not None:
-        return {"value": mask_database_url(settings.database_url.get_secret_value())}
+    url = {"database_url": settings.database_url, "replica_url": settings.replica_url}.get(name)
+    if url is not None:
+        return {"value": mask_database_url(url.get_secret_value())}
     if name != "secret_key":
         return {}
     if settings.secret_key is not None:

@@ -37,6 +37,7 @@ FROM ledger.head h
 CROSS JOIN ledger.tree_head t
 LEFT JOIN ledger.events e ON e.notification_id = t.size + 1
 """
+_OLDEST_SNAPSHOTS = "SELECT holder, seconds, transactions FROM ledger.oldest_snapshots()"
 # The first ones: a label for each of many would overload whoever stores the metrics.
 _PARKED = """
 SELECT p.projection, p.generation, p.stream, p.position, p.error, coalesce(e.topic, '')
@@ -174,6 +175,31 @@ class WitnessStatus(NamedTuple):
     behind_seconds: float
 
 
+class ReplicaStatus(NamedTuple):
+    """How a replica was when this process last looked at it.
+
+    is_used      whether it is asked
+    lag_events   how many events it did not have yet; None while that is not known
+    lag_seconds  age of the oldest of them; 0 when there was none
+    """
+
+    is_used: bool = False
+    lag_events: int | None = None
+    lag_seconds: float | None = None
+
+
+class OldestSnapshot(NamedTuple):
+    """The oldest of what keeps old versions of rows, of one kind of holder.
+
+    seconds       since it began; None where Postgres does not say
+    transactions  how many have begun since; 0 when there is none of this kind
+    """
+
+    holder: str
+    seconds: float | None
+    transactions: int
+
+
 class Measured(NamedTuple):
     """What the metrics show of the database; nothing while it cannot be reached. `overdue_seconds` is by kind
     of deadline."""
@@ -184,6 +210,7 @@ class Measured(NamedTuple):
     webhooks: WebhookBacklog | None = None
     sealing: SealingLag | None = None
     witnesses: Sequence[WitnessStatus] = ()
+    snapshots: Sequence[OldestSnapshot] = ()
 
 
 NOTHING_MEASURED = Measured()
@@ -201,6 +228,11 @@ async def read_sealing_lag(conn: Conn, now: float) -> SealingLag:
     row = await fetch_one(conn, _SEALING, {"now": now})
     assert row is not None
     return SealingLag(*row)
+
+
+async def read_oldest_snapshots(conn: Conn) -> list[OldestSnapshot]:
+    """What keeps Postgres from removing old versions of rows, by kind of holder. Raises psycopg.Error."""
+    return [OldestSnapshot(*row) for row in await fetch_all(conn, _OLDEST_SNAPSHOTS)]
 
 
 async def read_parked(conn: Conn, projections: Sequence[str] | None = None) -> list[Parked]:

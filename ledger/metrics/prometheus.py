@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -22,7 +22,9 @@ from ledger.metrics.backlogs import (
     FailingEndpoint,
     Lag,
     Measured,
+    OldestSnapshot,
     Parked,
+    ReplicaStatus,
     SealingLag,
     WebhookBacklog,
     WitnessStatus,
@@ -50,6 +52,8 @@ class Metrics:
 
     Requests are counted in plain lists and folded into the metrics when these are rendered; with several
     processes, each of which renders those of all, within FOLD_SECONDS.
+
+    get_replica_status  how this process finds its replica; None without one
     """
 
     def __init__(self) -> None:
@@ -96,6 +100,13 @@ class Metrics:
             "Events that listeners were too slow for",
             registry=self._registry,
         )
+        self.get_replica_status: Callable[[], ReplicaStatus | None] = lambda: None
+        self._replica_reads = Counter(
+            "ledger_replica_reads_total",
+            "Reads that a replica may answer, by how that went; what it has not answered, the primary has",
+            ("outcome",),
+            registry=self._registry,
+        )
         # By operation and status: requests in each bucket, and the seconds of all of them.
         self._unfolded: dict[tuple[str, int], tuple[list[int], list[float]]] = {}
         self._stalled_since: dict[tuple[str, int], tuple[int, float]] = {}
@@ -133,6 +144,10 @@ class Metrics:
         """Count Events that a listener was too slow for."""
         self._missed_events.inc(count)
 
+    def count_replica_read(self, outcome: str) -> None:
+        """Count a read that a replica may answer, by how that went."""
+        self._replica_reads.labels(outcome).inc()
+
     def render(self, measured: Measured, loops: Mapping[str, float] = MappingProxyType({})) -> bytes:
         """All metrics in Prometheus' text format, with what was measured of the database, and for how many
         seconds each background loop has finished no step."""
@@ -161,6 +176,8 @@ class Metrics:
         )
         for loop, loop_seconds in loops.items():
             unfinished.add_metric([loop], loop_seconds)
+        _add_replica_gauges(gauges, self.get_replica_status())
+        _add_snapshot_gauges(gauges, measured.snapshots)
         database_registry = CollectorRegistry()
         database_registry.register(gauges)
         return generate_latest(registry) + generate_latest(database_registry)
@@ -276,6 +293,15 @@ def _add_sealing_gauges(gauges: _DatabaseGauges, sealing: SealingLag) -> None:
     gauges.add_value("ledger_sealing_stopped", "Whether sealing has stopped", sealing.error is not None)
 
 
+def _add_replica_gauges(gauges: _DatabaseGauges, replica: ReplicaStatus | None) -> None:
+    is_unused = replica is not None and not replica.is_used
+    gauges.add_value("ledger_replica_unused", "Whether there is a replica that is not asked now", is_unused)
+    lag_events, lag_seconds = (0, 0.0) if replica is None else (replica.lag_events, replica.lag_seconds)
+    if lag_events is not None and lag_seconds is not None:
+        gauges.add_value("ledger_replica_lag_events", "Events that the replica lacks", lag_events)
+        gauges.add_value("ledger_replica_lag_seconds", "Age of the oldest of them", lag_seconds)
+
+
 def _add_witness_gauges(gauges: _DatabaseGauges, witnesses: Iterable[WitnessStatus]) -> None:
     size = gauges.add("ledger_witness_size", "Records that a witness has cosigned", "witness")
     behind = gauges.add(
@@ -288,3 +314,13 @@ def _add_witness_gauges(gauges: _DatabaseGauges, witnesses: Iterable[WitnessStat
         size.add_metric([each.witness], each.size)
         behind.add_metric([each.witness], each.behind_seconds)
         contradicts.add_metric([each.witness], each.state == "contradicts")
+
+
+def _add_snapshot_gauges(gauges: _DatabaseGauges, snapshots: Iterable[OldestSnapshot]) -> None:
+    text = "what keeps old versions of rows, by kind"
+    seconds = gauges.add("ledger_oldest_snapshot_seconds", f"Age of {text}", "holder")
+    transactions = gauges.add("ledger_oldest_snapshot_transactions", f"Transactions since {text}", "holder")
+    for each in snapshots:
+        transactions.add_metric([each.holder], each.transactions)
+        if each.seconds is not None:
+            seconds.add_metric([each.holder], each.seconds)

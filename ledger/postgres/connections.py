@@ -147,19 +147,23 @@ class Pool(AsyncConnectionPool[Conn]):
     """Connections in the role `ledger_api` for reads and short writes, lent to one user each. No commit waits
     for a standby here: whoever says that something was written confirms it (`ledger.store.durability`).
 
-    The user opens it (`await pool.open()`, or `async with`) and closes it.
+    The user opens it (`await pool.open()`, or `async with`) and closes it. `name` and `may_be_standby` are as
+    for `connect`.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, name: str = "reads", may_be_standby: bool = False) -> None:
         settings = READ_PLANNER_SETTINGS | LOCAL_COMMITS
-        self._session = plan_session(dsn, "ledger_api", name="reads", settings=settings)
+        self._session = plan_session(
+            dsn, "ledger_api", name=name, settings=settings, may_be_standby=may_be_standby
+        )
         self._connect_error: str | None = None
         super().__init__(
             self._session.conninfo,
             connection_class=Conn,
             kwargs={"autocommit": True, "prepare_threshold": 1},
             configure=self._begin,
-            min_size=POOL_SIZE_MIN,
+            # A standby that is away is no fault: nobody keeps trying to connect to it, and logs that.
+            min_size=0 if may_be_standby else POOL_SIZE_MIN,
             max_size=POOL_SIZE_MAX,
             timeout=CONNECT_TIMEOUT_SECONDS,
             # It gives up at once, and tries again when it is asked again. Its own pauses grow to minutes, and

@@ -43,7 +43,8 @@ def migrate(dsn: str) -> None:
     """Upgrade the schema to this release's version. Does not change a later schema that supports this
     release.
 
-    Raises SettingError when the database cannot be used, or the schema no longer supports this release.
+    Raises SettingError when the database cannot be used, its log is damaged, or the schema no longer supports
+    this release.
     """
     with _connect_checked(dsn) as conn:
         if _supports_this_release(conn):
@@ -58,6 +59,8 @@ def migrate(dsn: str) -> None:
                 f"the database user lacks the rights to migrate ({first_line(error)}): "
                 "it needs CREATE on the database and CREATEROLE"
             ) from None
+        except psycopg.errors.RaiseException as error:
+            raise SettingError(f"the schema was not changed: {first_line(error)}") from None
 
 
 def end_support(dsn: str) -> list[str]:

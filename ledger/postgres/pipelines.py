@@ -19,6 +19,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import TupleRow
 
 from ledger.postgres.connections import Conn
+from ledger.postgres.prepared import has_input
 from ledger.postgres.sessions import NoAnswer
 from ledger.postgres.statements import Statement, encode_values
 
@@ -158,6 +159,7 @@ class _Exchange:
         self._loop = asyncio.get_running_loop()
         self._results: list[PGresult] = []
         self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._rest: asyncio.Handle | None = None
 
     async def run(self, seconds: float | None) -> list[PGresult]:
         """The results. Raises NoAnswer after `seconds`, and psycopg.OperationalError when the connection is
@@ -210,3 +212,11 @@ class _Exchange:
                     self._ended.set_result(None)
                 return
             self._results.append(result)
+        if self._rest is None and has_input(self._socket):
+            self._rest = self._loop.call_soon(self._guard, self._receive_rest)
+
+    def _receive_rest(self) -> None:
+        """Go on, unless the end has been received meanwhile."""
+        self._rest = None
+        if not self._ended.done():
+            self._receive()

@@ -8,6 +8,7 @@ the connection, each statement is prepared once, and values come encoded.
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from collections.abc import Callable, Sequence
 
@@ -25,6 +26,17 @@ PREPARED_MAX = 256
 """Statements that a connection keeps prepared: a list has one for each combination of filters."""
 
 _RESULTS = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+
+
+def has_input(number: int) -> bool:
+    """Whether the socket of this number has something to read, or has ended.
+
+    Who has not read all must ask: uvloop calls a reader no more once the socket has had an error, as it has
+    when a server ends with our statement unread, even if its last words came first and hide the end.
+    """
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class PreparedConnection:
@@ -45,6 +57,7 @@ class PreparedConnection:
         self._prepared: dict[bytes, bytes] = {}
         self._answer: asyncio.Future[PGresult] | None = None
         self._result: PGresult | None = None
+        self._rest: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         self._socket = self._pgconn.socket
         self._loop.add_reader(self._socket, self._receive)
@@ -130,7 +143,9 @@ class PreparedConnection:
     def _receive(self) -> None:
         """Called when the socket has something to read."""
         if self._answer is None:
-            self._fail("the connection has ended")
+            # Or else it was read meanwhile, by `_receive_rest`.
+            if has_input(self._socket):
+                self._fail("the connection has ended")
             return
         try:
             self._pgconn.consume_input()
@@ -143,8 +158,16 @@ class PreparedConnection:
                         answer.set_result(self._result)
                     return
                 self._result = result
+            if self._rest is None and has_input(self._socket):
+                self._rest = self._loop.call_soon(self._receive_rest, self._answer)
         except psycopg.OperationalError as error:
             self._fail(first_line(error))
+
+    def _receive_rest(self, answer: asyncio.Future[PGresult]) -> None:
+        """Go on, unless the answer has been received meanwhile."""
+        self._rest = None
+        if answer is self._answer:
+            self._receive()
 
     def _give_up(self, began_at: float) -> None:
         if not self.closed:

@@ -16,7 +16,7 @@ from ledger.errors import Unavailable
 from ledger.postgres.connections import QUERY_TIMEOUT_SECONDS, connect, first_line
 from ledger.postgres.prepared import PreparedConnection
 from ledger.postgres.sessions import LOST, NoAnswer, Role, Settings, is_disconnect
-from ledger.time_limits import Attempts, get_request_deadline
+from ledger.time_limits import Attempts, get_deadline, get_request_deadline
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 
@@ -65,9 +65,16 @@ class StatementPool:
         self._slots = asyncio.Semaphore(connections_max)
         self._closing = False
 
-    async def fetch(self, statement: Statement, bindings: Mapping[str, Any]) -> list[TupleRow]:
-        """The rows of a statement that only reads: while the server is lost, it runs again and again. A
-        parameter is text, a number, a boolean, or a list of texts.
+    async def fetch(
+        self,
+        statement: Statement,
+        bindings: Mapping[str, Any],
+        *,
+        once_seconds: float | None = None,
+    ) -> list[TupleRow]:
+        """The rows of a statement that only reads: while the server is lost, it runs again and again; with
+        `once_seconds` it runs once, for so long at most. A parameter is text, a number, a boolean, or a list
+        of texts.
 
         Raises Unavailable at the end of the request, outside of one after QUERY_TIMEOUT_SECONDS, and
         psycopg.Error for a statement that the server refuses.
@@ -75,10 +82,11 @@ class StatementPool:
         attempts = Attempts(get_request_deadline(QUERY_TIMEOUT_SECONDS))
         values, formats = encode_values(statement.names, bindings)
         while True:
-            await self._take_slot(attempts.deadline)
+            deadline = attempts.deadline if once_seconds is None else get_deadline(once_seconds)
+            await self._take_slot(deadline)
             connection: PreparedConnection | None = None
             try:
-                deadline = attempts.begin()
+                deadline = attempts.begin() if once_seconds is None else deadline
                 connection = self._pop_idle() or await self._open(deadline)
                 return await connection.fetch(statement.text, values, formats, deadline=deadline)
             except LOST as error:
@@ -87,7 +95,8 @@ class StatementPool:
                 if connection is not None:
                     self._keep(connection)
                 self._slots.release()
-            if not (is_disconnect(failure) and await attempts.pause()):
+            may_ask_again = once_seconds is None and is_disconnect(failure)
+            if not (may_ask_again and await attempts.pause()):
                 raise Unavailable(first_line(failure)) from failure
 
     async def close(self) -> None:

@@ -32,6 +32,7 @@ from ledger.postgres.connections import Pool
 from ledger.queries.balance_totals import BalanceTotals, new_balance_totals
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import Pages, QueryResult, render_list
+from ledger.store.replication.replica import Reads
 from ledger.store.store import Store
 from ledger.wire.files import add_urls
 
@@ -41,7 +42,7 @@ class QueryContext:
     """What all queries of a process read from.
 
     store                 the log: aggregates by stream, and the clock
-    pool                  connections for reads
+    pool                  connections to the primary for reads
     pages                 pages of the projections
     link_urls             derives the secret digits in the URL of a file link
     derive_intent_secret  derives the client secret of a payment intent from its id
@@ -54,6 +55,11 @@ class QueryContext:
     link_urls: FileLinkUrls
     derive_intent_secret: Callable[[str], str]
     totals: BalanceTotals = field(default_factory=new_balance_totals)
+
+    @property
+    def reads(self) -> Reads:
+        """Connections for reads of history, which a replica may answer."""
+        return Reads(self.pool, self.store.replica)
 
     def get(self, stream: str) -> Awaitable[State | None]:
         """The aggregate as of the log's end, or None. Raises Unavailable."""

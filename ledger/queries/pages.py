@@ -3,13 +3,14 @@
 A page waits, for a bounded time, until its projection has applied every event that was in the log when the
 request arrived, so a client sees its own writes. A stalled projection does not block its lists: after that
 time the page has the rows that exist, and the number of events that are missing. A page costs the same at any
-depth.
+depth. A replica answers if its projection has applied as much.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 from psycopg.rows import TupleRow
@@ -30,6 +31,7 @@ from ledger.queries.list_query import (
     build_whole_query,
 )
 from ledger.store.notifications import HeadNotifier
+from ledger.store.replication.replica import REPLICA_WAIT_SECONDS, Replica
 from ledger.wire.json_values import make_list_object
 from ledger.wire.parameters import two_cursors_error
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
@@ -81,9 +83,11 @@ class Page(NamedTuple):
 
 class Pages:
     """Fetches pages for one process, on connections of its own, until `close`. `wait_ms`: how long a request
-    waits for a projection at most."""
+    waits for a projection at most. `replica`: which is asked first, if there is one."""
 
-    def __init__(self, dsn: str, clock: Clock, notifier: HeadNotifier, *, wait_ms: int) -> None:
+    def __init__(
+        self, dsn: str, clock: Clock, notifier: HeadNotifier, *, wait_ms: int, replica: Replica | None = None
+    ) -> None:
         self._statements = StatementPool(
             dsn,
             "ledger_api",
@@ -94,6 +98,13 @@ class Pages:
         self._clock = clock
         self._notifier = notifier
         self._wait_seconds = wait_ms / 1000
+        self._replica = replica
+
+    def only_from_primary(self) -> Pages:
+        """The same, without a replica: for what a decision depends on."""
+        pages = copy(self)
+        pages._replica = None
+        return pages
 
     async def close(self) -> None:
         """Close the connections; the first query opened them."""
@@ -117,15 +128,16 @@ class Pages:
             bindings |= {"until": created} if older else {"since": max(bindings["since"], created - 1)}
             filters = _drop_implied_bounds(filters, created, older is True)
         query = build_page_query(list_query, tuple(filters), older)
+        shape_min = max((list_query.filter_shape_min.get(name, 1) for name in filters), default=1)
         rows: list[TupleRow] = []
         if list_query.partitioned_by_day:  # first the day that most pages are within, then all days
             day_bindings = self._narrow_to_day(bindings, cursor_key, older)
-            progress, rows = await self._fetch_rows(list_query, query, day_bindings, deadline)
+            progress, rows = await self._fetch_rows(list_query, query, day_bindings, deadline, shape_min)
             if older is None and progress.newest_at > day_bindings["until"]:  # recorded by a clock far ahead
                 rows = []
         if len(rows) <= params["limit"]:
-            progress, rows = await self._fetch_rows(list_query, query, bindings, deadline)
-        if progress.shape < max((list_query.filter_shape_min.get(name, 1) for name in filters), default=1):
+            progress, rows = await self._fetch_rows(list_query, query, bindings, deadline, shape_min)
+        if progress.shape < shape_min:
             raise Unavailable(
                 f"the projection {list_query.projection} is being rebuilt and cannot filter by these "
                 "parameters yet"
@@ -234,11 +246,20 @@ class Pages:
         return older, key
 
     async def _fetch_rows(
-        self, list_query: ListQuery, query: Statement, bindings: Mapping[str, Any], deadline: float
+        self,
+        list_query: ListQuery,
+        query: Statement,
+        bindings: Mapping[str, Any],
+        deadline: float,
+        shape_min: int = 1,
     ) -> tuple[ProjectionProgress, list[TupleRow]]:
         """The projection's progress, and rows at least as new. All queries of one page share the `deadline`
-        until which they wait for the projection."""
+        until which they wait for the projection. Rows of a replica have the shape `shape_min`."""
         bindings = {**bindings, "projection": list_query.projection}
+        if self._replica is not None:
+            found = await self._fetch_from_replica(self._replica, query, bindings, shape_min)
+            if found is not None:
+                return found
         progress, rows = await self._fetch_once(query, bindings, deadline)
         head = progress.head
         if progress.checkpoint < head:
@@ -253,6 +274,35 @@ class Pages:
             progress, rows = await self._fetch_once(query, bindings, deadline)
         return progress._replace(lag_events=max(head - progress.checkpoint, 0)), rows
 
+    async def _fetch_from_replica(
+        self, replica: Replica, query: Statement, bindings: Mapping[str, Any], shape_min: int
+    ) -> tuple[ProjectionProgress, list[TupleRow]] | None:
+        """The same from the replica, where the projection has applied all that was in the log when this was
+        called; None when the primary has to answer. Raises Unavailable."""
+        if not replica.is_used:
+            replica.on_read("not_asked")
+            return None
+        loop = asyncio.get_running_loop()
+        until = loop.time() + REPLICA_WAIT_SECONDS
+        head_read = replica.read_head()
+        while rows := await replica.fetch(query, bindings):
+            progress, page_rows = _split_rows(rows)
+            head = await head_read
+            if progress.checkpoint >= head and progress.shape >= shape_min:
+                replica.on_read("answered")
+                return progress, page_rows
+            if loop.time() >= until:
+                if progress.head < head:
+                    replica.note_behind(head)
+                else:  # the projection is, or its last batch is not sent yet
+                    replica.on_read("behind")
+                return None
+            self._notifier.want_applied(head)
+            await self._notifier.wait_applied(head, timeout_seconds=until - loop.time())
+            await asyncio.sleep(LIST_POLL_SECONDS)
+        head_read.cancel()
+        return None
+
     async def _fetch_once(
         self, query: Statement, bindings: Mapping[str, Any], deadline: float
     ) -> tuple[ProjectionProgress, list[TupleRow]]:
@@ -262,9 +312,7 @@ class Pages:
             rows = await self._statements.fetch(query, bindings)
         if not rows:
             raise Unavailable(f"the projection {bindings['projection']} has no live generation yet")
-        page_rows = [row[PROGRESS_COLUMNS:] for row in rows]
-        progress = ProjectionProgress(*rows[0][:PROGRESS_COLUMNS])
-        return progress, page_rows if page_rows[0][0] is not None else []
+        return _split_rows(rows)
 
     async def _wait_until_applied(
         self, list_query: ListQuery, bindings: Mapping[str, Any], head: int, deadline: float
@@ -282,6 +330,12 @@ class Pages:
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, LIST_POLL_SECONDS_MAX)
+
+
+def _split_rows(rows: list[TupleRow]) -> tuple[ProjectionProgress, list[TupleRow]]:
+    page_rows = [row[PROGRESS_COLUMNS:] for row in rows]
+    progress = ProjectionProgress(*rows[0][:PROGRESS_COLUMNS])
+    return progress, page_rows if page_rows[0][0] is not None else []
 
 
 def _drop_implied_bounds(filters: Mapping[str, Any], created: int, older: bool) -> dict[str, Any]:

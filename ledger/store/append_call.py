@@ -1,4 +1,4 @@
-"""The calls of `ledger.append_one` and `ledger.append_many` (migration 0021): a batch as their arguments.
+"""The calls of `ledger.append_one` and `ledger.append_many` (migration 0031): a batch as their arguments.
 
 A batch of one command with one event, as every batch on a log with one caller is, goes as scalars: the
 database takes 119 instead of 137 µs for it (docs/decisions/0087-append-without-refusals.md).

@@ -1,6 +1,6 @@
 """Append each batch exactly once, also when the connection breaks in the middle.
 
-An appender has an id of its own and numbers its batches 1, 2, 3 … The database (migration 0021) stores the
+An appender has an id of its own and numbers its batches 1, 2, 3 … The database (migration 0031) stores the
 number and the result of the appender's last batch in the same transaction as the batch's events. The next
 batch is sent only when the result of the last one is known, or when waiting for it has timed out.
 """

@@ -1,9 +1,10 @@
 """Append to the log. One task per process commits the waiting commands in batches (group commit).
 
-Invariants 1-3 of the README are enforced here and in the SQL function `ledger.append_any` (migration 0021):
-positions are gapless and in commit order, because an append holds the lock of `ledger.head` until it commits;
-each command of a batch is accepted as a whole or rejected as a whole, without effect on its neighbours; an
-acknowledged command is durable. How a batch survives a lost connection: `ledger.store.appender`.
+Invariants 1-3 of the README are enforced here and in the SQL function `ledger.append_any` (migration 0031):
+positions are gapless and in commit order, because an append holds the lock of `ledger.head_lock` until it
+commits; each command of a batch is accepted as a whole or rejected as a whole, without effect on its
+neighbours; an acknowledged command is durable. How a batch survives a lost connection:
+`ledger.store.appender`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
 """
 # `ledger.append_any` writes replies under the head lock, so this does too: an append that met an
 # uncommitted row for the same key would fail with its whole batch.
-_LOCK_HEAD = "SELECT FROM ledger.head FOR UPDATE"
+_LOCK_HEAD = "SELECT FROM ledger.head_lock FOR UPDATE"
 _INSERT_REPLY = """
 INSERT INTO ledger.replies (account, livemode, key, fingerprint, status, body, request_id, created_at)
 VALUES (%(account)s, %(livemode)s, %(key)s, %(fingerprint)s, %(status)s, %(body)s, %(request_id)s,

@@ -12,10 +12,12 @@ from ledger.store.journal import Journal
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
 from ledger.store.past_streams import PastStreams
+from ledger.store.replication.replica import Replica
 
 
 class Store:
-    """What commands and queries work with. `dsn` and `secret_key` are the deployment's."""
+    """What commands and queries work with. `dsn` and `secret_key` are the deployment's. A process that
+    answers many reads starts `replica`, if there is one."""
 
     def __init__(self, dsn: str, secret_key: bytes, settings: Settings, clock: Clock) -> None:
         self.dsn = dsn
@@ -25,7 +27,9 @@ class Store:
         self.notifier = HeadNotifier(dsn, "ledger_api")
         self.durability = Durability(dsn, "ledger_api", self.notifier)
         self.streams = StreamReader(dsn, self.codec, cached_streams_max=settings.cached_streams_max)
-        self.past_streams = PastStreams(dsn, self.codec, self.streams)
+        replica_url = settings.replica_url
+        self.replica = None if replica_url is None else Replica(replica_url.get_secret_value(), dsn)
+        self.past_streams = PastStreams(dsn, self.codec, self.streams, self.replica)
         self.journal = Journal(
             dsn,
             self.codec,

@@ -7,9 +7,10 @@ levels of tiles are not stored: `locate` says of which hashes they are made.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from ledger.tlog.merkle import HASH_BYTES, Node, ProofError, hash_parents
+from ledger.tlog.merkle import HASH_BYTES, Leaves, Node, ProofError, hash_parents
 
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
@@ -75,6 +76,26 @@ def locate(node: Node) -> Location:
     level, height = divmod(node.level, TILE_HEIGHT)
     first = node.number << height
     return Location(level, first // TILE_WIDTH, first % TILE_WIDTH, 1 << height)
+
+
+def make_tile(level: int, number: int, size: int) -> Tile:
+    """A tile that the tree of `size` leaves has, as wide as it is there."""
+    count = size >> TILE_HEIGHT * level
+    return Tile(level, number, min(TILE_WIDTH, count - number * TILE_WIDTH))
+
+
+def list_tiles(leaves: Leaves, size: int) -> Iterator[Tile]:
+    """The tiles that hold these leaves of the tree of `size` leaves, those above them, and the last one of
+    each level: from them follow the root, and the proof of inclusion of each of these leaves."""
+    first, last, count, level = leaves.begin, leaves.end - 1, size, 0
+    while count:
+        final = (count - 1) // TILE_WIDTH
+        numbers = range(first // TILE_WIDTH, min(last // TILE_WIDTH, final) + 1)
+        for number in numbers:
+            yield make_tile(level, number, size)
+        if final not in numbers:
+            yield make_tile(level, final, size)
+        first, last, count, level = first // TILE_WIDTH, last // TILE_WIDTH, count // TILE_WIDTH, level + 1
 
 
 def hash_node(hashes: bytes) -> bytes:

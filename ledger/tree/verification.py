@@ -26,9 +26,10 @@ BLOCK_TILES = 16
 BLOCK_EVENTS = BLOCK_TILES * TILE_WIDTH
 
 _TREE_HEAD = "SELECT size, root, note FROM ledger.tree_head"
-# One statement, so one moment: an append moves the head in the transaction that adds the event.
+# One statement, so one moment. The head is the last event that is left; projections know how far the log
+# reached.
 _ENDS = """
-SELECT h.position, t.size, (SELECT max(notification_id) FROM ledger.events),
+SELECT h.position, greatest(h.position, (SELECT max(position) FROM projections.checkpoints)), t.size,
        (SELECT count(*) FROM ledger.events WHERE notification_id > %(size)s),
        (SELECT min(notification_id) FROM ledger.events),
        coalesce((SELECT 256 * number + length(hashes) / 32 FROM ledger.tree_tiles WHERE level = 0
@@ -211,18 +212,17 @@ async def _check_ends(conn: Conn, head: _Head, result: Verification) -> None:
     """Compare where the log, its head, the tree and the checkpoints end."""
     row = await fetch_one(conn, _ENDS, {"size": head.size})
     if row is None:
-        result.report.add("head", "ledger.head has no row")
+        result.report.add("head", "ledger.head_lock has no row")
         return
-    position, tree_size, last, unsealed, first, leaf_count, kept_size = row
+    position, reached, tree_size, unsealed, first, leaf_count, kept_size = row
     result.unsealed = unsealed
     if position < head.size:
         message = f"the log was cut: its head is at position {position}, and the tree has {head.size} events"
         result.report.add("cut", message, position, position + 1)
-    elif unsealed != position - head.size or (last or 0) > position:
+    elif unsealed != reached - head.size:
         hole_row = await fetch_one(conn, _FIRST_HOLE, {"size": head.size})
         hole = hole_row[0] if hole_row else head.size + unsealed + 1
-        hole = min(hole, position + 1)
-        message = f"the log's head is at position {position}, but its events do not end there without a hole"
+        message = f"the log reached position {reached}, but its events do not end there without a hole"
         result.report.add("positions", message, hole - 1, hole)
     if first is not None and first < 1:
         result.report.add("positions", f"there is an event at position {first}", first - 1, first)

@@ -17,7 +17,7 @@ from ledger.audit.exports.content import COLUMNS, ExportError, ExportLine
 from ledger.audit.exports.formats import make_encoder
 from ledger.audit.exports.parquet import ParquetEncoder
 from ledger.audit.exports.verification import VerifiedExport, verify_export
-from ledger.cli.audit.export_check import verify_export_file
+from ledger.cli.audit.exports.check import verify_export_file
 from ledger.errors import InvalidParameter
 from ledger.tlog.checkpoints import Checkpoint, open_checkpoint
 from ledger.tree.records import Record, derive_leaf_hash

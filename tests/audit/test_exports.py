@@ -16,7 +16,7 @@ import pytest
 
 from ledger.audit.exports import ndjson
 from ledger.audit.exports.content import ExportLine
-from ledger.cli.audit.export_check import verify_export_file
+from ledger.cli.audit.exports.check import verify_export_file
 from ledger.errors import SettingError
 from ledger.postgres.connections import open_connection
 from ledger.tree.keys import list_keys

@@ -193,8 +193,7 @@ SELECT h.position + 1, e.originator_id,
        (SELECT max(originator_version) + 1 FROM ledger.events last
         WHERE last.originator_id = e.originator_id), topic, state, account, livemode, actor,
        request_id, idempotency_key, causation, customer, charge, payment_intent, h.recorded_at
-FROM ledger.head h, ledger.events e WHERE topic = '{}' ORDER BY notification_id DESC LIMIT 1;
-UPDATE ledger.head SET position = position + 1
+FROM ledger.head h, ledger.events e WHERE topic = '{}' ORDER BY notification_id DESC LIMIT 1
 """
 
 

@@ -75,7 +75,6 @@ def conn(dsn: str) -> Iterator[psycopg.Connection]:
     asyncio.run(_register(dsn))
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(_FILL_LOG, {"events": EVENTS})
-        conn.execute("UPDATE ledger.head SET position = %s", (EVENTS,))
         fill_index(conn)
         conn.execute("UPDATE projections.checkpoints SET position = %s", (EVENTS,))
         conn.execute("VACUUM ANALYZE ledger.events")

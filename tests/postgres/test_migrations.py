@@ -36,7 +36,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '50ms'")
-    op.execute("ALTER TABLE ledger.head ADD COLUMN another text")
+    op.execute("ALTER TABLE ledger.head_lock ADD COLUMN another text")
 '''
 
 

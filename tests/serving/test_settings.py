@@ -46,9 +46,11 @@ def test_every_setting_is_described_with_its_source(monkeypatch: pytest.MonkeyPa
 
 def test_described_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_DATABASE_URL", "postgresql://ada:lovelace@db/ledger")
+    monkeypatch.setenv("LEDGER_REPLICA_URL", "postgresql://ada:lovelace@replica/ledger")
     monkeypatch.setenv("LEDGER_SECRET_KEY", KEY)
     rows = {row["name"]: row for row in describe_settings(load_settings())}
     assert rows["LEDGER_DATABASE_URL"]["value"] == "postgresql://ada@db/ledger"
+    assert rows["LEDGER_REPLICA_URL"]["value"] == "postgresql://ada@replica/ledger"
     assert rows["LEDGER_SECRET_KEY"]["value"] == "set, 32 characters"
     assert not re.search("lovelace|abcdef", str(rows))
 

@@ -13,7 +13,6 @@ from tests.conftest import Cluster
 _EMPTY = """
 SET session_replication_role = replica;
 TRUNCATE ledger.events, ledger.replies, ledger.appenders;
-UPDATE ledger.head SET position = 0, recorded_at = 'epoch';
 """
 
 

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.tlog.merkle import Frontier, Leaves, Node, ProofError, cover, hash_children, hash_leaf
+from ledger.tlog import tiles as tlog_tiles
+from ledger.tlog.merkle import (
+    Frontier,
+    Leaves,
+    Node,
+    ProofError,
+    cover,
+    hash_children,
+    hash_leaf,
+    plan_inclusion,
+)
 from ledger.tlog.tiles import (
     TILE_WIDTH,
     Tile,
@@ -98,3 +108,17 @@ def test_a_node_is_made_of_hashes_of_a_tile_that_the_tree_has() -> None:
     for node in cover(Leaves(0, SIZE)):
         place = locate(node)
         assert place.first + place.width <= widths[place.level, place.number]
+
+
+@given(st.data())
+def test_the_tiles_of_a_range_have_all_nodes_of_its_proofs(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 70_000 * TILE_WIDTH), "size")
+    begin = data.draw(st.integers(0, size - 1), "begin")
+    end = min(size, begin + data.draw(st.integers(1, 3 * TILE_WIDTH), "count"))
+    widths = {
+        (tile.level, tile.number): tile.width for tile in tlog_tiles.list_tiles(Leaves(begin, end), size)
+    }
+    needed = [Leaves(0, size), *plan_inclusion(begin, size), *plan_inclusion(end - 1, size)]
+    for node in (node for leaves in needed for node in cover(leaves)):
+        level, number, first, width = locate(node)
+        assert widths[level, number] >= first + width

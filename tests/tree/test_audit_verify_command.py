@@ -39,13 +39,16 @@ def test_the_sealed_log_is_verified_against_a_checkpoint_kept_elsewhere(
 
 
 def test_a_difference_is_one_line_and_a_status(dsn: str, tmp_path: Path) -> None:
-    """Here: nothing was ever sealed, but the log ends where it does not."""
+    """Here: nothing was ever sealed, but a projection has applied more than there is."""
     with psycopg.connect(dsn) as conn:
-        conn.execute("UPDATE ledger.head SET position = 2")
+        conn.execute(
+            "INSERT INTO projections.checkpoints (projection, generation, position, recorded_at)"
+            " VALUES ('charges', 1, 2, now())"
+        )
     done = run_verify(dsn, tmp_path)
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("the log's head is at position 2")
+    assert lines[0].startswith("the log reached position 2")
     assert lines[-2:] == ["The first difference is at position 1.", "NOT VERIFIED."]
     facts = json.loads(run_verify(dsn, tmp_path, "--json").stdout)
     assert facts["first_difference"] == {"after": 0, "upto": 1}

@@ -127,10 +127,12 @@ def test_every_command_that_reads_the_database_is_recorded(operator: Operator) -
         "list": ["customer"],
         "event": ["1"],
         "proof": ["1"],
+        "archive": [str(operator.place / "archive"), "--before", "4"],
     }
-    log_commands = {"verify", "reconcile", "checkpoint", "keys", "rotate-key", "witnesses"}
+    log_commands = {"archive", "verify", "reconcile", "checkpoint", "keys", "rotate-key", "witnesses"}
+    offline = {"verify-export", "verify-archive"}
     for name in COMMANDS:
-        if name not in ("verify-export", "accesses"):
+        if name not in (*offline, "accesses"):
             operator.run_any(name, *arguments.get(name, []))
     whole = json.loads(operator.run("accesses", "--account", "*", "--limit", "100", "--json"))["data"]
     own = json.loads(operator.run("accesses", "--limit", "100", "--json"))["data"]
@@ -138,7 +140,7 @@ def test_every_command_that_reads_the_database_is_recorded(operator: Operator) -
         f"ledger audit {name}" for name in (*log_commands, "accesses")
     }
     assert {each["action"] for each in own} == {
-        f"ledger audit {name}" for name in COMMANDS.keys() - log_commands - {"verify-export"}
+        f"ledger audit {name}" for name in COMMANDS.keys() - log_commands - offline
     }
     assert {(each["actor"], bool(each["operator"])) for each in (*whole, *own)} == {("cli", True)}
 

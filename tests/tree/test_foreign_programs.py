@@ -16,8 +16,9 @@ import pytest
 from pymerkle import InmemoryTree  # type: ignore[import-untyped]
 
 from ledger.tlog.keys import SignerKey, VerifierKey
-from ledger.tlog.merkle import ProofError, hash_leaf
+from ledger.tlog.merkle import Leaves, ProofError, hash_leaf
 from ledger.tlog.notes import parse_note, verify_note
+from ledger.tlog.tiles import list_tiles, tile_path
 from tests.tlog.logs import SIGNER, MadeUpLog
 
 GO_PATH = Path("/usr/share/gocode")
@@ -116,6 +117,16 @@ def test_go_reads_our_tiles_and_finds_our_proofs_in_them(check_in_go: Checks) ->
     for path in ("tile/8/0/000", "tile/8/0/001", "tile/8/0/002.p/88", "tile/8/1/000.p/2"):
         changed = tiles | {path: encode(b"x" * 32 + LOG.list_tiles()[path.replace("/8/", "/", 1)][32:])}
         assert check_in_go(Tree=tree, Tiles=changed)["Tiles"]
+
+
+def test_go_finds_the_proofs_of_a_range_in_the_tiles_of_its_archive(check_in_go: Checks) -> None:
+    tree = {"N": LOG.size, "Hash": encode(LOG.root())}
+    for begin, end in ((0, 10), (100, 300), (256, 512), (511, 513), (590, 600)):
+        tiles = list_tiles(Leaves(begin, end), LOG.size)
+        files = {tile_path(*tile).replace("tile/", "tile/8/"): encode(LOG.read_tile(tile)) for tile in tiles}
+        answer = check_in_go(Tree=tree, Tiles=files, From=begin, Upto=end)
+        assert answer["Tiles"] == ""
+        assert answer["Leaves"] == [encode(hash_leaf(entry)) for entry in LOG.entries[begin:end]]
 
 
 def test_pymerkle_finds_our_roots_and_proofs() -> None:

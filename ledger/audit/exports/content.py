@@ -26,7 +26,7 @@ class ExportError(LedgerError):
 class ExportHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The beginning of an export.
 
-    account, livemode  whose records these are
+    account, livemode  whose records these are; None in an archive, which has those of all accounts and modes
     filters            the filters of the request by name, but not the position after which it begins
     after, upto        the positions after `after`, and none after `upto`, were searched
     skipped            hashes of the nodes that cover the records up to `after`
@@ -34,8 +34,8 @@ class ExportHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     format: str = FORMAT
-    account: str
-    livemode: bool
+    account: str | None
+    livemode: bool | None
     filters: dict[str, str]
     after: int
     upto: int

@@ -57,9 +57,12 @@ class Encoder(Protocol):
 
 
 class ExportPlan(NamedTuple):
-    """An export that is about to begin: nothing about it can be refused any more."""
+    """An export that is about to begin: nothing about it can be refused any more.
 
-    auditor: Auditor
+    auditor  whose records it has; None for those of all accounts, without filters
+    """
+
+    auditor: Auditor | None
     filters: LogFilters
     header: ExportHeader
     size: int
@@ -81,10 +84,10 @@ async def plan_export(context: QueryContext, auditor: Auditor, filters: LogFilte
         # A time may lie after the last record of the checkpoint, and before later ones of the log.
         searched = searched._replace(after=min(searched.after, tree.size))
         nodes = cover_gap(0, searched.after + 1)
-        hashes = await _read_hashes(conn, nodes)
+        hashes = await read_hashes(conn, nodes)
         return searched, [hashes[node] for node in nodes]
 
-    searched, skipped = await context.pool.run_idempotent(run)
+    searched, skipped = await context.reads.run_idempotent(run)
     header = ExportHeader(
         account=auditor.account,
         livemode=auditor.livemode,
@@ -115,7 +118,7 @@ async def stream_export(
         if content := await encoder.add(lines):
             yield content
     nodes = cover_gap(last, plan.size + 1)
-    hashes = await context.pool.run_idempotent(lambda conn: _read_hashes(conn, nodes))
+    hashes = await context.reads.run_idempotent(lambda conn: read_hashes(conn, nodes))
     if on_page is not None:
         on_page(count, plan.header.upto)
     yield await encoder.end(ExportTrailer(records=count, skipped=[hashes[node] for node in nodes]))
@@ -127,7 +130,10 @@ async def read_lines(context: QueryContext, plan: ExportPlan) -> AsyncIterator[l
     last = plan.header.after
     while after is not None and after < plan.header.upto:
         searched = PositionRange(after, plan.header.upto)
-        if plan.filters.to_parameters():
+        if plan.auditor is None:
+            end = min(searched.upto, searched.after + PAGE_RECORDS)
+            positions, after = list(range(searched.after + 1, end + 1)), end
+        elif plan.filters.to_parameters():
             positions, after = await find_positions(
                 context, plan.auditor, plan.filters, searched,
                 limit=PAGE_RECORDS, examined_max=PAGE_EXAMINED_MAX,
@@ -152,7 +158,7 @@ async def _find_all(
         "livemode": auditor.livemode,
         "limit": PAGE_RECORDS,
     }
-    rows = await context.pool.run_idempotent(lambda conn: fetch_all(conn, _POSITIONS, parameters))
+    rows = await context.reads.run_idempotent(lambda conn: fetch_all(conn, _POSITIONS, parameters))
     positions = [row[0] for row in rows]
     return positions, positions[-1] if len(positions) == PAGE_RECORDS else upto
 
@@ -213,16 +219,17 @@ async def _read_page(context: QueryContext, positions: Sequence[int], last: int)
         if len(records) != len(positions):
             raise DamagedTree(f"records after position {last} are missing from the log")
         leaves = [Node(0, position - 1) for position in positions]
-        hashes = await _read_hashes(conn, [*leaves, *(node for gap in gaps for node in gap)])
+        hashes = await read_hashes(conn, [*leaves, *(node for gap in gaps for node in gap)])
         return [
             make_line(record, hashes[leaf], [hashes[node] for node in gap])
             for record, leaf, gap in zip(records, leaves, gaps, strict=True)
         ]
 
-    return await context.pool.run_idempotent(run)
+    return await context.reads.run_idempotent(run)
 
 
-async def _read_hashes(conn: Conn, nodes: Sequence[Node]) -> dict[Node, bytes]:
+async def read_hashes(conn: Conn, nodes: Sequence[Node]) -> dict[Node, bytes]:
+    """The hashes of any number of complete nodes of the tree. Raises psycopg.Error and DamagedTree."""
     hashes: dict[Node, bytes] = {}
     remaining = iter(nodes)
     while part := list(islice(remaining, NODES_PER_READ)):

@@ -95,6 +95,8 @@ class _Verifier:
         if header.format != FORMAT:
             raise ExportError(f"the format is {header.format!r}, not {FORMAT!r}")
         checkpoint = self._open_note(header.checkpoint)
+        if (header.account is None) != (header.livemode is None):
+            raise ExportError("it needs both of account and livemode, or neither")
         if not 0 <= header.after <= header.upto <= checkpoint.size:
             raise ExportError("after and upto are no positions of the checkpoint's tree, in this order")
         before = Frontier()
@@ -132,7 +134,8 @@ class _Verifier:
                 f"{where} does not follow position {self._frontier.size} within the export, which ends at "
                 f"{header.upto}"
             )
-        if (line.account, line.livemode) != (header.account, header.livemode):
+        owner = (header.account, header.livemode)
+        if header.account is not None and (line.account, line.livemode) != owner:
             raise ExportError(f"{where} is not of the header's account and mode")
         _append_gap(self._frontier, line.position, line.skipped)
         leaf_hash = derive_leaf_hash(get_record(line))

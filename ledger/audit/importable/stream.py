@@ -97,7 +97,7 @@ class Summary:
 
 async def begin_export(context: QueryContext) -> Summary:
     """An export of the log as it is now. Raises Unavailable."""
-    row = await context.pool.run_idempotent(lambda conn: fetch_one(conn, _HEAD))
+    row = await context.reads.run_idempotent(lambda conn: fetch_one(conn, _HEAD))
     assert row is not None, "a migrated database has a head"
     return Summary(row[0])
 
@@ -149,7 +149,7 @@ class _Reader:
         async def read(conn: Conn) -> _Page:
             return await self._read(conn, after, ignored_topics)
 
-        page = await self.context.pool.run_idempotent(read)
+        page = await self.context.reads.run_idempotent(read)
         for item in page.recorded:
             event = item.event
             if type(event) in _UNSUPPORTED:

@@ -140,7 +140,7 @@ async def list_postings(
         rows = await _read_events(conn, codec, auditor, query, window, count_max)
         return bounds, window, rows, count_max
 
-    bounds, window, rows, count_max = await queries.pool.run_idempotent(read)
+    bounds, window, rows, count_max = await queries.reads.run_idempotent(read)
     data: list[dict[str, Any]] = []
     unreadable: list[Unreadable] = []
     last_position = None

@@ -111,7 +111,7 @@ class TrialBalances:
 
     def __init__(self, queries: QueryContext, *, slice_positions: int = SLICE_POSITIONS) -> None:
         self._slice_positions = slice_positions
-        self._pool = queries.pool
+        self._reads = queries.reads
         self._codec = queries.store.codec
         self._clock = queries.store.clock
         self._remembered: LruCache[tuple[str, bool, int, int], Books] = LruCache(REMEMBERED_SLICES_MAX)
@@ -122,20 +122,20 @@ class TrialBalances:
         if currency is not None:
             currency = currency.lower()
             check_currency(currency)
-        moment = await self._pool.run_idempotent(lambda conn: find_moment(conn, self._clock, at))
+        moment = await self._reads.run_idempotent(lambda conn: find_moment(conn, self._clock, at))
         books, unreadable = await self._sum_up_to(auditor, moment.position)
         if currency is not None:
             books = {key: sums for key, sums in books.items() if key[1] == currency}
         return TrialBalance(moment, books, unreadable)
 
     async def _sum_up_to(self, auditor: Auditor, upto: int) -> tuple[Books, list[Unreadable]]:
-        generation = await self._pool.run_idempotent(_fetch_generation)
+        generation = await self._reads.run_idempotent(_fetch_generation)
         position, books = self._find_remembered(auditor, generation, upto)
         unreadable: list[Unreadable] = []
         while position < upto:
             boundary = (position // self._slice_positions + 1) * self._slice_positions
             slice_ = _Slice(auditor, position, min(upto, boundary))
-            await self._pool.run_idempotent(slice_.sum_with(self._codec))
+            await self._reads.run_idempotent(slice_.sum_with(self._codec))
             if slice_.generation != generation:  # a rebuild was promoted meanwhile
                 generation, position, books, unreadable = slice_.generation, 0, {}, []
                 continue

@@ -106,7 +106,7 @@ async def search_log(
             entries = await fetch_entries(conn, context.store.codec, positions)
             return LogPage(entries, next_position, Moment(progress.head, now))
 
-    return await context.pool.run_idempotent(run)
+    return await context.reads.run_idempotent(run)
 
 
 async def find_positions(
@@ -129,7 +129,7 @@ async def find_positions(
             search = _Search(conn, auditor, filters, progress, limit, examined_max, descending=False)
             return await search.run(searched)
 
-    return await context.pool.run_idempotent(run)
+    return await context.reads.run_idempotent(run)
 
 
 @asynccontextmanager

@@ -64,7 +64,7 @@ async def read_recorded_event(context: QueryContext, auditor: Auditor, position:
             "leaf_hash": encode_base64(derive_leaf_hash(record)),
         }
 
-    return await context.pool.run_idempotent(read)
+    return await context.reads.run_idempotent(read)
 
 
 def _render_content(codec: Codec, record: Record, *, opened: bool) -> Json:

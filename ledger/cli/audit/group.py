@@ -9,8 +9,6 @@ import typer
 from ledger.cli import groups
 from ledger.cli.audit import (
     accesses,
-    export,
-    export_check,
     lists,
     log,
     money,
@@ -20,6 +18,7 @@ from ledger.cli.audit import (
     verify,
     witnesses,
 )
+from ledger.cli.audit.exports import archive, check, export
 from ledger.cli.audit.shell import RecordedCommand
 from ledger.cli.groups import format_examples
 
@@ -39,7 +38,9 @@ COMMANDS: dict[str, tuple[Callable[..., None], list[str]]] = {
         export.export_log,
         ["--out march.ndjson --since 2026-03-01T00:00:00Z --until 2026-04-01T00:00:00Z"],
     ),
-    "verify-export": (export_check.verify_export_file, ["march.ndjson --key log.key"]),
+    "verify-export": (check.verify_export_file, ["march.ndjson --key log.key"]),
+    "archive": (archive.write_archive, ["archive-1 --after 0 --before 1000001"]),
+    "verify-archive": (archive.verify_archive, ["archive-1 --key log.key"]),
     "trial-balance": (money.show_trial_balance, ["--at 2026-03-31T23:59:59Z --currency usd"]),
     "journal": (money.show_journal, ["--from 2026-03-01T00:00:00Z --ledger-account dispute_fees"]),
     "reconcile": (reconcile.reconcile, ["--json"]),

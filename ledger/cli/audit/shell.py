@@ -7,8 +7,8 @@ anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any, TypeVar
 
@@ -105,6 +105,18 @@ def run_on_log(
     return run_with_deployment(run_recorded)
 
 
+def run_on_all_accounts(action: Callable[[QueryContext], Awaitable[ReturnValue]]) -> ReturnValue:
+    """`run` for an action that reads the records of all accounts and modes. Raises as `run`."""
+
+    async def run_recorded(deployment: Deployment) -> ReturnValue:
+        async with _open_queries(deployment) as queries:
+            await record_command(queries.pool, queries.store.clock, deployment, WHOLE_LOG, livemode=False)
+            return await action(queries)
+
+    with open_deployment() as deployment:
+        return asyncio.run(run_recorded(deployment))
+
+
 async def _run(
     deployment: Deployment,
     action: Action[ReturnValue],
@@ -112,6 +124,16 @@ async def _run(
     livemode: bool,
     shows_personal_data: bool,
 ) -> ReturnValue:
+    async with _open_queries(deployment) as queries:
+        async with queries.pool.connection() as conn:
+            chosen = await choose_account(conn, account)
+        auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
+        await record_command(queries.pool, queries.store.clock, deployment, chosen, livemode)
+        return await action(queries, auditor)
+
+
+@asynccontextmanager
+async def _open_queries(deployment: Deployment) -> AsyncIterator[QueryContext]:
     settings, dsn, service_key = deployment
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
     pool = Pool(dsn)
@@ -120,16 +142,18 @@ async def _run(
     try:
         await store.streams.start()
         await store.past_streams.start()
+        if store.replica is not None:
+            await store.replica.start()
+            await store.replica.wait_looked()
         async with pool.connection() as conn:
             await store.clock.refresh(conn)
-            chosen = await choose_account(conn, account)
-        auditor = Auditor(chosen, livemode, CLI_ACTOR, shows_personal_data)
-        await record_command(pool, store.clock, deployment, chosen, livemode)
-        return await action(queries, auditor)
+        yield queries
     finally:
         await queries.pages.close()
         await store.past_streams.close()
         await store.streams.close()
+        if store.replica is not None:
+            await store.replica.close()
         await pool.close()
 
 

@@ -23,6 +23,8 @@ type input struct {
 	Consistency          []proof
 	Tree                 tlog.Tree
 	Tiles                map[string][]byte
+	From                 int64 // the leaves to prove from the tiles: from this one on
+	Upto                 int64 // up to this one, without it; 0: all
 }
 
 type output struct {
@@ -80,7 +82,10 @@ func main() {
 	}
 
 	reader := tlog.TileHashReader(in.Tree, in)
-	for index := int64(0); index < in.Tree.N && err == nil; index++ {
+	if in.Upto == 0 {
+		in.Upto = in.Tree.N
+	}
+	for index := in.From; index < in.Upto && err == nil; index++ {
 		var hashes []tlog.Hash
 		var found tlog.RecordProof
 		if hashes, err = reader.ReadHashes([]int64{tlog.StoredHashIndex(0, index)}); err == nil {

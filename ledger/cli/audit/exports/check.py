@@ -27,41 +27,45 @@ from ledger.tlog.policies import parse_policy
 
 PROGRESS_PARTS = 10_000
 
+KeyOption = Annotated[
+    str | None, typer.Option(help="The log's public key, name+id+base64, or a file that holds it.")
+]
+PolicyOption = Annotated[
+    Path | None, typer.Option(help="A C2SP tlog-policy file: trusted logs and witnesses.")
+]
+
 
 def verify_export_file(
     file: Annotated[Path, typer.Argument(help="An export, NDJSON or Parquet.")],
-    key: Annotated[
-        str | None, typer.Option(help="The log's public key, name+id+base64, or a file that holds it.")
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="A C2SP tlog-policy file: trusted logs and witnesses.")
-    ] = None,
+    key: KeyOption = None,
+    policy: PolicyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check that an export is whole and unchanged.
 
     It needs neither the database nor the network. Without --key and --policy it cannot tell who signed the
     checkpoint, and says so."""
-    trust = _choose_trust(key, policy)
+    trust = choose_trust(key, policy)
     try:
-        verified = _verify(file, trust.open_note)
+        verified = verify_file(file, trust.open_note)
     except (ExportError, ProofError) as error:
         sys.exit(f"ledger: {file}: {make_printable(error)}")
     if as_json:
-        print_json(_describe(verified, trust))
+        print_json(describe_result(verified, trust))
     else:
-        _print_result(verified, trust)
+        print_result(verified, trust)
 
 
-class _Trust(NamedTuple):
+class Trust(NamedTuple):
     """How checkpoints are opened. `signers` collects who signed the last one, as a text for people."""
 
     open_note: OpenNote
     signers: list[str]
 
 
-def _choose_trust(key: str | None, policy: Path | None) -> _Trust:
-    """Raises SettingError for a key or a policy that cannot be used."""
+def choose_trust(key: str | None, policy: Path | None) -> Trust:
+    """How checkpoints are opened with a key, a policy or neither. Raises SettingError for one that cannot be
+    used."""
     signers: list[str] = []
     if key is not None and policy is not None:
         raise SettingError("--key: use either --key or --policy")
@@ -72,19 +76,19 @@ def _choose_trust(key: str | None, policy: Path | None) -> _Trust:
             return _trust_policy(_read(policy), signers)
     except ProofError as error:
         raise SettingError(f"--{'key' if policy is None else 'policy'}: {error}") from None
-    return _Trust(lambda note: parse_checkpoint(parse_note(note).text), signers)
+    return Trust(lambda note: parse_checkpoint(parse_note(note).text), signers)
 
 
-def _trust_key(key: VerifierKey, signers: list[str]) -> _Trust:
+def _trust_key(key: VerifierKey, signers: list[str]) -> Trust:
     def open_note(note: str) -> Checkpoint:
         checkpoint = open_checkpoint(note, key)
         signers[:] = [f"the log {key.name}, key {key.key_id.hex()}"]
         return checkpoint
 
-    return _Trust(open_note, signers)
+    return Trust(open_note, signers)
 
 
-def _trust_policy(content: bytes, signers: list[str]) -> _Trust:
+def _trust_policy(content: bytes, signers: list[str]) -> Trust:
     policy = parse_policy(content)
 
     def open_note(note: str) -> Checkpoint:
@@ -93,7 +97,7 @@ def _trust_policy(content: bytes, signers: list[str]) -> _Trust:
         signers[:] = [f"the log {trusted.log.name}, key {trusted.log.key_id.hex()}", *witnesses]
         return trusted.checkpoint
 
-    return _Trust(open_note, signers)
+    return Trust(open_note, signers)
 
 
 def _read_key(text: str) -> str:
@@ -108,8 +112,8 @@ def _read(path: Path) -> bytes:
         raise SettingError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _verify(file: Path, open_note: OpenNote) -> VerifiedExport:
-    """Raises ExportError, SettingError."""
+def verify_file(file: Path, open_note: OpenNote) -> VerifiedExport:
+    """Check an export of either format. Raises ExportError, ProofError, SettingError."""
     try:
         with file.open("rb") as source:
             is_parquet = source.read(len(parquet.MAGIC)) == parquet.MAGIC
@@ -143,7 +147,7 @@ def _follow(
         yield part
 
 
-def _describe(verified: VerifiedExport, trust: _Trust) -> dict[str, Any]:
+def describe_result(verified: VerifiedExport, trust: Trust) -> dict[str, Any]:
     """The result as JSON. `signers` is empty when nobody's key was given to check."""
     header, checkpoint = verified.header, verified.checkpoint
     return {
@@ -164,13 +168,15 @@ def _describe(verified: VerifiedExport, trust: _Trust) -> dict[str, Any]:
     }
 
 
-def _print_result(verified: VerifiedExport, trust: _Trust) -> None:
+def print_result(verified: VerifiedExport, trust: Trust) -> None:
+    """Print the result for people."""
     header, checkpoint = verified.header, verified.checkpoint
-    mode = "live" if header.livemode else "test"
+    mode = {None: "either", True: "live", False: "test"}[header.livemode]
     filters = make_printable(", ".join(f"{name}={value}" for name, value in header.filters.items())) or "none"
     print(f"{format_count(verified.records, 'record')} unchanged and in their places.")
     print(f"positions: {verified.after + 1} to {header.upto}, of {checkpoint.size} in the log")
-    print(f"account: {make_printable(header.account)}, {mode} mode; filters: {filters}")
+    owner = "all" if header.account is None else make_printable(header.account)
+    print(f"account: {owner}, {mode} mode; filters: {filters}")
     if verified.is_complete:
         print("complete: no record between these positions is left out")
     else:

@@ -85,7 +85,7 @@ def export_log(
             plan = await plan_export(context, auditor, _continue_filters(filters, partial))
             if partial is not None:
                 _check_continued(plan.header, partial.header)
-            return await _write(context, plan, encoder, target)
+            return await write_export(context, plan, encoder, target)
 
     count = run(export, account=account, livemode=live)
     print(f"{format_count(count, 'record')} exported.", file=sys.stderr)
@@ -98,7 +98,7 @@ class _Partial(NamedTuple):
     position: int
 
 
-async def _write(context: QueryContext, plan: ExportPlan, encoder: Encoder, target: BinaryIO) -> int:
+async def write_export(context: QueryContext, plan: ExportPlan, encoder: Encoder, target: BinaryIO) -> int:
     """Write the export, and return the number of its records."""
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),

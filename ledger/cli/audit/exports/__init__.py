@@ -1,0 +1,1 @@
+"""`ledger audit export`, `archive`, and the commands that check what they wrote."""
