@@ -166,8 +166,22 @@ class Conn(AsyncConnection[TupleRow]):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nobody should use it any more: it has ended, or its server was silent on another one."""
-        return self.closed or is_suspect(self.pgconn, self._answered_at) or has_ended(self)
+        """Whether the server or the network has ended it while nobody used it, or its server was silent on
+        another one. It costs no round trip: on a connection that works there is nothing to read between two
+        queries, except notifications."""
+        if self.closed or is_suspect(self.pgconn, self._answered_at):
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        if not poll.poll(0):
+            return False
+        try:
+            self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        # A notification is lost here, which costs its receiver one poll interval. Anything else is the
+        # message with which the server ends the connection.
+        return self.pgconn.notifies() is None
 
     def abandon(self) -> None:
         """Close the connection at once, whatever the server does."""
@@ -273,21 +287,3 @@ def is_suspect(pgconn: PGconn, answered_at: float) -> bool:
 
 def _name_server(pgconn: PGconn) -> str:
     return f"{pgconn.host!r}:{pgconn.port!r}"
-
-
-def has_ended(conn: AsyncConnection[TupleRow]) -> bool:
-    """Whether the server or the network has ended a connection that nobody uses. It costs no round trip: on a
-    connection that works there is nothing to read between two queries, except notifications."""
-    if conn.closed:
-        return True
-    poll = select.poll()
-    poll.register(conn.fileno(), select.POLLIN)
-    if not poll.poll(0):
-        return False
-    try:
-        conn.pgconn.consume_input()
-    except psycopg.OperationalError:
-        return True
-    # A notification is lost here, which costs its receiver one poll interval. Anything else is the message
-    # with which the server ends the connection.
-    return conn.pgconn.notifies() is None
