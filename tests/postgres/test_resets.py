@@ -16,7 +16,7 @@ import uvloop
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.postgres.connections import Conn, connect
-from ledger.postgres.pipelines import BoundStatement, run_together
+from ledger.postgres.pipelines import BoundStatement, _Exchange, run_together
 from ledger.postgres.prepared import PreparedConnection
 
 NOTICE = b"SWARNING\0C57P02\0Mterminating connection because of crash of another server process\0\0"
@@ -110,3 +110,19 @@ def test_a_wake_up_for_what_was_read_meanwhile_ends_no_connection(dsn: str) -> N
         return was_closed
 
     assert not asyncio.run(run())
+
+
+def test_a_wake_up_after_the_end_of_a_pipeline_is_ignored(dsn: str) -> None:
+    """libpq then has no result and is not busy either: who goes on asks for ever."""
+
+    async def run() -> None:
+        conn = await connect(dsn, "ledger_api", name="test", prepare_threshold=None)
+        conn.pgconn.enter_pipeline_mode()
+        conn.pgconn.send_query_params(b"SELECT 1", [])
+        conn.pgconn.pipeline_sync()
+        exchange = _Exchange(conn.pgconn)
+        assert len(await exchange.run(SECONDS_MAX)) == 1
+        exchange._receive()
+        await conn.close()
+
+    asyncio.run(run())
