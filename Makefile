@@ -15,7 +15,7 @@ PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve dev test test-fast check format schema api-tables swagger-ui docs clients bench bench-peers clean
+.PHONY: help serve dev test test-ha test-fast check format schema api-tables swagger-ui docs clients bench bench-peers clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -30,6 +30,10 @@ dev: .venv/.test  ## run the service as `make serve` does, and restart it when a
 test: .venv/.test  ## run all tests, and list the slowest
 	@exec $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 	    --durations 15 $(ARGS)
+
+# In one process: they measure how long writes stop, on a machine that does nothing else.
+test-ha: .venv/.test .clients/patroni/.installed  ## run the service while its database servers fail, in minutes
+	@exec $(BIN)/python -m pytest tests/ha --durations 10 $(ARGS)
 
 test-fast: .venv/.test  ## run the tests that need no database, in seconds
 	@exec $(BIN)/python -m pytest --pure $(ARGS)
@@ -128,6 +132,14 @@ endef
 	@.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
 	    --requirement $<
 	@cp $< $@
+
+# What deploy/patroni/Dockerfile installs. Without it the tests of a Patroni cluster are skipped, and say why.
+.clients/patroni/.installed: deploy/patroni/requirements.txt | .venv/.test
+	@echo "Installing patroni into .clients/patroni ..." >&2
+	@rm -rf .clients/patroni && $(BIN)/python -m venv .clients/patroni
+	@if .clients/patroni/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    --requirement $<; then cp $< $@; \
+	    else echo "Patroni cannot be installed: the tests of a Patroni cluster will be skipped" >&2; fi
 
 # For benchmarks alone: no test runs it.
 .clients/localstripe/.installed: benchmarks/yardsticks/localstripe.txt | .venv/.test

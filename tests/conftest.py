@@ -42,6 +42,8 @@ TEMPLATE_DATABASE = "ledger_template"
 FREE_MEMORY_BYTES_MIN = 4 * 1024**3
 PURE = ("domain", "golden", "wire", "tlog", "test_config.py", "test_errors.py", "test_ids.py", "test_lru.py")
 """Of this folder: the tests that start no other process and use no database."""
+HIGH_AVAILABILITY = Path(__file__).parent / "ha"
+"""Tests that take minutes, and both cores: they run only when they are named, as `make test-ha` does."""
 
 
 class Cluster:
@@ -98,6 +100,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if collection_path == HIGH_AVAILABILITY:
+        named = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
+        return None if any(path.is_relative_to(HIGH_AVAILABILITY) for path in named) else True
     place = collection_path.relative_to(Path(__file__).parent).parts[:1]
     is_pure = any(fnmatch(name, pattern) for name in place for pattern in PURE)
     return True if config.getoption("pure") and place and not is_pure else None

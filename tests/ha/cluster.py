@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -287,26 +287,21 @@ class PatroniCluster:
         assert isinstance(found, Node)
         return found
 
-    def switch_over(self) -> Callable[[], None]:
-        """Begin a switchover to one of the standbys, as an operator does; returns what waits for its end."""
-        primary, standby = self.get_primary(), self.get_standbys()[0]
-        environment = standby.environment | {"PATRONI_SCOPE": "ledger"}
-        command = [PATRONI / "bin" / "patronictl", "-c", DEPLOY / "patroni.yml", "switchover", "--force"]
-        names = ["--primary", primary.name, "--candidate", standby.name]
-        process = subprocess.Popen(
-            [*map(str, command), *names],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+    def switch_over(self) -> None:
+        """Let a standby take over, as an operator does: without naming one, so the other follows at once."""
+        primary = self.get_primary()
+        program = [PATRONI / "bin" / "patronictl", "-c", DEPLOY / "patroni.yml"]
+        completed = subprocess.run(
+            [*map(str, program), "switchover", "ledger", "--primary", primary.name, "--force"],
+            env=primary.environment,
+            capture_output=True,
             text=True,
+            timeout=60,
+            check=False,
         )
-
-        def wait() -> None:
-            output, _ = process.communicate(timeout=60)
-            assert process.returncode == 0, output
-            assert f'Successfully switched over to "{standby.name}"' in output, output
-
-        return wait
+        output = completed.stdout + completed.stderr
+        assert completed.returncode == 0, output
+        assert "Successfully switched over" in output, output
 
     def describe(self) -> str:
         """The state, and the end of each program's log: for the message of a failed test."""
