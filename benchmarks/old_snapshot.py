@@ -61,6 +61,15 @@ BEGIN
         SELECT h.position INTO head FROM ledger.head h;
     END LOOP;
 END $$;
+CREATE PROCEDURE bench.read_checkpoint(count bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    reached bigint;
+BEGIN
+    FOR n IN 1..count LOOP
+        SELECT c.position INTO reached FROM projections.checkpoints c
+        WHERE c.projection = 'bench_1' AND c.generation = 1;
+    END LOOP;
+END $$;
 """
 _INSERT_CHECKPOINTS = """
 INSERT INTO projections.checkpoints (projection, generation, position, recorded_at)
@@ -97,6 +106,10 @@ class _Database:
         """µs to read the head, so many times."""
         return self._time("CALL bench.read_head(%s)", (count,), count)
 
+    def read_checkpoint(self, count: int) -> float:
+        """µs to read one checkpoint, as a list does, so many times."""
+        return self._time("CALL bench.read_checkpoint(%s)", (count,), count)
+
     def _time(self, call: str, parameters: tuple[Any, ...], count: int) -> float:
         started = time.perf_counter()
         self._conn.execute(call, parameters)
@@ -122,10 +135,12 @@ def run(server: Server, effort: Effort) -> list[Figure]:
 
 
 def _measure(without: _Database, under: _Database, appended: int, effort: Effort) -> list[Figure]:
+    batches = appended // APPENDS_PER_BATCH
     works = {
         f"append, after {appended:,} appends": (_Database.append, MEASURED, GOAL),
         f"read the head, after {appended:,} appends": (_Database.read_head, 5 * MEASURED, GOAL),
-        f"move {CHECKPOINTS} checkpoints, after {appended // APPENDS_PER_BATCH:,} batches": (
+        f"read a checkpoint, after {batches:,} batches": (_Database.read_checkpoint, MEASURED, None),
+        f"move {CHECKPOINTS} checkpoints, after {batches:,} batches": (
             _Database.move, MEASURED // 20, None,
         ),
     }  # fmt: skip

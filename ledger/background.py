@@ -24,7 +24,8 @@ BACKOFF_SECONDS_MIN = 0.25
 BACKOFF_SECONDS_MAX = 5.0
 CLOSE_TIMEOUT_SECONDS = 3.0
 CLOSE_SECONDS_MIN = 0.05
-STEP_TIMEOUT_SECONDS = 30.0
+STEP_TIMEOUT_SECONDS = 75.0
+"""More than the limit of any one of their statements."""
 LONG_STEP_TIMEOUT_SECONDS = 240.0
 """For steps with statements that take long: they drop tables, compare rows, delete what is old."""
 STEP_SECONDS_MAX = 300.0

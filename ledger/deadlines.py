@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import structlog
 
-from ledger.background import BackgroundLoop
+from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.call import Cause
 from ledger.domain import charge_decisions, dispute_decisions, payment_intent_decisions
 from ledger.domain.aggregate import State
@@ -93,7 +93,9 @@ class DeadlineSweeper:
             store.dsn, "ledger_api", name="deadlines", answer_seconds=BACKGROUND_ANSWER_SECONDS
         )
         self._logged: LruCache[str, str] = LruCache(LOGGED_MAX)
-        self._loop = BackgroundLoop("deadlines", self._sweep_step)
+        self._loop = BackgroundLoop(
+            "deadlines", self._sweep_step, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
+        )
 
     async def start(self) -> None:
         """Begin with a first sweep."""

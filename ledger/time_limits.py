@@ -17,9 +17,6 @@ from typing import Self
 
 from ledger.errors import Unavailable
 
-ATTEMPT_SECONDS_MIN = 1.0
-"""An attempt gets half of the time that is left, so that one that hangs leaves time for another; but if that
-is less than this, it gets all."""
 REASON_SECONDS = 0.05
 PAUSE_SECONDS_MIN = 0.05
 PAUSE_SECONDS_MAX = 0.5
@@ -116,18 +113,19 @@ def get_request_deadline(seconds: float) -> float:
 class Attempts:
     """The attempts of one call until `deadline`: begin each with `begin()`, and go on after a lost connection
     while `await pause()`.
+
+    One that hangs leaves time for another: an attempt that begins in the first half of the time ends with it.
     """
 
     def __init__(self, deadline: float) -> None:
         self._loop = asyncio.get_running_loop()
         self.deadline = deadline
+        self._half = (self._loop.time() + deadline) / 2
         self._pause_seconds = PAUSE_SECONDS_MIN
 
     def begin(self) -> float:
         """The deadline of the attempt that begins now."""
-        now = self._loop.time()
-        half = (self.deadline - now) / 2
-        return self.deadline if half < ATTEMPT_SECONDS_MIN else now + half
+        return self.deadline if self._loop.time() >= self._half else self._half
 
     async def pause(self) -> bool:
         """Wait before the next attempt, each time longer. Returns False, at once, if there is no time for

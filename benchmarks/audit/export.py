@@ -53,6 +53,7 @@ async def _measure_rates(
     whole = LogFilters(position={"lte": events})
     disputes = LogFilters(types=["dispute.*"], position={"lte": events})
     rates: dict[str, list[float]] = defaultdict(list)
+    sizes: dict[str, int] = {}
     async with Pool(dsn) as pool:
         queries = build_queries(store, pool, load_settings())
         for _ in range(effort.rounds):
@@ -61,6 +62,7 @@ async def _measure_rates(
                 file = directory / f"export.{name}"
                 seconds = await _write(queries, whole, name, file)
                 rates[f"export, {name}"].append(events / seconds)
+                sizes[name] = file.stat().st_size
                 verified, seconds = _verify(file, name)
                 assert verified.is_complete
                 assert verified.records == events
@@ -74,6 +76,7 @@ async def _measure_rates(
             compare(GROUP, f"export, {name}", rates[f"export, {name}"], "COPY", rates["COPY"], note=note)
             for name in FORMATS
         ),
+        *(figure(GROUP, f"size of an event, {name}", [sizes[name] / events], "B") for name in FORMATS),
         figure(GROUP, "export of dispute.*, ndjson", rates["export"]),
         *(figure(GROUP, f"verify-export, {name}", rates[f"verify, {name}"]) for name in FORMATS),
     ]

@@ -38,7 +38,10 @@ MENU = {
         "docs/compatibility", "docs/internal-api", "clients/README", "examples/front-end/README",
         "examples/stripe-cli/README",
     ),
-    "Run it": ("docs/operations", "deploy/README", "docs/rebuilding", "docs/benchmarks"),
+    "Run it": (
+        "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README", "docs/rebuilding",
+        "docs/benchmarks",
+    ),
     "Ask it": ("docs/analysis", "docs/audit"),
     "Change it": (
         "docs/architecture", "docs/glossary", "CONTRIBUTING", "docs/decisions/README",

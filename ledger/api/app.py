@@ -288,11 +288,8 @@ def _create_lifespan(
             await closers.start([loop_board, store])
             if store.replica is not None:
                 await closers.start([store.replica])
-            services: list[Service] = [
-                components.listeners,
-                components.request_log,
-                ReplyCleanup(store.dsn, store.clock, store.journal.appender_id),
-            ]
+            cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
+            services: list[Service] = [components.listeners, components.request_log, cleanup]
             await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
         finally:

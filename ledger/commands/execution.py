@@ -143,20 +143,27 @@ class Execution:
 
         The change and the reply that a repetition gets commit together. Of concurrent requests under one key
         one commits; the others undo their change and get the reply. An error is raised, and not stored.
-        `replay_answer`: what a repetition gets instead of the answer.
+        Without a key it is not repeated if its connection is lost. `replay_answer`: what a repetition gets
+        instead of the answer.
         """
         if cause.idempotency_key is None:
             async with pool.connection() as conn, conn.transaction():
                 answer = await change(conn)
             await self._store.durability.confirm()
             return CommandResult(*self.encode(answer))
+
+        async def change_and_reply(conn: Conn) -> dict[str, Any]:
+            async with conn.transaction():
+                answer = await change(conn)
+                reply = Reply(fingerprint, *self.encode(replay_answer(answer)))
+                await insert_reply(conn, cause, reply, self._store.clock.now())
+                return answer
+
         stored_reply = await self.find_reply(cause)
         if stored_reply is None:
             try:
-                async with pool.connection() as conn, conn.transaction():
-                    answer = await change(conn)
-                    reply = Reply(fingerprint, *self.encode(replay_answer(answer)))
-                    await insert_reply(conn, cause, reply, self._store.clock.now())
+                # If its connection is lost and it had committed, the key is used when it runs again.
+                answer = await pool.run_idempotent(change_and_reply)
                 await self._store.durability.confirm()
                 return CommandResult(*self.encode(answer))
             except IdempotencyKeyUsed:

@@ -9,20 +9,14 @@ that has ended while idle (a restart, a failover, a proxy) before they lend it.
 from __future__ import annotations
 
 import asyncio
-import select
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.abc import RV, Params, PQGen, QueryNoTemplate
-from psycopg.pq import TransactionStatus
-from psycopg.pq.abc import PGconn
+from psycopg.abc import Params, QueryNoTemplate
 from psycopg.rows import TupleRow
-from psycopg.waiting import wait_async
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ledger.errors import Unavailable
@@ -30,8 +24,6 @@ from ledger.postgres.sessions import (
     CONNECT_TIMEOUT_SECONDS,
     LOCAL_COMMITS,
     LOST,
-    NoAnswer,
-    NotReplicated,
     Role,
     Session,
     Settings,
@@ -39,6 +31,7 @@ from ledger.postgres.sessions import (
     is_disconnect,
     plan_session,
 )
+from ledger.postgres.sessions import Conn as Conn  # whoever opens one names its type
 from ledger.time_limits import Attempts, get_request_deadline
 
 QUERY_TIMEOUT_SECONDS = 6
@@ -63,74 +56,8 @@ POOL_SIZE_MAX = 8
 
 Result = TypeVar("Result")
 
-# The function of Postgres whose warning says that a wait for standbys was ended. Its text is translated.
-_WAIT_FOR_STANDBYS = "SyncRepWaitForLSN"
-_POLL_SECONDS = 0.1
+# How long who gives up a connection that is not there yet waits for it.
 _LATE_SECONDS = 0.2
-
-
-class Conn(AsyncConnection[TupleRow]):
-    """A connection that waits `answer_seconds` at most for each answer; None: without a limit.
-
-    It is abandoned then, and when its user is cancelled during a statement: closed at once, without a request
-    to cancel. A server that hangs would not answer that; and one that waits for its standbys would end the
-    wait, and show everybody a commit that no standby has.
-    """
-
-    def __init__(self, pgconn: PGconn) -> None:
-        super().__init__(pgconn)
-        self.answer_seconds: float | None = CONNECT_TIMEOUT_SECONDS
-        self._warnings = ReplicationWarnings()
-        self.add_notice_handler(self._warnings.add)
-
-    async def wait(
-        self,
-        gen: PQGen[RV],
-        interval: float = _POLL_SECONDS,
-        timeout: float | None = None,  # noqa: ASYNC109  # the library's interface
-    ) -> RV:
-        """What `gen`, which talks with the server, returns. `timeout` is for those who wait for what may
-        never come, such as notifications: afterwards the connection is as good as before.
-
-        Raises NoAnswer, NotReplicated, and what `gen` raises.
-        """
-        seconds = self.answer_seconds if timeout is None else timeout
-        try:
-            result = await wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)
-        except psycopg.errors._WaitTimeout:
-            if timeout is not None:
-                raise
-            self.abandon()
-            raise NoAnswer(f"no answer in {seconds} s") from None
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                self.abandon()
-            raise
-        self.check_replicated()
-        return result
-
-    def abandon(self) -> None:
-        """Close the connection at once, whatever the server does."""
-        self.pgconn.finish()
-
-    def check_replicated(self) -> None:
-        """Raises NotReplicated if the server has said, since the last call, that a commit is not."""
-        if self._warnings.not_replicated:
-            self._warnings.not_replicated = False
-            raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
-
-
-class ReplicationWarnings:
-    """What the server has warned of, for `add_notice_handler`. Not part of the connection, which would refer
-    to itself and stay open until it is garbage collected."""
-
-    not_replicated = False
-
-    def add(self, diagnostic: psycopg.errors.Diagnostic) -> None:
-        """Take note of a notice."""
-        if diagnostic.source_function == _WAIT_FOR_STANDBYS:
-            self.not_replicated = True
-
 
 Query = Callable[[Conn], Awaitable[Result]]
 
@@ -202,11 +129,16 @@ async def fetch_all(conn: Conn, query: QueryNoTemplate, params: Params | None = 
 async def open_connection(
     dsn: str, role: Role, *, name: str, answer_seconds: float | None = QUERY_TIMEOUT_SECONDS
 ) -> AsyncIterator[Conn]:
-    """A connection as from `connect`, closed at the end. Raises Unavailable for an unreachable database."""
-    try:
-        conn = await connect(dsn, role, name=name, answer_seconds=answer_seconds)
-    except psycopg.OperationalError as error:
-        raise Unavailable(first_line(error)) from error
+    """A connection as from `connect`, closed at the end. Raises Unavailable for an unreachable database: in a
+    request at the end of that, else at once."""
+    attempts = Attempts(get_request_deadline(0))
+    while True:
+        try:
+            conn = await connect(dsn, role, name=name, answer_seconds=answer_seconds)
+            break
+        except psycopg.OperationalError as error:
+            if not (is_disconnect(error) and await attempts.pause()):
+                raise Unavailable(first_line(error)) from error
     async with conn:
         yield conn
 
@@ -241,18 +173,22 @@ class Pool(AsyncConnectionPool[Conn]):
         )
 
     async def getconn(self, timeout: float | None = None) -> Conn:  # noqa: ASYNC109  # the library's interface
-        """A connection that had not ended when it was lent; `connection()` calls this. Raises
-        psycopg_pool.PoolTimeout."""
+        """A connection that had not ended when it was lent; `connection()` calls this. By default it waits
+        until the end of the request. Raises psycopg_pool.PoolTimeout."""
         # Not the library's `check`: it pauses for seconds between two ended connections, and after a restart
         # all of them have ended.
-        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        loop = asyncio.get_running_loop()
+        deadline = get_request_deadline(self.timeout) if timeout is None else loop.time() + timeout
         while True:
+            seconds_max = LEND_SECONDS_MAX if self._connect_error is None else LEND_AGAIN_SECONDS
             try:
-                conn = await super().getconn(deadline - time.monotonic())
+                conn = await super().getconn(min(deadline - loop.time(), seconds_max))
             except PoolTimeout as error:
+                if loop.time() < deadline:
+                    continue
                 reason = self._connect_error or f"all {self.max_size} are in use"
                 raise PoolTimeout(f"no connection for reads became free: {reason}") from error
-            if not _has_ended(conn):
+            if not conn.has_ended:
                 return conn
             await conn.close()
             await self.putconn(conn)  # the pool opens another in its place
@@ -282,8 +218,7 @@ class Pool(AsyncConnectionPool[Conn]):
 
     def _lend(self, seconds: float) -> AbstractAsyncContextManager[Conn]:
         # The error of the pool says why: so it comes before the end of the attempt.
-        seconds_max = LEND_SECONDS_MAX if self._connect_error is None else LEND_AGAIN_SECONDS
-        return self.connection(min(seconds * LEND_SHARE, seconds_max))
+        return self.connection(seconds * LEND_SHARE)
 
 
 async def _run_idempotent(
@@ -311,24 +246,6 @@ async def _run_idempotent(
             failure = failure or error  # what an earlier attempt met says more
         if not await attempts.pause():
             raise Unavailable(first_line(failure)) from failure
-
-
-def _has_ended(conn: Conn) -> bool:
-    """Whether the server or the network has ended a connection that nobody uses. It costs no round trip: on a
-    connection that works there is nothing to read between two queries, except notifications."""
-    if conn.closed:
-        return True
-    poll = select.poll()
-    poll.register(conn.fileno(), select.POLLIN)
-    if not poll.poll(0):
-        return False
-    try:
-        conn.pgconn.consume_input()
-    except psycopg.OperationalError:
-        return True
-    # A notification is lost here, which costs its receiver one poll interval. Anything else is the message
-    # with which the server ends the connection.
-    return conn.pgconn.notifies() is None
 
 
 def first_line(error: BaseException) -> str:
@@ -389,7 +306,7 @@ class ReconnectingConnection:
     async def get(self) -> Conn:
         """The open connection, which nobody else uses now: another one if it has ended. Raises
         psycopg.OperationalError when the database cannot be reached."""
-        if self._conn is not None and _has_ended(self._conn):
+        if self._conn is not None and self._conn.has_ended:
             await self.drop()
         if self._conn is None:
             self._conn = await self._connect()

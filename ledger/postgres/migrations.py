@@ -15,8 +15,8 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from ledger.errors import SettingError
-from ledger.postgres.connections import Conn, ReplicationWarnings, fetch_one, first_line
-from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS
+from ledger.postgres.connections import Conn, fetch_one, first_line
+from ledger.postgres.sessions import CONNECT_TIMEOUT_SECONDS, ReplicationWarnings
 
 # In the package when it was installed from a wheel (setup.py), beside the package in a checkout.
 _PACKAGED = Path(__file__).resolve().parents[1] / "migrations"

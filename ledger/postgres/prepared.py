@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import time
 from collections.abc import Callable, Sequence
 
 import psycopg
@@ -19,7 +20,7 @@ from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
 from ledger.postgres.connections import Conn, first_line
-from ledger.postgres.sessions import LOST, NoAnswer, is_disconnect
+from ledger.postgres.sessions import LOST, NoAnswer, is_disconnect, is_suspect, note_silence
 
 PREPARED_MAX = 256
 """Statements that a connection keeps prepared: a list has one for each combination of filters."""
@@ -60,7 +61,13 @@ class PreparedConnection:
         self._loop = asyncio.get_running_loop()
         self._socket = self._pgconn.socket
         self._loop.add_reader(self._socket, self._receive)
+        self._answered_at = time.monotonic()
         self.closed = False
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether its server was silent on another connection since it has answered on this one."""
+        return not self.closed and is_suspect(self._pgconn, self._answered_at)
 
     async def fetch(
         self, text: bytes, values: Sequence[bytes | None], formats: Sequence[int], *, deadline: float
@@ -79,12 +86,14 @@ class PreparedConnection:
         """
         if self.closed:
             raise psycopg.OperationalError("the connection is closed")
-        timer = self._loop.call_at(deadline, self._fail, "no answer in time", NoAnswer)
+        timer = self._loop.call_at(deadline, self._give_up, began_at := time.monotonic())
         try:
             name = self._prepared.get(text) or await self._prepare(text)
             self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
             result = await self._receive_answer()
         except asyncio.CancelledError:
+            if not self.closed:
+                note_silence(self._pgconn, began_at)
             self.close()
             raise
         except LOST as error:
@@ -93,6 +102,7 @@ class PreparedConnection:
             raise
         finally:
             timer.cancel()
+        self._answered_at = time.monotonic()
         self._conn.check_replicated()
         return result
 
@@ -156,6 +166,11 @@ class PreparedConnection:
         self._rest = None
         if answer is self._answer:
             self._receive()
+
+    def _give_up(self, began_at: float) -> None:
+        if not self.closed:
+            note_silence(self._pgconn, began_at)
+        self._fail("no answer in time", NoAnswer)
 
     def _fail(self, reason: str, kind: type[psycopg.Error] = psycopg.OperationalError) -> None:
         if self.closed:

@@ -1,5 +1,5 @@
-"""What a session with the database begins with: its login, its settings and its role, and a look at where the
-login has led.
+"""One session with the database: what it begins with (login, settings, role, a look at where the login has
+led), how long it waits for answers, and whether it has ended.
 
 Settings and role are set after the login, by one statement: a pooler in front of the server refuses or
 ignores what else a login may ask for. A session that would run in another role, or on a standby, is refused.
@@ -7,15 +7,25 @@ ignores what else a login may ask for. A session that would run in another role,
 
 from __future__ import annotations
 
+import asyncio
+import select
+import time
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
+from psycopg.waiting import wait_async
 
-CONNECT_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 3
+"""For each host of the URL: half of a request's time is enough for one that hangs and one that answers."""
+
+SILENCE_SECONDS_MIN = 0.5
 
 Role = Literal["ledger_api", "ledger_projector"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -48,11 +58,17 @@ _SETTINGS = {
 # and the backend would keep its locks until then. A server on Windows does not support the setting.
 _CHECK_CLIENT = {"client_connection_check_interval": "1s"}
 
+# The function of Postgres whose warning says that a wait for standbys was ended. Its text is translated.
+_WAIT_FOR_STANDBYS = "SyncRepWaitForLSN"
+_POLL_SECONDS = 0.1
+# For a ROLLBACK, when who is cancelled leaves a transaction.
+_CANCELLED_SECONDS = 0.5
+
 # The count keeps the subquery, and with it what it sets, in front of the questions.
 _BEGIN = """
 SELECT done.settings, current_user::text, pg_is_in_recovery()
 FROM (SELECT count(set_config(asked.name, asked.setting, false)) AS settings
-      FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS asked(name, setting, ordinal)) AS done
+      FROM unnest(%s::text[], %s::text[]) AS asked(name, setting)) AS done
 """
 
 
@@ -73,6 +89,18 @@ class NotReplicated(psycopg.OperationalError):
     has it. Whoever asks again may find it, or may find it gone."""
 
 
+class ReplicationWarnings:
+    """What the server has warned of, for `add_notice_handler`. Not part of the connection, which would refer
+    to itself and stay open until it is garbage collected."""
+
+    not_replicated = False
+
+    def add(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        """Take note of a notice."""
+        if diagnostic.source_function == _WAIT_FOR_STANDBYS:
+            self.not_replicated = True
+
+
 LOST = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
 """Errors of which `is_disconnect` may be true."""
 
@@ -83,6 +111,87 @@ def is_disconnect(error: psycopg.Error) -> bool:
     if isinstance(error, NotReplicated | SessionRefused) or not isinstance(error, LOST):
         return False
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P", "25006"))
+
+
+class Conn(AsyncConnection[TupleRow]):
+    """A connection that waits `answer_seconds` at most for each answer; None: without a limit.
+
+    It is abandoned then, and when its user is cancelled during a statement: closed at once, without a request
+    to cancel. A server that hangs would not answer that; and one that waits for its standbys would end the
+    wait, and show everybody a commit that no standby has.
+    """
+
+    def __init__(self, pgconn: PGconn) -> None:
+        super().__init__(pgconn)
+        self.answer_seconds: float | None = CONNECT_TIMEOUT_SECONDS
+        self._answered_at = time.monotonic()
+        self._warnings = ReplicationWarnings()
+        self.add_notice_handler(self._warnings.add)
+
+    async def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = _POLL_SECONDS,
+        timeout: float | None = None,  # noqa: ASYNC109  # the library's interface
+    ) -> RV:
+        """What `gen`, which talks with the server, returns. `timeout` is for those who wait for what may
+        never come, such as notifications: afterwards the connection is as good as before.
+
+        Raises NoAnswer, NotReplicated, and what `gen` raises.
+        """
+        task = asyncio.current_task()
+        is_cancelled = task is not None and task.cancelling() > 0
+        seconds = timeout
+        if timeout is None:
+            seconds = _CANCELLED_SECONDS if is_cancelled else self.answer_seconds
+        began_at = time.monotonic()
+        try:
+            result = await wait_async(gen, self.pgconn.socket, interval=interval, timeout=seconds)
+        except psycopg.errors._WaitTimeout:
+            if timeout is not None:
+                raise
+            note_silence(self.pgconn, began_at)
+            self.abandon()
+            if is_cancelled:
+                raise asyncio.CancelledError from None  # as before this: an error would hide it
+            raise NoAnswer(f"no answer in {seconds} s") from None
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                note_silence(self.pgconn, began_at)
+                self.abandon()
+            raise
+        self._answered_at = time.monotonic()
+        self.check_replicated()
+        return result
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server or the network has ended it while nobody used it, or its server was silent on
+        another one. It costs no round trip: on a connection that works there is nothing to read between two
+        queries, except notifications."""
+        if self.closed or is_suspect(self.pgconn, self._answered_at):
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        if not poll.poll(0):
+            return False
+        try:
+            self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        # A notification is lost here, which costs its receiver one poll interval. Anything else is the
+        # message with which the server ends the connection.
+        return self.pgconn.notifies() is None
+
+    def abandon(self) -> None:
+        """Close the connection at once, whatever the server does."""
+        self.pgconn.finish()
+
+    def check_replicated(self) -> None:
+        """Raises NotReplicated if the server has said, since the last call, that a commit is not."""
+        if self._warnings.not_replicated:
+            self._warnings.not_replicated = False
+            raise NotReplicated("committed, but a wait for standbys was ended: perhaps none has it")
 
 
 class Session(NamedTuple):
@@ -126,7 +235,7 @@ def name_primary(dsn: str) -> str:
     return make_conninfo(dsn, target_session_attrs="primary")
 
 
-async def begin_session(conn: AsyncConnection[TupleRow], session: Session) -> None:
+async def begin_session(conn: Conn, session: Session) -> None:
     """Set the settings and the role on a connection that has just logged in: one round trip.
 
     Raises SessionRefused, StandbyServer, NoAnswer, and psycopg.OperationalError when the connection is lost.
@@ -146,7 +255,7 @@ async def begin_session(conn: AsyncConnection[TupleRow], session: Session) -> No
         raise SessionRefused(f"the session cannot run in the role {session.role}: {reason}") from error
 
 
-async def _set(conn: AsyncConnection[TupleRow], session: Session, more: Settings) -> None:
+async def _set(conn: Conn, session: Session, more: Settings) -> None:
     asked = {**session.settings, **more, "role": session.role}
     cur = await conn.execute(_BEGIN, (list(asked), list(asked.values())), prepare=False)
     row = await cur.fetchone()
@@ -156,3 +265,25 @@ async def _set(conn: AsyncConnection[TupleRow], session: Session, more: Settings
         raise SessionRefused(f"the session runs as {user}, not in the role {session.role}")
     if is_standby and not session.may_be_standby:
         raise StandbyServer("the server is a standby, which takes no writes")
+
+
+# By server: when the last question was asked that it did not answer in time.
+_silent_since: dict[str, float] = {}
+
+
+def note_silence(pgconn: PGconn, since: float) -> None:
+    """What was asked of the server at `since` (seconds of the monotonic clock) was given up without an
+    answer, unless there was no time for one."""
+    if time.monotonic() - since >= SILENCE_SECONDS_MIN:
+        server = _name_server(pgconn)
+        _silent_since[server] = max(since, _silent_since.get(server, since))
+
+
+def is_suspect(pgconn: PGconn, answered_at: float) -> bool:
+    """Whether the server was silent on some connection after it has last answered on this one. It hangs then,
+    or another has taken its address: a new connection tells, without another wait."""
+    return answered_at < _silent_since.get(_name_server(pgconn), answered_at) if _silent_since else False
+
+
+def _name_server(pgconn: PGconn) -> str:
+    return f"{pgconn.host!r}:{pgconn.port!r}"

@@ -70,26 +70,24 @@ class StatementPool:
         statement: Statement,
         bindings: Mapping[str, Any],
         *,
-        limit_seconds: float | None = None,
+        once_seconds: float | None = None,
     ) -> list[TupleRow]:
-        """The rows of a statement that only reads: while the server is lost, it runs again and again. A
-        parameter is text, a number, a boolean, or a list of texts.
+        """The rows of a statement that only reads: while the server is lost, it runs again and again; with
+        `once_seconds` it runs once, for so long at most. A parameter is text, a number, a boolean, or a list
+        of texts.
 
-        Raises Unavailable after `limit_seconds` (default: at the end of the request, outside of one after
-        QUERY_TIMEOUT_SECONDS), and psycopg.Error for a statement that the server refuses.
+        Raises Unavailable at the end of the request, outside of one after QUERY_TIMEOUT_SECONDS, and
+        psycopg.Error for a statement that the server refuses.
         """
-        attempts = Attempts(
-            get_request_deadline(QUERY_TIMEOUT_SECONDS)
-            if limit_seconds is None
-            else get_deadline(limit_seconds)
-        )
+        attempts = Attempts(get_request_deadline(QUERY_TIMEOUT_SECONDS))
         values, formats = encode_values(statement.names, bindings)
         while True:
-            await self._take_slot(attempts.deadline)
+            deadline = attempts.deadline if once_seconds is None else get_deadline(once_seconds)
+            await self._take_slot(deadline)
             connection: PreparedConnection | None = None
             try:
-                deadline = attempts.begin()
-                connection = self._idle.pop() if self._idle else await self._open(deadline)
+                deadline = attempts.begin() if once_seconds is None else deadline
+                connection = self._pop_idle() or await self._open(deadline)
                 return await connection.fetch(statement.text, values, formats, deadline=deadline)
             except LOST as error:
                 failure = error
@@ -97,7 +95,8 @@ class StatementPool:
                 if connection is not None:
                     self._keep(connection)
                 self._slots.release()
-            if not (is_disconnect(failure) and await attempts.pause()):
+            may_ask_again = once_seconds is None and is_disconnect(failure)
+            if not (may_ask_again and await attempts.pause()):
                 raise Unavailable(first_line(failure)) from failure
 
     async def close(self) -> None:
@@ -129,6 +128,14 @@ class StatementPool:
         except TimeoutError as error:
             raise NoAnswer("no connection in time") from error
         return PreparedConnection(conn, self._discard)
+
+    def _pop_idle(self) -> PreparedConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_suspect:
+                return connection
+            connection.close()
+        return None
 
     def _keep(self, connection: PreparedConnection) -> None:
         if self._closing:

@@ -32,6 +32,7 @@ from ledger.queries.list_query import (
 )
 from ledger.store.notifications import HeadNotifier
 from ledger.store.replication.replica import REPLICA_WAIT_SECONDS, Replica
+from ledger.time_limits import get_deadline
 from ledger.wire.json_values import make_list_object
 from ledger.wire.parameters import two_cursors_error
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
@@ -41,6 +42,8 @@ CREATED_MAX = 2**62
 CLOCK_AHEAD_SECONDS = 3600
 """How far the clock of another process may be ahead before its Events cost the first page a second query."""
 PAGE_CONNECTIONS_MAX = 8
+ANSWER_SECONDS = 1.0
+"""What a list that waited keeps of its request's time, to answer with what there is."""
 LIST_NOTIFIED_SECONDS = 0.2
 LIST_POLL_SECONDS = 0.003
 LIST_POLL_SECONDS_MAX = 0.05
@@ -173,7 +176,7 @@ class Pages:
     def _deadline(self) -> float:
         """The time by the event loop's clock until which a request that begins now waits for its
         projection."""
-        return asyncio.get_running_loop().time() + self._wait_seconds
+        return get_deadline(self._wait_seconds + ANSWER_SECONDS) - ANSWER_SECONDS
 
     def _scope_bindings(self, call: Call) -> dict[str, Any]:
         """Account and mode of the caller, and the times (unix seconds) between which Events are shown."""

@@ -97,19 +97,23 @@ class Appender:
         self._batch_number += 1
         number = _INT8.pack(self._batch_number)
         attempts = Attempts(asyncio.get_running_loop().time() + self._timeout_seconds)
+        failure: Exception | None = None
         while True:
             deadline = attempts.begin()
             # The last attempt waits for what the database itself says at the timeout.
             grace_seconds = ANSWER_GRACE_SECONDS if deadline == attempts.deadline else 0.0
             connection = self._connection
             try:
+                if connection is not None and connection.is_suspect:
+                    connection.close()
                 if connection is None or connection.closed:
                     connection = self._connection = await self._connect(deadline)
                 at = _FLOAT8.pack(self._clock.now())
                 values = [self.id.bytes, number, at, *arguments]
                 return await _send(connection, function, values, deadline + grace_seconds)
             except (psycopg.OperationalError, psycopg.InternalError, TimeoutError) as error:
-                failure = error
+                # What an earlier attempt met says more than that the last one took too long.
+                failure = failure if failure is not None and isinstance(error, TimeoutError) else error
                 disconnected = connection is None or connection.closed
                 # Dropped in any case: a session that began on a read-only database stays read-only.
                 await self.close()

@@ -16,19 +16,22 @@ from contextvars import Context
 import psycopg
 
 from ledger.errors import Unavailable
-from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
-from ledger.postgres.sessions import Role
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one, first_line
+from ledger.postgres.sessions import LOST, NotReplicated, Role
 from ledger.store.notifications import HeadNotifier
+from ledger.time_limits import Attempts, get_request_deadline
 
 CONFIRM_SECONDS_MAX = 6.0
 FOLLOWER_SECONDS_MAX = 1.0
 """How long what follows the log waits before it goes on with what it knows to be replicated."""
 BARRIER_SECONDS_MAX = 4.0
+"""Less than the limit of a request, so that one that hangs leaves time for another, on another server."""
 CANCEL_SECONDS_MAX = 1.0
 
 WAITS_FOR_STANDBYS = "current_setting('synchronous_standby_names') <> ''"
 """SQL: whether commits wait for standbys. To be read by a statement that is run anyway."""
 
+_NOT_CONFIRMED = "no synchronous standby has confirmed in time what was committed"
 # A message to nobody: what only has a transaction id, or notifies, does not wait for the standbys.
 _BARRIER = f"""
 SELECT h.position,
@@ -60,10 +63,18 @@ class Durability:
     async def confirm(self) -> None:
         """Wait until everything that was visible when this was called is replicated.
 
-        Raises Unavailable, after CONFIRM_SECONDS_MAX at the latest.
+        Raises Unavailable at the limit of the request; outside of one after CONFIRM_SECONDS_MAX.
         """
-        if not await self._wait_for_barrier(CONFIRM_SECONDS_MAX):
-            raise Unavailable("no standby has confirmed the change in time")
+        attempts = Attempts(get_request_deadline(CONFIRM_SECONDS_MAX))
+        while True:
+            try:
+                if await self._wait_for_barrier(attempts.deadline - asyncio.get_running_loop().time()):
+                    return
+                failure = Unavailable(_NOT_CONFIRMED)
+            except Unavailable as error:
+                failure = error
+            if not await attempts.pause():
+                raise failure
 
     async def limit(self, head: int, *, waits_for_standbys: bool) -> int:
         """The last position up to `head` that is known to be replicated, for who follows the log. `head` was
@@ -98,8 +109,11 @@ class Durability:
         if previous is not None:
             await asyncio.wait({previous})
         self._current, self._next = self._next, None
-        position = await self._connection.run_idempotent(run_barrier)
-        self._notifier.acknowledge(position)
+        try:
+            async with self._connection as conn:
+                self._notifier.acknowledge(await run_barrier(conn))
+        except LOST as error:
+            raise Unavailable(first_line(error)) from error
 
 
 async def run_barrier(conn: Conn) -> int:
@@ -114,9 +128,11 @@ async def run_barrier(conn: Conn) -> int:
             # take all connections of the server.
             with suppress(psycopg.Error):
                 await conn.cancel_safe(timeout=CANCEL_SECONDS_MAX)
-        row = await statement
+            raise NotReplicated(_NOT_CONFIRMED)
+        row = statement.result()
     finally:
         statement.cancel()
+        await asyncio.gather(statement, return_exceptions=True)
     assert row is not None, "the log has a head"
     position: int = row[0]
     return position

@@ -28,8 +28,8 @@ async def retry_event(call: Call, context: QueryContext) -> MakeChange:
     """What sends the Event again, and answers with it. Raises RequestError."""
     params = call.parameters
     endpoint_id, to_listeners = params.get("webhook_endpoint"), params.get("for_stripecli") or False
-    async with context.pool.connection() as conn:
-        call, platform = await _choose_account(conn, call)
+    asked = call
+    call, platform = await context.pool.run_idempotent(lambda conn: _choose_account(conn, asked))
     shown, position, ordinal = await fetch_event(call, context)
     if endpoint_id is None and not to_listeners:
         raise InvalidParameter(

@@ -45,6 +45,7 @@ class Service:
             "LEDGER_PORT": "0",
             "LEDGER_TEST_CLOCK": "true",
             "LEDGER_LIST_WAIT_MS": "20000",
+            "LEDGER_REQUEST_TIMEOUT_MS": "25000",
             "LEDGER_LOG_LEVEL": "debug",
             "LEDGER_LOG_REQUESTS": "all",
         }

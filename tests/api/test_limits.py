@@ -30,6 +30,7 @@ def service(cluster: Cluster) -> Iterator[Service]:
         "LEDGER_APPEND_TIMEOUT_MS": "500",
         "LEDGER_BODY_BYTES_MAX": "2000",
         "LEDGER_LIST_WAIT_MS": "3000",
+        "LEDGER_REQUEST_TIMEOUT_MS": "5000",
     }
     with cluster.create_database() as dsn, TemporaryDirectory() as place:
         running = Service(dsn, Path(place), **limits)
@@ -108,7 +109,7 @@ def test_many_lists_of_a_stalled_projection_answer_with_the_rows_it_has(
             assert int(each.result().headers["ledger-behind-events"]) >= 1
 
 
-@pytest.mark.contract("1.6 server fault")
+@pytest.mark.contract("1.6 temporarily unavailable")
 def test_a_database_outage_is_reported_and_survived(raw: Caller, service: Service, cluster: Cluster) -> None:
     customer = raw.customer(name="kept")["id"]
     name = conninfo_to_dict(service.dsn)["dbname"]

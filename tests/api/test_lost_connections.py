@@ -142,7 +142,7 @@ class Requests:
 
     def download_by_link(self) -> None:
         assert self.link.url is not None
-        assert httpx.get(self.link.url).content == CONTENT
+        assert httpx.get(self.link.url, timeout=30).content == CONTENT
 
     def measure(self) -> None:
         assert "ledger_lag_events" in self.raw.http.get("/metrics").text
@@ -247,6 +247,7 @@ def test_no_request_fails_after_a_restart_of_the_database(
     send_in_a_row(service, requests, REQUESTS_IN_A_ROW)
 
 
+@pytest.mark.contract("1.6 server fault")
 def test_a_download_does_not_begin_before_its_first_chunk_is_read(
     service: Service, requests: Requests
 ) -> None:

@@ -40,7 +40,7 @@ SELECT n, 'cus_' || n, 1, 'customer.created',
        convert_to(format('{"n":%%s,"text":"%%s"}', n, repeat('x', 200)), 'UTF8'),
        CASE WHEN n %% 10 = 3 THEN 'acct_2' ELSE 'acct_1' END, n %% 10 = 4, 'key_' || n %% 3, 'req_' || n,
        'cus_' || n, timestamptz '2026-01-01' + n * interval '1 second'
-FROM generate_series(1, %(count)s) AS n
+FROM generate_series(%(after)s + 1, %(count)s) AS n
 """
 _APPEND_TWO = """
 INSERT INTO ledger.events
@@ -51,10 +51,11 @@ SELECT n, 'cus_' || n, 1, 'customer.created', '{}', 'acct_1', false,
 _SET_HEAD = "UPDATE ledger.head SET position = %(count)s, recorded_at = '2026-06-01'"
 
 
-def fill(dsn: str, count: int) -> None:
-    """Of ten events one is another account's, and one is in live mode."""
+def fill(dsn: str, count: int, *, after: int = 0) -> None:
+    """Make the log `count` events long, where it has `after`. Of ten events one is another account's, and one
+    is in live mode."""
     with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute(_FILL, {"count": count})
+        conn.execute(_FILL, {"count": count, "after": after})
         conn.execute(_SET_HEAD, {"count": count})
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import psycopg
 
+from ledger.postgres.connections import Pool, fetch_one
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.time_limits import RequestLimit
 
 FAST = {"fsync": "off", "shared_buffers": "16MB"}
 ROOT = os.geteuid() == 0
@@ -77,3 +79,9 @@ def postmaster_pid(cluster: Path) -> int:
             return int((cluster / "postmaster.pid").read_text().split()[0])
         time.sleep(0.01)
     raise AssertionError("no postmaster")
+
+
+async def ask_pool(pool: Pool, *, seconds: float) -> None:
+    """Ask a question of the server, as a request that takes so many seconds at most."""
+    async with RequestLimit(seconds):
+        await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))

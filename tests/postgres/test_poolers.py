@@ -13,8 +13,8 @@ import pytest
 from ledger.errors import SettingError, Unavailable
 from ledger.postgres.connections import Pool, ReconnectingConnection, connect, fetch_one
 from ledger.postgres.deployment import check_server
-from ledger.time_limits import RequestLimit
 from tests.postgres.poolers import needs_pgbouncer, open_pgbouncer
+from tests.postgres.servers import ask_pool
 from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serve
 
 pytestmark = needs_pgbouncer
@@ -63,7 +63,7 @@ def test_a_pooler_of_transactions_is_refused(dsn: str, place: Path, command: lis
 
 
 def test_a_pool_that_is_too_small_says_so(dsn: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ledger.postgres.connections.CONNECT_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("ledger.postgres.sessions.CONNECT_TIMEOUT_SECONDS", 0.3)
     small = {"pool_mode": "session", "default_pool_size": 1}
 
     async def meet(url: str) -> None:
@@ -71,8 +71,7 @@ def test_a_pool_that_is_too_small_says_so(dsn: str, place: Path, monkeypatch: py
         assert await kept.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1")) == (1,)
         async with Pool(url) as pool:
             with pytest.raises(Unavailable, match="pooler in front of it has no free connection"):
-                async with RequestLimit(1):
-                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
+                await ask_pool(pool, seconds=1)
         await kept.drop()
 
     too_small = pytest.raises(SettingError, match="has too small a pool")
@@ -88,8 +87,7 @@ def test_a_pooler_without_room_for_more_clients_says_so(dsn: str, place: Path) -
         assert await kept.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1")) == (1,)
         async with Pool(url) as pool:
             with pytest.raises(Unavailable, match="no more connections allowed"):
-                async with RequestLimit(0.5):
-                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
+                await ask_pool(pool, seconds=1)
         await kept.drop()
 
     with open_pgbouncer(dsn, place / "full", pool_mode="session", max_client_conn=1) as url:

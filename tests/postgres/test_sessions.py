@@ -4,10 +4,12 @@ never cancelled; a commit that no standby has is no success."""
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import psycopg
@@ -26,6 +28,7 @@ from ledger.postgres.connections import (
 )
 from ledger.postgres.deployment import check_server
 from ledger.postgres.embedded import EmbeddedPostgres
+from ledger.postgres.migrations import check_schema
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, run_together
 from ledger.postgres.prepared import PreparedConnection
 from ledger.postgres.sessions import (
@@ -38,9 +41,8 @@ from ledger.postgres.sessions import (
     is_disconnect,
     name_primary,
 )
-from ledger.time_limits import RequestLimit
 from tests.postgres.poolers import read_password
-from tests.postgres.servers import FAST
+from tests.postgres.servers import FAST, ask_pool
 from tests.store.lossy_proxy import open_lossy_proxy
 
 INSERT_LATE = b"INSERT INTO kept SELECT 1 FROM pg_sleep(0.4)"
@@ -164,8 +166,7 @@ def test_a_login_that_may_not_take_the_role_is_refused_in_one_line(dsn: str) -> 
                 pass
         async with Pool(stranger) as pool:
             with pytest.raises(Unavailable, match=line):
-                async with RequestLimit(1):
-                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
+                await ask_pool(pool, seconds=1)
 
     try:
         asyncio.run(meet())
@@ -204,14 +205,14 @@ def standby_dsn(lonely: EmbeddedPostgres) -> Iterator[str]:
         row = conn.execute("SHOW data_directory").fetchone()
     assert row is not None
     lonely.stop()
-    signal = Path(row[0]) / "standby.signal"
-    signal.touch()
+    mark = Path(row[0]) / "standby.signal"
+    mark.touch()
     try:
         lonely.start()
         yield lonely.dsn()
         lonely.stop()
     finally:
-        signal.unlink()
+        mark.unlink()
         lonely.start()
 
 
@@ -296,6 +297,7 @@ def test_of_several_hosts_the_primary_is_taken(dsn: str, standby_dsn: str, place
             return await fetch_one(conn, "SELECT pg_is_in_recovery(), current_database() LIKE 'test%'")
 
     check_server(name_primary(both))
+    check_schema(name_primary(both))
     assert asyncio.run(find_database(name_primary(both))) == (False, True)
     asked = make_conninfo(both, target_session_attrs="any")
     assert name_primary(asked) == asked
@@ -337,8 +339,7 @@ def test_a_server_without_room_for_more_connections_says_so(dsn: str) -> None:
     async def meet() -> None:
         async with await connect(one, "ledger_api", name="test"), Pool(one) as pool:
             with pytest.raises(Unavailable, match="too many connections for role"):
-                async with RequestLimit(0.5):
-                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
+                await ask_pool(pool, seconds=1)
 
     try:
         asyncio.run(meet())
@@ -367,7 +368,28 @@ def test_a_pool_all_of_whose_connections_are_in_use_says_so(dsn: str) -> None:
             for _ in range(POOL_SIZE_MAX):
                 await stack.enter_async_context(pool.connection())
             with pytest.raises(Unavailable, match=f"all {POOL_SIZE_MAX} are in use"):
-                async with RequestLimit(0.2):
-                    await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
+                await ask_pool(pool, seconds=1)
 
     asyncio.run(meet())
+
+
+def test_who_is_cancelled_between_two_statements_does_not_wait_for_a_rollback(dsn: str) -> None:
+    async def give_up() -> float:
+        conn = await connect(dsn, "ledger_api", name="test", answer_seconds=60)
+        pid = conn.info.backend_pid
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(0.1), conn.transaction():
+                await conn.execute("SELECT 1")
+                os.kill(pid, signal.SIGSTOP)
+                await asyncio.sleep(60)
+        except TimeoutError:
+            assert conn.closed
+        except PermissionError:
+            pytest.skip("the server's processes are not ours to stop")
+        finally:
+            with suppress(PermissionError):
+                os.kill(pid, signal.SIGCONT)
+        return time.monotonic() - began
+
+    assert asyncio.run(give_up()) < 20

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.api.conftest import account, http, operator, raw, registrar  # noqa: F401  # fixtures
 from tests.api.service import Service
-from tests.postgres.standby import ReplicatedServers, run_replicated
+from tests.postgres.standby import HOST, ReplicatedServers, run_replicated
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +23,9 @@ def servers() -> Iterator[ReplicatedServers]:
 @pytest.fixture(scope="module")
 def service(servers: ReplicatedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One process with its worker, which waits for a projection only briefly."""
+    both = {"host": f"{HOST},{HOST}", "port": f"{servers.primary.port},{servers.standby.port}"}
     service = Service(
-        servers.primary.dsn(),
+        make_conninfo(servers.primary.dsn(), **both),
         tmp_path_factory.mktemp("service"),
         LEDGER_REPLICA_URL=servers.standby.dsn(),
         LEDGER_WORKERS="0",

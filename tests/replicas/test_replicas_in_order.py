@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,7 +17,8 @@ from ledger.postgres.connections import Conn, Pool, fetch_one
 from ledger.postgres.statements import parse_statement
 from ledger.store.replication.replica import Reads, Replica
 from tests.postgres.standby import ReplicatedServers, run_replicated
-from tests.projections.histories import Author, run_story
+from tests.projections.histories import KEY, Author, run_story
+from tests.serving.process import run_ledger
 
 WAIT_SECONDS = 20
 IS_STANDBY = "SELECT pg_is_in_recovery()"
@@ -25,7 +27,7 @@ IS_STANDBY = "SELECT pg_is_in_recovery()"
 @pytest.fixture(scope="module")
 def servers() -> Iterator[ReplicatedServers]:
     """A replica whose replay waits for no lock that a reader has, and cancels no other readers."""
-    settings = {"max_standby_streaming_delay": "0", "hot_standby_feedback": "on"}
+    settings = {"max_standby_streaming_delay": "0", "hot_standby_feedback": "on", "log_statement": "all"}
     with run_replicated(standby_settings=settings) as servers:
         servers.set_synchronous("")
         yield servers
@@ -58,7 +60,10 @@ async def is_standby(conn: Conn) -> bool:
 async def cancel_by_replay(servers: ReplicatedServers, read: Awaitable[object]) -> object:
     """The result of a read whose statement the replay cancels: it has a lock that the primary's takes."""
     task = asyncio.ensure_future(read)
-    query = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'ledger.served'::regclass)"
+    query = """
+    SELECT EXISTS (SELECT FROM pg_locks
+                   WHERE relation = 'ledger.served'::regclass AND mode = 'AccessShareLock' AND granted)
+    """
     await wait_for(lambda: servers.standby.fetch_value(query, "ledger"))
     with psycopg.connect(servers.primary.dsn()) as conn:
         conn.execute("LOCK TABLE ledger.served IN ACCESS EXCLUSIVE MODE")
@@ -137,6 +142,22 @@ def test_what_the_primary_does_not_show_yet_is_not_answered(servers: ReplicatedS
             assert outcomes == ["behind", "answered"]
 
     run_story(servers.primary.dsn(), story)
+
+
+def test_a_command_of_the_audit_reads_the_log_of_the_replica(
+    servers: ReplicatedServers, tmp_path: Path
+) -> None:
+    urls = {"database_url": servers.primary.dsn(), "replica_url": servers.standby.dsn()}
+
+    def run(*arguments: str) -> str:
+        ended = run_ledger(tmp_path / "data", *arguments, secret_key=KEY.decode(), **urls)
+        assert ended.returncode == 0, ended
+        return ended.stdout
+
+    account = run("accounts", "create", "A test").strip()
+    servers.wait_caught_up()
+    run("audit", "log", "--account", account)
+    assert "projections.audit_keys" in servers.standby.log
 
 
 def test_the_replica_of_another_database_is_never_asked(servers: ReplicatedServers, dsn: str) -> None:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -18,11 +18,7 @@ from tests.postgres.standby import ReplicatedServers, run_replicated, wait_until
 from tests.serving.process import run_ledger
 
 _WAITING = """
-SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'ledger {}'
-"""
-_CANCEL = """
-SELECT pg_cancel_backend(pid) FROM pg_stat_activity
-WHERE wait_event = 'SyncRep' AND application_name = 'ledger {}'
+SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'ledger {}'
 """
 
 
@@ -48,13 +44,16 @@ class Stage:
         """Send a request that is not answered at once."""
         return self._threads.submit(send, *arguments, **options)
 
-    def wait_for_standby(self, name: str) -> None:
-        """Wait until a commit of the connection `name` waits for the standby."""
+    def wait_for_standby(self, name: str) -> object:
+        """Wait until a commit of the connection `name` waits for the standby; its process id."""
         wait_until(lambda: self.servers.primary.fetch_value(_WAITING.format(name)))
+        return self.servers.primary.fetch_value(_WAITING.format(name))
 
-    def cancel(self, name: str) -> None:
-        """End the wait for the standby of the connection `name`, as an operator may."""
-        wait_until(lambda: self.servers.primary.fetch_value(_CANCEL.format(name)))
+    def end_wait(self, name: str, how: Literal["cancel", "terminate"] = "cancel") -> None:
+        """End the wait for the standby of the connection `name`, or the connection, as an operator may."""
+        pid, primary = self.wait_for_standby(name), self.servers.primary
+        primary.fetch_value(f"SELECT pg_{how}_backend({pid})")
+        wait_until(lambda: primary.fetch_value(_WAITING.format(name)) != pid)
 
     def begin_command(self, *arguments: str) -> Future[subprocess.CompletedProcess[str]]:
         """Run `ledger` in a shell beside the service."""
@@ -71,7 +70,7 @@ class Stage:
         standby has. The standby stays paused."""
         self.servers.pause_standby()
         change = self.begin(self.caller.post, path, form, **headers)
-        self.cancel("journal")
+        self.end_wait("journal")
         return change.result()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import Future
-from typing import Any
 
 import httpx
 
@@ -25,6 +24,17 @@ def test_a_cancelled_wait_is_no_success(stage: Stage) -> None:
     assert ok(stage.caller.get(path))["name"] == "Eve"
     stage.servers.resume_standby()
     assert ok(stage.caller.post(path, {"name": "Eve"}, idempotency_key="cancelled"))["name"] == "Eve"
+
+
+def test_a_batch_that_is_sent_again_waits_for_the_standby(stage: Stage) -> None:
+    """Its backend was ended while it waited: what it had written is visible then."""
+    stage.servers.pause_standby()
+    create = stage.begin(stage.caller.post, "/v1/customers", {"name": "Ada"})
+    stage.end_wait("journal", "terminate")
+    [created] = assert_waits_for_standby(stage, create, name="journal")
+    ok(created)
+    position = stage.servers.primary.fetch_value("SELECT position FROM ledger.head", "ledger")
+    assert created.headers["ledger-position"] == str(position)
 
 
 def test_a_change_that_is_repeated_without_a_key_waits_for_the_standby(stage: Stage) -> None:
@@ -55,7 +65,7 @@ def test_a_kept_reply_that_is_read_waits_for_the_standby(stage: Stage) -> None:
 def test_a_command_in_a_shell_waits_for_the_standby(stage: Stage) -> None:
     stage.servers.pause_standby()
     create = stage.begin_command("keys", "create", stage.account, "--name", "shell")
-    stage.cancel("cli")
+    stage.end_wait("cli")
     refused = create.result()
     assert (refused.returncode, refused.stdout) == (1, "")
     assert re.fullmatch(r"ledger: .*committed, but a wait for standbys was ended.*\n", refused.stderr)
@@ -66,9 +76,12 @@ def test_a_command_in_a_shell_waits_for_the_standby(stage: Stage) -> None:
     assert repeated.result().returncode == 0, repeated.result()
 
 
-def assert_waits_for_standby(stage: Stage, *requests: Future[httpx.Response]) -> list[Any]:
-    """Assert that none of the requests is answered before the standby is back; their answers."""
-    stage.wait_for_standby(BARRIER)
+def assert_waits_for_standby(
+    stage: Stage, *requests: Future[httpx.Response], name: str = BARRIER
+) -> list[httpx.Response]:
+    """Assert that none of the requests is answered before the standby is back, for which the connection
+    `name` waits; their answers."""
+    stage.wait_for_standby(name)
     assert not any(request.done() for request in requests), [
         request.result().text for request in requests if request.done()
     ]

@@ -46,7 +46,8 @@ def test_what_a_crash_leaves_unreplicated_goes_no_further(stage: Stage, receiver
     assert int(str(_sealed_size(stage))) <= int(str(replicated))
     assert len(receiver.requests) == 1
     access = stage.begin(stage.operator.get, f"/internal/v1/audit/objects/{first}")
-    stage.wait_for_standby("durability")
+    wait_until(lambda: primary.fetch_value("SELECT number FROM ledger.audit_accesses", "ledger"))
+    ok(caller.get("/v1/customers"))  # a list that waits, longer than an answer takes
     assert not access.done()
 
     stage.servers.resume_standby()

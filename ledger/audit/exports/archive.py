@@ -80,7 +80,7 @@ async def read_archive_tiles(context: QueryContext, plan: ExportPlan) -> AsyncIt
     wanted = list_tiles(_get_leaves(plan.header), plan.size)
     while part := list(islice(wanted, TILES_PER_READ)):
         keys = [(tile.level or 0, tile.number) for tile in part]
-        found = await context.pool.run_idempotent(partial(read_tiles, wanted=keys))
+        found = await context.reads.run_idempotent(partial(read_tiles, wanted=keys))
         for tile, key in zip(part, keys, strict=True):
             hashes = found.get(key, b"")[: tile.width * HASH_BYTES]
             if len(hashes) != tile.width * HASH_BYTES:

@@ -34,6 +34,8 @@ REPLICA_WAIT_SECONDS = 0.02
 """How long a read waits for a replica that is a moment behind, before the primary answers."""
 ANSWER_SECONDS = 2.0
 """How long a read waits for the replica's answer, before the primary is asked for it."""
+CONNECT_SECONDS = 0.5
+"""How long it waits for a connection to the replica, of that."""
 POLL_SECONDS = 0.003
 LOOK_SECONDS = 1.0
 BEHIND_LOOK_SECONDS = 0.2
@@ -150,7 +152,7 @@ class Replica:
         """The rows of a statement that only reads; None when the replica has failed, which is counted. Only
         the caller can tell whether they are new enough."""
         try:
-            return await self._pages.fetch(statement, bindings, limit_seconds=ANSWER_SECONDS)
+            return await self._pages.fetch(statement, bindings, once_seconds=ANSWER_SECONDS)
         except Unavailable as error:
             self._count_failure(error.__cause__)
         except psycopg.Error as error:  # such as of a migration that it does not have yet
@@ -170,7 +172,7 @@ class Replica:
             return None
         head = await self.read_head()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._pool.connection() as conn:
+            async with asyncio.timeout(ANSWER_SECONDS), self._pool.connection(CONNECT_SECONDS) as conn:
                 if not await self._wait_for(conn, head):
                     self.note_behind(head)
                     return None
@@ -245,7 +247,7 @@ class Replica:
         """Why the replica must not be asked, if so, and how it is. Raises Unavailable when the primary cannot
         be reached."""
         try:
-            found = await self._looks.fetch(_LOOK_AT_REPLICA, {}, limit_seconds=ANSWER_SECONDS)
+            found = await self._looks.fetch(_LOOK_AT_REPLICA, {}, once_seconds=ANSWER_SECONDS)
         except Unavailable as error:
             # The first line of an error of a connection names the server, and quotes nothing.
             return f"cannot be reached: {error}", ReplicaStatus()

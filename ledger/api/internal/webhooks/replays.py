@@ -128,8 +128,7 @@ def _add_start(router: APIRouter, webhooks_scope: Any, execution: Execution, que
             return (await start_replay(conn, chosen, body.types, actor, now=store.clock.now())).to_json()
 
         if body.dry_run:
-            async with queries.pool.connection() as conn:
-                return JSONResponse(await preview(conn))
+            return JSONResponse(await queries.pool.run_idempotent(preview))
         return await change_once(execution, queries.pool, exchange, body.to_params(), start)
 
 
