@@ -202,10 +202,18 @@ class BareClient(Client):
         super().__init__(name, target, record)
         self.http = httpx.Client(base_url=target.url, timeout=BARE_TIMEOUT_SECONDS)
         self.customer = ""
+        self.change: tuple[str, str] | None = None
 
     @property
     def steps(self) -> Sequence[Callable[[], None]]:
-        return (self.create_customer, self.report_dispute, self.repeat, self.read, self.list_customers)
+        return (
+            self.create_customer,
+            self.change_customer,
+            self.report_dispute,
+            self.repeat,
+            self.read,
+            self.list_customers,
+        )
 
     def create_customer(self) -> None:
         """A customer, under a key."""
@@ -213,6 +221,18 @@ class BareClient(Client):
         form = {"email": f"{mark}@example.com", f"metadata[{mark}]": "1"}
         id = self.write(mark, "/v1/customers", {"data": form})
         self.customer = id or self.customer
+
+    def change_customer(self) -> None:
+        """A change without a key, sent until it succeeds, as by somebody who presses the button again. When
+        it has been made already, there is nothing to change."""
+        if self.change is None and self.customer:
+            self.change = self.customer, self.new_mark()
+        if self.change is not None:
+            id, mark = self.change
+            answer = self.send("POST", f"/v1/customers/{id}", {"data": {f"metadata[{mark}]": "1"}})
+            if answer is not None and answer.status_code == 200:
+                self.record.writes.append(Write(id, mark, "", time.monotonic()))
+                self.change = None
 
     def report_dispute(self) -> None:
         """A charge of another service, and its dispute, through the internal API."""

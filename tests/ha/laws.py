@@ -233,10 +233,11 @@ def find_webhook_errors(
 
 
 def find_missing_feed_entries(record: Record, conn: psycopg.Connection[Any], account: str) -> list[str]:
-    """The feed has an Event of each acknowledged write of an object with metadata, once: no Event twice."""
+    """The feed has an Event of each acknowledged write under a key of an object with metadata, and no Event
+    twice."""
     feed = conn.execute(_FEED, (account,)).fetchall()
     keys, ids = {row[2] for row in feed}, Counter(row[0] for row in feed)
-    missing = [str(write) for write in record.writes if write.mark and write.key not in keys]
+    missing = [str(write) for write in record.writes if write.mark and write.key and write.key not in keys]
     return [
         *_summarize("acknowledged write without an Event", missing),
         *_summarize("Event that the feed has twice", [id for id, count in ids.items() if count > 1]),

@@ -20,7 +20,7 @@ class Target(NamedTuple):
 class Write(NamedTuple):
     """A write that was answered with success. `mark`: only this write adds it to the metadata of its object;
     empty for an object without metadata. `key`: the idempotency key that its events have in the log; empty
-    for what the network reported, whose events name its reference instead."""
+    for what was sent without one, and for what the network reported."""
 
     id: str
     mark: str
