@@ -114,6 +114,18 @@ def test_a_stopped_primary_that_goes_on_changes_nothing(scene: Scene, measure: M
     measure("SIGSTOP of the primary with its Patroni", scene.find_gap(since), KILL_GAP_SECONDS)
 
 
+def test_a_lost_standby_is_not_noticed(scene: Scene, measure: Measure) -> None:
+    standby = scene.cluster.get_standbys()[0]
+    since = time.monotonic()
+    standby.lose()
+    scene.load.wait_for_writes(WRITES)
+    standby.start()
+    scene.cluster.wait_until_whole()
+    scene.end()
+    assert scene.list_refused() == []
+    measure("kill -9 of a standby with its Patroni", scene.find_gap(since), 2.0)
+
+
 def test_writes_go_on_without_etcd(scene: Scene, measure: Measure) -> None:
     primary = scene.cluster.get_primary()
     since = time.monotonic()
