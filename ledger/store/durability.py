@@ -124,20 +124,23 @@ class Durability:
         try:
             async with self._connection as conn:
                 if conn is not self._known_conn:
-                    await self._note_failover(conn)
+                    await self.note_failover(conn)
+                    self._known_conn = conn
                 self._notifier.acknowledge(await run_barrier(conn))
         except LOST as error:
             raise Unavailable(first_line(error)) from error
 
-    async def _note_failover(self, conn: Conn) -> None:
-        """Find out whether a new connection leads to a server with another history than the one before."""
+    async def note_failover(self, conn: Conn) -> None:
+        """Find out whether `conn` leads to a server with a later history than the one before. What this
+        process has seen there may never have been replicated. Raises psycopg.Error."""
         row = await fetch_one(conn, _TIMELINE)
         assert row is not None
-        before, self._timeline = self._timeline, row[0]
-        self._known_conn = conn
-        if before not in (None, self._timeline):
-            self._failovers += 1
-            self.on_failover()
+        before = self._timeline
+        if before is None or row[0] > before:
+            self._timeline = row[0]
+            if before is not None:
+                self._failovers += 1
+                self.on_failover()
 
 
 async def run_barrier(conn: Conn) -> int:
