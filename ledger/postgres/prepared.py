@@ -143,7 +143,9 @@ class PreparedConnection:
     def _receive(self) -> None:
         """Called when the socket has something to read."""
         if self._answer is None:
-            self._fail("the connection has ended")
+            # Or else it was read meanwhile, by `_receive_rest`.
+            if has_input(self._socket):
+                self._fail("the connection has ended")
             return
         try:
             self._pgconn.consume_input()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import inspect
 import os
 import re
 import socket
@@ -240,6 +241,7 @@ def test_each_connection_is_in_the_table_by_which_a_pool_is_sized() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) in (*openers, "StatementPool"):
                 values = (keyword.value for keyword in node.keywords if keyword.arg == "name")
                 names |= {str(value.value) for value in values if isinstance(value, ast.Constant)}
+    names.add(inspect.signature(Pool).parameters["name"].default)
     assert {"journal", "reads", "pages", "projections"} <= names
     section = (ROOT / "docs/high-availability.md").read_text().partition("**How many there are**")[2]
     table = section.partition("**Limits")[0]

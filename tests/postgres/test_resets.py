@@ -97,3 +97,16 @@ def test_a_reset_after_last_words_ends_the_wait_at_once(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+def test_a_wake_up_for_what_was_read_meanwhile_ends_no_connection(dsn: str) -> None:
+    async def run() -> bool:
+        connection = PreparedConnection(await connect(dsn, "ledger_api", name="test"))
+        deadline = asyncio.get_running_loop().time() + 60
+        await connection.run(b"SELECT 1", [], [], deadline=deadline)
+        connection._receive()  # as the event loop calls it, once for each time that it saw something to read
+        was_closed = connection.closed
+        connection.close()
+        return was_closed
+
+    assert not asyncio.run(run())
