@@ -200,6 +200,8 @@ class _Exchange:
             self._loop.remove_writer(self._socket)
 
     def _receive(self) -> None:
+        if self._ended.done():  # by `_receive_rest`: there is no result any more, and its absence has no end
+            return
         self._pgconn.consume_input()
         while not self._pgconn.is_busy():
             result = self._pgconn.get_result()
@@ -216,7 +218,5 @@ class _Exchange:
             self._rest = self._loop.call_soon(self._guard, self._receive_rest)
 
     def _receive_rest(self) -> None:
-        """Go on, unless the end has been received meanwhile."""
         self._rest = None
-        if not self._ended.done():
-            self._receive()
+        self._receive()
