@@ -175,11 +175,11 @@ class HeadNotifier:
         }
         try:
             async with self._listen_connection as conn:
+                if self.on_listen is not None:
+                    await self.on_listen(conn)
                 await conn.execute(_LISTEN, prepare=False)
                 for channel in self._wakes:
                     await conn.execute(SQL("LISTEN {}").format(Identifier(channel)), prepare=False)
-                if self.on_listen is not None:
-                    await self.on_listen(conn)
                 self._listening = True
                 async for notification in conn.notifies(timeout=LISTEN_SECONDS):
                     if wake := self._wakes.get(notification.channel):
