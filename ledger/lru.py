@@ -42,6 +42,10 @@ class LruCache(Generic[Key, Value]):
         if len(self._entries) > self.entries_max:
             self._entries.popitem(last=False)
 
+    def clear(self) -> None:
+        """Remove all entries."""
+        self._entries.clear()
+
     def discard(self, key: Key) -> None:
         """Remove the value cached under `key`, if there is one."""
         self._entries.pop(key, None)

@@ -10,6 +10,7 @@ that was visible before it is then replicated, too. Without synchronous standbys
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 
@@ -39,6 +40,9 @@ SELECT h.position,
 FROM ledger.head h
 """  # noqa: S608 (a constant)
 
+# Changes when a standby becomes the primary, and when a backup is restored.
+_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+
 
 class Durability:
     """What one process knows to be replicated, and the barriers of those who must know more. All who wait at
@@ -51,6 +55,10 @@ class Durability:
         )
         self._current: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
+        self._known_conn: Conn | None = None
+        self._timeline: str | None = None
+        self._failovers = 0
+        self.on_failover: Callable[[], None] = lambda: None
 
     async def close(self) -> None:
         """End the barriers under way, and close the connection."""
@@ -66,15 +74,19 @@ class Durability:
         Raises Unavailable at the limit of the request; outside of one after CONFIRM_SECONDS_MAX.
         """
         attempts = Attempts(get_request_deadline(CONFIRM_SECONDS_MAX))
+        failovers = self._failovers
         while True:
             try:
                 if await self._wait_for_barrier(attempts.deadline - asyncio.get_running_loop().time()):
-                    return
+                    break
                 failure = Unavailable(_NOT_CONFIRMED)
             except Unavailable as error:
                 failure = error
             if not await attempts.pause():
                 raise failure
+        if self._failovers != failovers:
+            # What was visible was so on a server that is lost; this one may never have had it.
+            raise Unavailable("the database has failed over meanwhile")
 
     async def limit(self, head: int, *, waits_for_standbys: bool) -> int:
         """The last position up to `head` that is known to be replicated, for who follows the log. `head` was
@@ -111,9 +123,24 @@ class Durability:
         self._current, self._next = self._next, None
         try:
             async with self._connection as conn:
+                if conn is not self._known_conn:
+                    await self.note_failover(conn)
+                    self._known_conn = conn
                 self._notifier.acknowledge(await run_barrier(conn))
         except LOST as error:
             raise Unavailable(first_line(error)) from error
+
+    async def note_failover(self, conn: Conn) -> None:
+        """Find out whether `conn` leads to a server with a later history than the one before. What this
+        process has seen there may never have been replicated. Raises psycopg.Error."""
+        row = await fetch_one(conn, _TIMELINE)
+        assert row is not None
+        before = self._timeline
+        if before is None or row[0] > before:
+            self._timeline = row[0]
+            if before is not None:
+                self._failovers += 1
+                self.on_failover()
 
 
 async def run_barrier(conn: Conn) -> int:

@@ -283,6 +283,7 @@ class StreamReader:
             dsn, "ledger_api", name="streams", settings=PLANNER_SETTINGS, connections_max=1
         )
         self._cache: LruCache[str, State] = LruCache(cached_streams_max)
+        self.forget_all = self._cache.clear
         self._queue: BatchQueue[str, State | None] = BatchQueue(
             self._read_batch, batch_max=READ_BATCH_MAX, queue_max=READ_QUEUE_MAX
         )

@@ -9,13 +9,13 @@ every `NOTIFY_INTERVAL_SECONDS`. A batch of the projections has it in its transa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from psycopg.sql import SQL, Identifier
 
 from ledger.background import BackgroundLoop
-from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.connections import Conn, ReconnectingConnection
 from ledger.postgres.sessions import Role
 
 NOTIFY_INTERVAL_SECONDS = 0.02
@@ -48,6 +48,7 @@ class HeadNotifier:
         self._wanted_until = 0.0
         self._wakes: dict[str, Callable[[], None]] = {}
         self._listening = False
+        self.on_listen: Callable[[Conn], Awaitable[None]] | None = None
         self._notify_connection = ReconnectingConnection(dsn, role, name="notify")
         self._listen_connection = ReconnectingConnection(dsn, role, name="listen")
         # Both end immediately: a poll finds whatever a lost notification would have announced.
@@ -174,6 +175,8 @@ class HeadNotifier:
         }
         try:
             async with self._listen_connection as conn:
+                if self.on_listen is not None:
+                    await self.on_listen(conn)
                 await conn.execute(_LISTEN, prepare=False)
                 for channel in self._wakes:
                     await conn.execute(SQL("LISTEN {}").format(Identifier(channel)), prepare=False)
