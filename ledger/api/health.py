@@ -54,6 +54,7 @@ def health_routes(
     list_hung      names the background work for which this process should be started again
     """
     router = APIRouter(tags=["health"])
+    database_seconds = min(DATABASE_SECONDS_MAX, 0.8 * settings.request_timeout_ms / 1000)
 
     @router.get("/healthz")
     async def healthz(response: Response) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def health_routes(
         for as long."""
         background = {"late": _list_late(measure_loops())}
         try:
-            async with RequestLimit(DATABASE_SECONDS_MAX):
+            async with RequestLimit(database_seconds):
                 projection_lags, sealing, switch = await pool.run_idempotent(
                     lambda conn: _read_readiness(conn, clock.now(), projections)
                 )
@@ -88,7 +89,7 @@ def health_routes(
         """Prometheus metrics; while the database is unreachable, without those that it holds."""
 
         try:
-            async with RequestLimit(DATABASE_SECONDS_MAX):
+            async with RequestLimit(database_seconds):
                 measured = await pool.run_idempotent(
                     lambda conn: _read_measured(conn, settings, clock.now(), projections)
                 )
