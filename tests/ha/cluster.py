@@ -247,13 +247,12 @@ class PatroniCluster:
         primary = self.find_primary()
         if primary is None:
             return False
-        with suppress(psycopg.OperationalError), psycopg.connect(primary.dsn) as conn:
-            row = conn.execute(
-                "SELECT count(*) FROM pg_stat_replication"
-                " WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')"
-            ).fetchone()
-            return row is not None and row[0] == len(NAMES) - 1 and self.leads_to(primary)
-        return False
+        members = self.read_state().get("members", [])
+        # What Patroni has recorded: Postgres may count a standby before that, which may not take over yet.
+        standbys = [
+            each for each in members if (each["role"], each["state"]) == ("quorum_standby", "streaming")
+        ]
+        return len(standbys) == len(NAMES) - 1 and self.leads_to(primary)
 
     def leads_to(self, node: Node) -> bool:
         """Whether HAProxy leads to this node as the primary, and to a standby for reads."""
