@@ -26,7 +26,7 @@ from ledger.webhooks.secrets import WebhookSecrets
 
 def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
     """What the queries of this process read from."""
-    return QueryContext(
+    queries = QueryContext(
         store=store,
         pool=pool,
         pages=Pages(
@@ -39,6 +39,8 @@ def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
         link_urls=FileLinkUrls(store.secret_key),
         derive_intent_secret=PaymentIntentSecrets(store.secret_key).derive,
     )
+    store.durability.on_failover.append(queries.totals.clear)
+    return queries
 
 
 def build_execution(store: Store, queries: QueryContext, settings: Settings) -> Execution:

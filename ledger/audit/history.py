@@ -106,7 +106,7 @@ async def read_history(
         page = await _find_page(conn, auditor, object_id, limit, starting_after, order)
 
         def get_kept(opened: bool) -> State | None:
-            return context.store.past_streams.get_cached(object_id, opened=opened, version_max=page.after)
+            return streams.get_cached(object_id, opened=opened, version_max=page.after)
 
         whole, closed = get_kept(True), None if auditor.shows_personal_data else get_kept(False)
         needed = (whole,) if auditor.shows_personal_data else (whole, closed)
@@ -115,8 +115,8 @@ async def read_history(
         await cur.execute(_CHANGES, {"id": object_id, "after": after, "upto": page.upto})
         return page, [_Row(*row) for row in await cur.fetchall()], whole, closed
 
-    page, rows, whole, closed = await context.reads.run_idempotent(fetch)
     streams = context.store.past_streams
+    page, rows, whole, closed = await streams.complete(lambda: context.reads.run_idempotent(fetch))
     try:
         entries = _list_changes(streams, auditor, object_id, page, rows, whole, closed)
     except UnreadableRecord as error:

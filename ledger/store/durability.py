@@ -46,7 +46,10 @@ _TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 
 class Durability:
     """What one process knows to be replicated, and the barriers of those who must know more. All who wait at
-    one time share a barrier. `notifier` is the caller's; None for a command that runs once."""
+    one time share a barrier. `notifier` is the caller's; None for a command that runs once.
+
+    on_failover  is called after a failover: what was read before may be lost
+    """
 
     def __init__(self, dsn: str, role: Role, notifier: HeadNotifier | None = None) -> None:
         self._notifier = notifier or HeadNotifier(dsn, role)
@@ -58,7 +61,7 @@ class Durability:
         self._known_conn: Conn | None = None
         self._timeline: str | None = None
         self._failovers = 0
-        self.on_failover: Callable[[], None] = lambda: None
+        self.on_failover: list[Callable[[], object]] = []
 
     async def close(self) -> None:
         """End the barriers under way, and close the connection."""
@@ -132,7 +135,8 @@ class Durability:
 
     async def note_failover(self, conn: Conn) -> None:
         """Find out whether `conn` leads to a server with a later history than the one before. What this
-        process has seen there may never have been replicated. Raises psycopg.Error."""
+        process has seen there may never have been replicated. For each new connection of who keeps what it
+        reads. Raises psycopg.Error."""
         row = await fetch_one(conn, _TIMELINE)
         assert row is not None
         before = self._timeline
@@ -140,7 +144,8 @@ class Durability:
             self._timeline = row[0]
             if before is not None:
                 self._failovers += 1
-                self.on_failover()
+                for forget in self.on_failover:
+                    forget()
 
 
 async def run_barrier(conn: Conn) -> int:

@@ -284,6 +284,7 @@ class StreamReader:
         )
         self._cache: LruCache[str, State] = LruCache(cached_streams_max)
         self.forget_all = self._cache.clear
+        """Forget what the database may have lost: also reads under way do not go on with it."""
         self._queue: BatchQueue[str, State | None] = BatchQueue(
             self._read_batch, batch_max=READ_BATCH_MAX, queue_max=READ_QUEUE_MAX
         )
@@ -318,10 +319,14 @@ class StreamReader:
             self._cache.put(state.id, state)
 
     async def _read_batch(self, batch: list[Pending[str, State | None]]) -> None:
-        states = {pending.item: self._cache.get(pending.item) for pending in batch}
-        rows = await self._fetch_after(
-            {stream: state.version if state else 0 for stream, state in states.items()}
-        )
+        states: dict[str, State | None] = {}
+
+        async def fetch_rest() -> list[TupleRow]:
+            states.update((pending.item, self._cache.get(pending.item)) for pending in batch)
+            versions = {stream: state.version if state else 0 for stream, state in states.items()}
+            return await self._fetch_after(versions)
+
+        rows = await self._cache.complete(fetch_rest)
         folded, failures = _fold_rows(self._codec, rows, states)
         if failures:
             for stream, *owner in await self._statements.fetch(_OWNERS, {"streams": list(failures)}):

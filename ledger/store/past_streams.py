@@ -101,6 +101,10 @@ class PastStreams:
         )
         # By stream and `opened`: states by version.
         self._cache: LruCache[tuple[str, bool], dict[int, State]] = LruCache(CACHED_STREAMS_MAX)
+        self.forget_all = self._cache.clear
+        """Forget what the database may have lost: reads under way do not go on with it."""
+        self.complete = self._cache.complete
+        """What a read returns that takes kept states: it runs again if they were forgotten meanwhile."""
         self._queue: BatchQueue[PastRead, PastState] = BatchQueue(
             self._read_batch, batch_max=READ_BATCH_MAX, queue_max=READ_QUEUE_MAX
         )
@@ -142,13 +146,18 @@ class PastStreams:
         return states if newest is None else {**states, newest.version: newest}
 
     async def _read_batch(self, batch: list[Pending[PastRead, PastState]]) -> None:
-        kept = [self._get_states(pending.item.stream, pending.item.opened) for pending in batch]
-        asked = [
-            {"n": n, "s": item.stream, "v": list(kept[n]), "p": item.position, "u": item.until}
-            for n, (item, _) in enumerate(batch)
-        ]
-        encoded = msgspec.json.encode(asked).decode()
-        rows = await self._fetch_rows(lambda conn: _fetch_events(conn, encoded))
+        kept: list[Mapping[int, State]] = []
+
+        async def fetch_rest() -> list[TupleRow]:
+            kept[:] = [self._get_states(pending.item.stream, pending.item.opened) for pending in batch]
+            asked = [
+                {"n": n, "s": item.stream, "v": list(kept[n]), "p": item.position, "u": item.until}
+                for n, (item, _) in enumerate(batch)
+            ]
+            encoded = msgspec.json.encode(asked).decode()
+            return await self._fetch_rows(lambda conn: _fetch_events(conn, encoded))
+
+        rows = await self._cache.complete(fetch_rest)
         for n, group in groupby(rows, key=itemgetter(0)):
             pending = batch[n]
             if pending.future.done():

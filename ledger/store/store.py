@@ -27,12 +27,12 @@ class Store:
         self.notifier = HeadNotifier(dsn, "ledger_api")
         self.durability = Durability(dsn, "ledger_api", self.notifier)
         self.streams = StreamReader(dsn, self.codec, cached_streams_max=settings.cached_streams_max)
-        # Caches may have what was visible on the server that is lost, and on no standby.
-        self.durability.on_failover = self.streams.forget_all
         self.notifier.on_listen = self.durability.note_failover  # at the start, and every few seconds
         replica_url = settings.replica_url
         self.replica = None if replica_url is None else Replica(replica_url.get_secret_value(), dsn)
         self.past_streams = PastStreams(dsn, self.codec, self.streams, self.replica)
+        # Caches may have what was visible on the server that is lost, and on no standby.
+        self.durability.on_failover += [self.streams.forget_all, self.past_streams.forget_all]
         self.journal = Journal(
             dsn,
             self.codec,

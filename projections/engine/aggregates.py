@@ -16,7 +16,8 @@ from ledger.store.log import read_states_at
 
 
 class AggregateCache:
-    """The aggregates used most recently, at most `entries_max`.
+    """The aggregates used most recently, at most `entries_max`. `forget_all` is for a log that has lost some
+    of what they were folded from.
 
     An aggregate of version n is what event n + 1 of its stream is applied to, whoever folded it and when:
     so an entry of the right version is always right.
@@ -24,6 +25,7 @@ class AggregateCache:
 
     def __init__(self, entries_max: int) -> None:
         self._states: LruCache[str, State] = LruCache(entries_max)
+        self.forget_all = self._states.clear
 
     def get(self, stream: str, version: int) -> State | None:
         """The aggregate at exactly this version; None when the cache has another one, or none."""

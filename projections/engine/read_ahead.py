@@ -89,6 +89,10 @@ class ReadAhead:
         except Exception:  # whatever it is: it happens again to the caller, or is gone
             return None
 
+    def forget(self) -> None:
+        """Take nothing of what was prepared, or is being prepared: the log has lost some of it."""
+        self._range = None
+
     async def drop(self) -> None:
         """Forget what was prepared, or is being prepared."""
         task, self._task = self._task, None

@@ -362,6 +362,25 @@ def test_a_projection_that_is_far_behind_and_moves_is_not_stalled(dsn: str) -> N
     run_story(dsn, story)
 
 
+def test_rows_are_of_the_log_of_the_server_that_is_there_after_a_failover(dsn: str) -> None:
+    """A primary without synchronous standbys may be replaced by one that never had its last events."""
+
+    async def story(author: Author) -> None:
+        charge = await author.create_charge()
+        async with open_engine(dsn) as engine:
+            await engine.advance()
+            assert engine._aggregate_cache.get(charge, 1) is not None
+            await engine._connection.drop()
+            await engine.advance()
+            assert engine._aggregate_cache.get(charge, 1) is not None, "the same server"
+            engine._durability._timeline = "00000000"
+            await engine._connection.drop()
+            await engine.advance()
+            assert engine._aggregate_cache.get(charge, 1) is None
+
+    run_story(dsn, story)
+
+
 def test_the_projector_cannot_append(dsn: str) -> None:
     async def story(author: Author) -> None:
         async with open_connection(dsn, "ledger_projector", name="test") as conn:

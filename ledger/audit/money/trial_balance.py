@@ -115,6 +115,7 @@ class TrialBalances:
         self._codec = queries.store.codec
         self._clock = queries.store.clock
         self._remembered: LruCache[tuple[str, bool, int, int], Books] = LruCache(REMEMBERED_SLICES_MAX)
+        queries.store.durability.on_failover.append(self._remembered.clear)
 
     async def compute(self, auditor: Auditor, at: str | None, currency: str | None = None) -> TrialBalance:
         """The auditor's books at the moment `at` (see `find_moment`), in one currency or all. Raises
