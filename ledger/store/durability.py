@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from weakref import WeakSet
 
 import psycopg
 
@@ -58,7 +59,7 @@ class Durability:
         )
         self._current: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
-        self._known_conn: Conn | None = None
+        self._known: WeakSet[Conn] = WeakSet()
         self._timeline: str | None = None
         self._failovers = 0
         self.on_failover: list[Callable[[], object]] = []
@@ -126,17 +127,17 @@ class Durability:
         self._current, self._next = self._next, None
         try:
             async with self._connection as conn:
-                if conn is not self._known_conn:
-                    await self.note_failover(conn)
-                    self._known_conn = conn
+                await self.note_failover(conn)
                 self._notifier.acknowledge(await run_barrier(conn))
         except LOST as error:
             raise Unavailable(first_line(error)) from error
 
     async def note_failover(self, conn: Conn) -> None:
         """Find out whether `conn` leads to a server with a later history than the one before. What this
-        process has seen there may never have been replicated. For each new connection of who keeps what it
-        reads. Raises psycopg.Error."""
+        process has seen there may never have been replicated. To be called before a connection is used by
+        whoever keeps what it reads; costs nothing from the second time on. Raises psycopg.Error."""
+        if conn in self._known:
+            return
         row = await fetch_one(conn, _TIMELINE)
         assert row is not None
         before = self._timeline
@@ -146,6 +147,7 @@ class Durability:
                 self._failovers += 1
                 for forget in self.on_failover:
                     forget()
+        self._known.add(conn)
 
 
 async def run_barrier(conn: Conn) -> int:

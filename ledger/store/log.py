@@ -173,19 +173,13 @@ async def read_log(
     """
     cur = _binary(conn)
     await cur.execute(_TAIL, {"after": after, "upto": after + limit, "without": list(ignored_topics)})
-    return await _decode_rows(conn, codec, await cur.fetchall())
+    return await decode_log(conn, codec, await cur.fetchall())
 
 
 def build_log_query(after: int, upto: int, *, ignored_topics: Sequence[str] = ()) -> BoundStatement:
     """The statement of `read_log` up to the position `upto`; `decode_log` decodes its rows."""
     bindings = {"after": after, "upto": upto, "without": list(ignored_topics)}
     return bind(parse_statement(_TAIL), bindings)
-
-
-async def decode_log(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
-    """The recorded events of rows of the log. An `UnreadableEvent` stands for each record that cannot be
-    read."""
-    return await _decode_rows(conn, codec, rows)
 
 
 async def read_streams(
@@ -217,11 +211,11 @@ async def read_streams(
     await cur.execute(_STREAMS, parameters)
     rows = await cur.fetchall()
     if len(rows) < limit:
-        return await _decode_rows(conn, codec, rows), True
+        return await decode_log(conn, codec, rows), True
     first, last = rows[0][1], rows[-1][1]
     if first == last:
         return await read_stream(conn, codec, first, upto=upto), False
-    return await _decode_rows(conn, codec, [row for row in rows if row[1] != last]), False
+    return await decode_log(conn, codec, [row for row in rows if row[1] != last]), False
 
 
 async def read_stream(conn: Conn, codec: Codec, stream: str, *, upto: int = 2**63 - 1) -> list[Recorded]:
@@ -229,7 +223,7 @@ async def read_stream(conn: Conn, codec: Codec, stream: str, *, upto: int = 2**6
     record that cannot be read."""
     cur = _binary(conn)
     await cur.execute(_HISTORY, {"stream": stream, "upto": upto})
-    return await _decode_rows(conn, codec, await cur.fetchall())
+    return await decode_log(conn, codec, await cur.fetchall())
 
 
 async def read_whole_streams(
@@ -238,7 +232,7 @@ async def read_whole_streams(
     """All events of some streams up to position `upto`, stream by stream, as from `read_stream`."""
     cur = _binary(conn)
     await cur.execute(_HISTORIES, {"streams": list(streams), "upto": upto})
-    return await _decode_rows(conn, codec, await cur.fetchall())
+    return await decode_log(conn, codec, await cur.fetchall())
 
 
 async def read_event_and_previous(conn: Conn, codec: Codec, stream: str, version: int) -> list[Recorded]:
@@ -374,8 +368,8 @@ def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
     return Recorded(row[0], codec.decode_event(*row[1:5]), *row[5:])
 
 
-async def _decode_rows(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
-    """The recorded events; an `UnreadableEvent` in the place of each that cannot be read."""
+async def decode_log(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
+    """The recorded events of rows of the log; an `UnreadableEvent` stands for each that cannot be read."""
     recorded: list[Recorded] = []
     try:
         for start in range(0, len(rows), SLICE_ROWS):

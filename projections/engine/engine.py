@@ -122,7 +122,6 @@ class Engine:
         self._read_ahead = ReadAhead(dsn, self._prepare)
         self._aggregate_cache = AggregateCache(cached_streams_max)
         self._durability.on_failover += [self._aggregate_cache.forget_all, self._read_ahead.forget]
-        self._known_conn: Conn | None = None
         self._ignored_topics: LruCache[frozenset[GenerationKey], list[str]] = LruCache(IGNORED_TOPICS_MAX)
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
@@ -186,9 +185,7 @@ class Engine:
         """
         started = asyncio.get_running_loop().time()
         async with self._connection as conn:
-            if conn is not self._known_conn:
-                await self._durability.note_failover(conn)
-                self._known_conn = conn
+            await self._durability.note_failover(conn)
             await self._clock.refresh(conn)
             if self._daily_partitions.is_due(self._clock.now()):
                 await self._prepare_tables(conn)
