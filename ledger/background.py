@@ -127,8 +127,17 @@ class BackgroundLoop:
 
     @property
     def closing(self) -> bool:
-        """Whether `close` was called: a long step checks this, and then returns as soon as it can."""
+        """Whether `close` was called."""
         return self._close_requested.is_set()
+
+    @property
+    def step_should_end(self) -> bool:
+        """Whether half of the time of the step under way has passed, or `close` was called: a step that does
+        all there is to do checks this, and then leaves the rest to the next one."""
+        if self._step_began_at is None:
+            return self.closing
+        seconds = asyncio.get_running_loop().time() - self._step_began_at
+        return self.closing or seconds > self._step_timeout_seconds / 2
 
     async def start(self) -> None:
         """Begin with the first step, at once. A loop is started once."""

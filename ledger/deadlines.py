@@ -112,7 +112,7 @@ class DeadlineSweeper:
         due_count = expired_count = 0
         for kind in KINDS:
             last_moment, last_id = -(2**62), ""
-            while not self._loop.closing:
+            while not self._loop.step_should_end:
                 async with self._connection as conn:
                     await self._store.clock.refresh(conn)
                     upto = int(self._store.clock.now()) - timeout_seconds(kind, self._terms)

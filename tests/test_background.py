@@ -80,6 +80,32 @@ def test_wake_ends_the_wait(seconds: float | None) -> None:
     run(story)
 
 
+def test_a_step_with_much_to_do_leaves_the_rest_to_the_next_one() -> None:
+    """It is not abandoned, and does not count as one that hangs."""
+
+    async def story() -> None:
+        left = 10
+
+        async def step() -> float:
+            nonlocal left
+            while left and not loop.step_should_end:
+                await asyncio.sleep(SHORT_SECONDS)
+                left -= 1
+            if not left:
+                done.set()
+            return LONG_SECONDS if not left else 0
+
+        done = asyncio.Event()
+        loop = BackgroundLoop("test", step, step_timeout_seconds=6 * SHORT_SECONDS)
+        assert not loop.step_should_end
+        await loop.start()
+        await done.wait()
+        await loop.close()
+        assert loop.step_should_end
+
+    assert run(story) == []
+
+
 def test_a_wake_during_a_step_is_not_lost() -> None:
     async def story() -> None:
         count = 0

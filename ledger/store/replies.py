@@ -142,7 +142,7 @@ class ReplyCleanup:
         """Delete replies stored before `before` (unix seconds), and appenders last used before it, in small
         transactions, so that none holds locks for long. Raises psycopg.Error."""
         async with self._connection as conn:
-            while not self._loop.closing:
+            while not self._loop.step_should_end:
                 cur = await conn.execute(_DELETE_REPLIES, {"before": before, "limit": DELETE_BATCH_SIZE})
                 if cur.rowcount == 0:
                     break
@@ -150,7 +150,7 @@ class ReplyCleanup:
 
     async def _delete_expired(self) -> float:
         await self.delete_before(self._clock.now() - REPLY_RETENTION_SECONDS)
-        return CLEANUP_INTERVAL_SECONDS
+        return 0 if self._loop.step_should_end else CLEANUP_INTERVAL_SECONDS
 
 
 async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float) -> None:
