@@ -60,7 +60,10 @@ class Closers:
         started: list[Service] = []
 
         async def close_started() -> None:
-            await asyncio.gather(*(service.close() for service in started))
+            closes = (service.close() for service in started)
+            for error in await asyncio.gather(*closes, return_exceptions=True):
+                if error is not None:
+                    raise error  # once the others are closed, too: what was opened before them is theirs
 
         self.add(", ".join(type(service).__name__ for service in services), close_started)
         for service in services:
