@@ -209,7 +209,7 @@ class Pool(AsyncConnectionPool[Conn]):
 
     async def run_idempotent(self, query: Query[Result]) -> Result:
         """The result of `query` on a connection. While the server is lost, it runs again and again, until the
-        end of the request, outside of one for QUERY_TIMEOUT_SECONDS: so it only reads, or repeating it
+        end of the request, outside of one for twice QUERY_TIMEOUT_SECONDS: so it only reads, or repeating it
         changes nothing.
 
         Raises Unavailable, and what `query` raises apart from psycopg.OperationalError.
@@ -224,7 +224,7 @@ class Pool(AsyncConnectionPool[Conn]):
 async def _run_idempotent(
     lend: Callable[[float], AbstractAsyncContextManager[Conn]], query: Query[Result]
 ) -> Result:
-    attempts = Attempts(get_request_deadline(QUERY_TIMEOUT_SECONDS))
+    attempts = Attempts(get_request_deadline(2 * QUERY_TIMEOUT_SECONDS))  # one may take half of it
     failure: Exception | None = None
     while True:
         deadline = attempts.begin()
@@ -251,7 +251,8 @@ async def _run_idempotent(
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type if it has no text. Postgres names the fault there; the
     lines after it (DETAIL) quote whole rows."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    nameless = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    return str(error).strip().partition("\n")[0] or nameless
 
 
 class ReconnectingConnection:

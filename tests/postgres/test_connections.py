@@ -246,3 +246,21 @@ def test_each_connection_is_in_the_table_by_which_a_pool_is_sized() -> None:
     section = (ROOT / "docs/high-availability.md").read_text().partition("**How many there are**")[2]
     table = section.partition("**Limits")[0]
     assert names <= set(re.findall("`([^`]+)`", table))
+
+
+def test_a_query_of_a_command_gets_the_time_that_the_server_allows_it(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No request limits it. So it is not given up at half of that time, as if the server hung."""
+    monkeypatch.setattr("ledger.postgres.connections.QUERY_TIMEOUT_SECONDS", 0.5)
+
+    async def main() -> None:
+        async with Pool(dsn) as pool:
+            await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT 1"))
+            assert await pool.run_idempotent(
+                lambda conn: fetch_one(conn, "SELECT 2 FROM pg_sleep(0.35)")
+            ) == (2,)
+            with pytest.raises(Unavailable, match="no answer in time"):
+                await pool.run_idempotent(lambda conn: fetch_one(conn, "SELECT pg_sleep(3)"))
+
+    asyncio.run(main())
