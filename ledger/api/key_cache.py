@@ -21,6 +21,7 @@ from ledger.background import BackgroundLoop
 from ledger.errors import Unavailable
 from ledger.lru import ExpiringCache
 from ledger.postgres.connections import ReconnectingConnection, fetch_one, first_line
+from ledger.postgres.sessions import LOCAL_COMMITS
 
 CACHE_SECONDS = 1.0
 REMEMBERED_SECONDS = 60.0
@@ -58,7 +59,7 @@ class KeyCache:
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="keys")
         # Not the same: while a standby is away, a commit that waits for it would hold up every request.
         self._last_used_connection = ReconnectingConnection(
-            dsn, "ledger_api", name="last used", settings={"synchronous_commit": "local"}
+            dsn, "ledger_api", name="last used", settings=LOCAL_COMMITS
         )
         self._find_ephemeral_key = find_ephemeral_key
         # By the bytes of the Authorization header, so that a request need not decode them.
