@@ -20,12 +20,12 @@ from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import UnreadableRecord
 from ledger.lru import LruCache
-from ledger.postgres.connections import Conn, Query, ReconnectingConnection
+from ledger.postgres.connections import Conn, ReconnectingConnection
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve_stored
 from ledger.store.log import PLANNER_SETTINGS, READ_BATCH_MAX, READ_QUEUE_MAX, StreamReader
 from ledger.store.positions import LAST_POSITION
-from ledger.store.replication.replica import Replica
+from ledger.store.replication.replica import Reads, Replica
 
 CACHED_STREAMS_MAX = 512
 STATES_PER_STREAM_MAX = 64
@@ -95,10 +95,10 @@ class PastStreams:
     def __init__(self, dsn: str, codec: Codec, streams: StreamReader, replica: Replica | None = None) -> None:
         self._codecs = {True: codec, False: codec.without_personal_data()}
         self._streams = streams
-        self._replica = replica
         self._connection = ReconnectingConnection(
             dsn, "ledger_api", name="past_streams", settings=PLANNER_SETTINGS
         )
+        self._reads = Reads(self._connection, replica)
         # By stream and `opened`: states by version.
         self._cache: LruCache[tuple[str, bool], dict[int, State]] = LruCache(CACHED_STREAMS_MAX)
         self.forget_all = self._cache.clear
@@ -155,7 +155,7 @@ class PastStreams:
                 for n, (item, _) in enumerate(batch)
             ]
             encoded = msgspec.json.encode(asked).decode()
-            return await self._fetch_rows(lambda conn: _fetch_events(conn, encoded))
+            return await self._reads.run_idempotent(lambda conn: _fetch_events(conn, encoded))
 
         rows = await self._cache.complete(fetch_rest)
         for n, group in groupby(rows, key=itemgetter(0)):
@@ -166,13 +166,6 @@ class PastStreams:
                 pending.future.set_result(self._fold(pending.item, kept[n], list(group)))
             except UnreadableRecord as error:
                 pending.future.set_exception(error)
-
-    async def _fetch_rows(self, query: Query[list[TupleRow]]) -> list[TupleRow]:
-        answer = None if self._replica is None else await self._replica.run(query)
-        if answer is not None:
-            rows: list[TupleRow] = answer.result
-            return rows
-        return await self._connection.run_idempotent(query)
 
     def _fold(self, item: PastRead, kept: Mapping[int, State], rows: Sequence[TupleRow]) -> PastState:
         _, head, position, recorded_at, base, *first = rows[0]

@@ -79,8 +79,8 @@ def test_a_read_under_way_at_a_failover_goes_on_with_nothing_of_before(
             reader, name, read = {
                 "streams": (store.streams, "_fetch_after", lambda: store.streams.read("cus_1")),
                 "past streams": (
-                    store.past_streams,
-                    "_fetch_rows",
+                    store.past_streams._reads,
+                    "run_idempotent",
                     lambda: store.past_streams.read(PastRead("cus_1", True)),
                 ),
                 "history": (

@@ -25,6 +25,7 @@ from ledger.postgres.connections import (
     Conn,
     Pool,
     Query,
+    ReconnectingConnection,
     fetch_one,
 )
 from ledger.postgres.statements import Statement, StatementPool, parse_statement
@@ -275,7 +276,7 @@ class Reads:
     """Connections for reads of what does not change any more, as history does: to the replica, if there is
     one that answers as well, and else to the primary."""
 
-    def __init__(self, primary: Pool, replica: Replica | None) -> None:
+    def __init__(self, primary: Pool | ReconnectingConnection, replica: Replica | None) -> None:
         self._primary = primary
         self._replica = replica
 
