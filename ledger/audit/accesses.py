@@ -32,8 +32,8 @@ WHOLE_LOG = "*"
 """In place of an account: a command that reads all of them. Such accesses have test mode."""
 CLEAR_PARAMETERS = frozenset({
     "account", "actor", "after", "at", "before", "charge", "cosigned", "created", "currency", "customer",
-    "dispute", "event", "expand", "expired", "file", "format", "from", "id", "idempotency_key", "json",
-    "ledger_account", "level", "limit", "live", "new_origin", "newest_first", "number", "object",
+    "dispute", "event", "expand", "expired", "file", "folder", "format", "from", "id", "idempotency_key",
+    "json", "ledger_account", "level", "limit", "live", "new_origin", "newest_first", "number", "object",
     "object_id", "object_type", "oldest_first", "order", "path", "payment_intent", "personal_data",
     "position", "purpose", "record", "request", "resume", "sample", "since", "size", "starting_after",
     "status", "subscription", "time", "to", "transaction", "transfer_group", "type", "unseal", "until",
