@@ -73,7 +73,7 @@ class Durability:
                 failure = Unavailable(_NOT_CONFIRMED)
             except Unavailable as error:
                 failure = error
-            if not await attempts.pause():
+            if not await attempts.pause(failure):
                 raise failure
 
     async def limit(self, head: int, *, waits_for_standbys: bool) -> int:
