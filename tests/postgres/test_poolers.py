@@ -120,10 +120,12 @@ def test_a_pooler_without_room_for_more_clients_says_so(dsn: str, place: Path) -
 
 
 @pytest.mark.parametrize("arguments", [["psql"], ["psql", "--role", "ledger_analyst"]])
-def test_psql_does_not_run_with_more_rights_behind_a_pooler_that_ignores_what_it_asks_for(
-    dsn: str, place: Path, arguments: list[str]
+@pytest.mark.parametrize(("ignored", "does"), [("options", "ignores"), ("", "refuses")])
+def test_psql_does_not_run_with_more_rights_behind_a_pooler_that_drops_what_it_asks_for(
+    dsn: str, place: Path, arguments: list[str], ignored: str, does: str
 ) -> None:
-    ignored = {"pool_mode": "session", "ignore_startup_parameters": "options,extra_float_digits"}
-    with open_pgbouncer(dsn, place / "deaf", **ignored) as url:
+    settings = {"pool_mode": "session", "ignore_startup_parameters": ignored}
+    with open_pgbouncer(dsn, place / "deaf", **settings) as url:
         refused = run_refused(place / "none", *arguments, database_url=url, secret_key=SERVICE_KEY)
-    assert "ignores what a session is to begin with" in refused
+    assert f"a pooler that {does} what a session is to begin with" in refused
+    assert "the server's own address" in refused
