@@ -146,6 +146,27 @@ def test_what_the_primary_does_not_show_yet_is_not_answered(servers: ReplicatedS
     run_story(servers.primary.dsn(), story)
 
 
+def test_a_read_goes_on_with_the_primary_if_that_did_not_say_its_position(
+    servers: ReplicatedServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be lost for longer than the question for its position waits, and less than a request may."""
+    monkeypatch.setattr("ledger.postgres.statements.QUERY_TIMEOUT_SECONDS", 0.3)
+    nowhere = make_conninfo(servers.primary.dsn(), port="1")
+
+    async def story() -> None:
+        replica, outcomes = Replica(servers.standby.dsn(), nowhere), list[str]()
+        replica.on_read = outcomes.append
+        await replica.start()
+        async with Pool(servers.primary.dsn()) as pool:
+            replica._status = ReplicaStatus(is_used=True)
+            assert await Reads(pool, replica).run_idempotent(is_standby) is False
+        await replica.close()
+        assert outcomes == ["not_asked"]
+        assert not replica.is_used
+
+    asyncio.run(story())
+
+
 def test_a_command_of_the_audit_reads_the_log_of_the_replica(
     servers: ReplicatedServers, tmp_path: Path
 ) -> None:
