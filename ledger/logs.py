@@ -69,12 +69,18 @@ def redact(text: str) -> str:
     return _SECRET_PATTERN.sub("[secret]", text)
 
 
+class OwnWords(Exception):
+    """An error whose text names the cause for an operator, and quotes nothing: it may be logged."""
+
+
 def describe_error(error: BaseException) -> str:
     """The error's type and what it is about, in one line that may be logged and shown to operators.
 
     For Postgres: the SQLSTATE, and the table, column or constraint if there is one. Otherwise: where it was
-    raised. Never its text, which may quote personal data.
+    raised. Its text, which may quote personal data, only if it is OwnWords.
     """
+    if isinstance(error, OwnWords):
+        return f"{type(error).__name__}: {error}"
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         diag = error.diag
         location = ".".join(

@@ -36,6 +36,7 @@ class RequestLimit:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.deadline = math.inf
+        self._met: str | None = None
 
     async def __aenter__(self) -> Self:
         self.deadline = asyncio.get_running_loop().time() + self._seconds
@@ -51,7 +52,12 @@ class RequestLimit:
         try:
             await self._timeout.__aexit__(error_type, error, trace)
         except TimeoutError:
-            raise Unavailable(f"no answer within {self._seconds:g} s, the limit of a request") from error
+            met = "" if self._met is None else f"; before that: {self._met}"
+            raise Unavailable(f"no answer within {self._seconds:g} s, the limit of a request{met}") from error
+
+    def note(self, failure: BaseException) -> None:
+        """An attempt of this request has failed and is repeated: if none ends in time, this says why."""
+        self._met = str(failure).strip().partition("\n")[0] or self._met
 
     def lift(self) -> None:
         """The answer begins: from now on each step has its own limit."""
@@ -112,7 +118,7 @@ def get_request_deadline(seconds: float) -> float:
 
 class Attempts:
     """The attempts of one call until `deadline`: begin each with `begin()`, and go on after a lost connection
-    while `await pause()`.
+    while `await pause(failure)`.
 
     One that hangs leaves time for another: an attempt that begins in the first half of the time ends with it.
     """
@@ -127,9 +133,12 @@ class Attempts:
         """The deadline of the attempt that begins now."""
         return self.deadline if self._loop.time() >= self._half else self._half
 
-    async def pause(self) -> bool:
+    async def pause(self, failure: BaseException) -> bool:
         """Wait before the next attempt, each time longer. Returns False, at once, if there is no time for
-        another one."""
+        another one. `failure` is what this one met."""
+        limit = _current.get()
+        if limit is not None:
+            limit.note(failure)
         if self._loop.time() + self._pause_seconds >= self.deadline:
             return False
         await asyncio.sleep(self._pause_seconds)

@@ -34,6 +34,7 @@ from ledger.cli.webhooks.group import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
 from ledger.postgres.deployment import migrate_database, open_database
+from ledger.postgres.migrations import find_blind_owner
 from ledger.service_key import check_service_key
 from ledger.tlog.merkle import ProofError
 
@@ -277,6 +278,13 @@ def _add_migrate_command(cli: typer.Typer) -> None:
         with open_database(settings) as (dsn, service_key):
             kept = migrate_database(settings, dsn, contract=contract)
             check_service_key(settings, dsn, service_key)
+            owner = find_blind_owner(dsn)
+        if owner is not None:
+            print(
+                "ledger: ledger_oldest_snapshot_seconds leaves out the sessions of other users: "
+                f"GRANT pg_read_all_stats TO {owner} (docs/operations.md, An old snapshot)",
+                file=sys.stderr,
+            )
         if as_json:
             print_json({"contract": contract, "rebuild_and_retire": kept})
             return

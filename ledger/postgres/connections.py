@@ -24,6 +24,7 @@ from ledger.postgres.sessions import (
     CONNECT_TIMEOUT_SECONDS,
     LOCAL_COMMITS,
     LOST,
+    NotConnected,
     Role,
     Session,
     Settings,
@@ -105,7 +106,10 @@ def _close_late(task: asyncio.Future[Conn]) -> None:
 
 
 async def _open(session: Session, prepare_threshold: int | None, answer_seconds: float | None) -> Conn:
-    conn = await Conn.connect(session.conninfo, autocommit=True, prepare_threshold=prepare_threshold)
+    try:
+        conn = await Conn.connect(session.conninfo, autocommit=True, prepare_threshold=prepare_threshold)
+    except psycopg.OperationalError as error:
+        raise NotConnected(first_line(error)) from error
     try:
         await begin_session(conn, session)
     except BaseException:
@@ -137,7 +141,7 @@ async def open_connection(
             conn = await connect(dsn, role, name=name, answer_seconds=answer_seconds)
             break
         except psycopg.OperationalError as error:
-            if not (is_disconnect(error) and await attempts.pause()):
+            if not (is_disconnect(error) and await attempts.pause(error)):
                 raise Unavailable(first_line(error)) from error
     async with conn:
         yield conn
@@ -244,7 +248,7 @@ async def _run_idempotent(
             if not limit.expired():
                 raise
             failure = failure or error  # what an earlier attempt met says more
-        if not await attempts.pause():
+        if not await attempts.pause(failure):
             raise Unavailable(first_line(failure)) from failure
 
 

@@ -37,6 +37,11 @@ _SELECT_SCHEMA_VERSION = "SELECT version_num FROM ledger.alembic_version"
 _END_SUPPORT = "UPDATE ledger.served SET oldest = %(release)s WHERE oldest < %(release)s"
 _DROP_SUPERSEDED = "SELECT DISTINCT superseded FROM projections.drop_superseded() AS superseded ORDER BY 1"
 _SELECT_OLDEST_SUPPORTED_RELEASE = "SELECT oldest FROM ledger.served"
+# ledger.oldest_snapshots runs with the rights of its owner.
+_SELECT_BLIND_OWNER = """
+SELECT proowner::regrole::text FROM pg_proc
+WHERE oid = to_regproc('ledger.oldest_snapshots') AND NOT pg_has_role(proowner, 'pg_read_all_stats', 'USAGE')
+"""
 
 
 def migrate(dsn: str) -> None:
@@ -79,6 +84,14 @@ def end_support(dsn: str) -> list[str]:
                 f"older releases do not start any more, but what only they use was not dropped because other "
                 f"transactions hold locks ({first_line(error)}): run `ledger migrate --contract` again"
             ) from None
+
+
+def find_blind_owner(dsn: str) -> str | None:
+    """The owner of the migrated schema, if he may not see for how long sessions of other users are open:
+    `ledger_oldest_snapshot_seconds` leaves those out then. Raises SettingError."""
+    with _connect_checked(dsn) as conn:
+        row = conn.execute(_SELECT_BLIND_OWNER).fetchone()
+    return row[0] if row else None
 
 
 def check_schema(dsn: str) -> None:

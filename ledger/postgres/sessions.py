@@ -22,6 +22,8 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 from psycopg.waiting import wait_async
 
+from ledger.logs import OwnWords
+
 CONNECT_TIMEOUT_SECONDS = 3
 """For each host of the URL: half of a request's time is enough for one that hangs and one that answers."""
 
@@ -72,19 +74,23 @@ FROM (SELECT count(set_config(asked.name, asked.setting, false)) AS settings
 """
 
 
-class SessionRefused(psycopg.OperationalError):
+class NotConnected(psycopg.OperationalError, OwnWords):
+    """The server cannot be reached, or refuses the login. The text is the first line of what libpq says."""
+
+
+class SessionRefused(psycopg.OperationalError, OwnWords):
     """The server was reached, but does not let the session have its role or settings."""
 
 
-class StandbyServer(psycopg.OperationalError):
+class StandbyServer(psycopg.OperationalError, OwnWords):
     """The server that was reached is a standby: the primary is elsewhere, or is being changed."""
 
 
-class NoAnswer(psycopg.OperationalError):
+class NoAnswer(psycopg.OperationalError, OwnWords):
     """The server has not answered in time; the connection was given up, and what was asked may yet happen."""
 
 
-class NotReplicated(psycopg.OperationalError):
+class NotReplicated(psycopg.OperationalError, OwnWords):
     """What was asked is committed on this server, but somebody ended the wait for its standbys: perhaps none
     has it. Whoever asks again may find it, or may find it gone."""
 

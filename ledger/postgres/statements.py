@@ -81,6 +81,7 @@ class StatementPool:
         """
         attempts = Attempts(get_request_deadline(QUERY_TIMEOUT_SECONDS))
         values, formats = encode_values(statement.names, bindings)
+        failure: psycopg.Error | None = None
         while True:
             deadline = attempts.deadline if once_seconds is None else get_deadline(once_seconds)
             await self._take_slot(deadline)
@@ -91,12 +92,14 @@ class StatementPool:
                 return await connection.fetch(statement.text, values, formats, deadline=deadline)
             except LOST as error:
                 failure = error
+            except TimeoutError:  # what an earlier attempt met says more
+                failure = failure or NoAnswer("no connection in time")
             finally:
                 if connection is not None:
                     self._keep(connection)
                 self._slots.release()
             may_ask_again = once_seconds is None and is_disconnect(failure)
-            if not (may_ask_again and await attempts.pause()):
+            if not (may_ask_again and await attempts.pause(failure)):
                 raise Unavailable(first_line(failure)) from failure
 
     async def close(self) -> None:
@@ -116,17 +119,14 @@ class StatementPool:
             raise Unavailable("no connection became free in time") from error
 
     async def _open(self, deadline: float) -> PreparedConnection:
-        try:
-            async with asyncio.timeout_at(deadline):
-                conn = await connect(
-                    self._dsn,
-                    self._role,
-                    name=self._name,
-                    settings=self._settings,
-                    may_be_standby=self._may_be_standby,
-                )
-        except TimeoutError as error:
-            raise NoAnswer("no connection in time") from error
+        async with asyncio.timeout_at(deadline):
+            conn = await connect(
+                self._dsn,
+                self._role,
+                name=self._name,
+                settings=self._settings,
+                may_be_standby=self._may_be_standby,
+            )
         return PreparedConnection(conn, self._discard)
 
     def _pop_idle(self) -> PreparedConnection | None:

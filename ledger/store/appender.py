@@ -117,7 +117,7 @@ class Appender:
                 disconnected = connection is None or connection.closed
                 # Dropped in any case: a session that began on a read-only database stays read-only.
                 await self.close()
-            if not (disconnected and await attempts.pause()):
+            if not (disconnected and await attempts.pause(failure)):
                 raise Unavailable(first_line(failure)) from failure
 
     async def _connect(self, deadline: float) -> PreparedConnection:

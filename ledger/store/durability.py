@@ -86,7 +86,7 @@ class Durability:
                 failure = Unavailable(_NOT_CONFIRMED)
             except Unavailable as error:
                 failure = error
-            if not await attempts.pause():
+            if not await attempts.pause(failure):
                 raise failure
         if self._failovers != failovers:
             # What was visible was so on a server that is lost; this one may never have had it.

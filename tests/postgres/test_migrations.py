@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import runpy
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -23,6 +25,7 @@ from ledger.postgres.migrations import (
 )
 from ledger.postgres.sessions import ROLES
 from tests.conftest import Cluster
+from tests.serving.process import SERVICE_KEY, run_ledger
 
 NEXT = '''"""Changes what everybody uses."""
 
@@ -77,8 +80,9 @@ def test_after_the_contract_no_older_release_starts_and_this_one_does(
         check_schema(dsn)
 
 
-def test_the_owner_of_the_database_may_work_as_an_analyst(cluster: Cluster) -> None:
-    """Also one who is no superuser: PostgreSQL lets who makes a role give it to others, but not take it."""
+@contextmanager
+def migrate_as_owner(cluster: Cluster) -> Iterator[str]:
+    """A database that an owner has migrated who is no superuser; the string logs in as him."""
     owner = sql.Identifier("test_owner")
     with cluster.create_database(template="template0") as dsn:
         database = sql.Identifier(str(conninfo_to_dict(dsn)["dbname"]))
@@ -90,11 +94,29 @@ def test_the_owner_of_the_database_may_work_as_an_analyst(cluster: Cluster) -> N
             cluster.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, owner))
             owned = make_conninfo(dsn, user="test_owner", password="test")
             migrate(owned)
-            with psycopg.connect(owned, options=f"-c role={ANALYST}") as conn:
-                assert conn.execute("SELECT count(*) FROM reporting.charges").fetchone() == (0,)
+            yield owned
         finally:
             cluster.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(database))
             cluster.execute(sql.SQL("DROP ROLE {}").format(owner))
+
+
+def test_the_owner_of_the_database_may_work_as_an_analyst(cluster: Cluster) -> None:
+    """Also one who is no superuser: PostgreSQL lets who makes a role give it to others, but not take it."""
+    with (
+        migrate_as_owner(cluster) as owned,
+        psycopg.connect(owned, options=f"-c role={ANALYST}") as conn,
+    ):
+        assert conn.execute("SELECT count(*) FROM reporting.charges").fetchone() == (0,)
+
+
+def test_an_owner_who_may_not_see_sessions_of_others_is_told_so(cluster: Cluster, tmp_path: Path) -> None:
+    with migrate_as_owner(cluster) as owned:
+        settings = {"database_url": owned, "secret_key": SERVICE_KEY}
+        told = run_ledger(tmp_path, "migrate", **settings)
+        assert told.stdout == "The schema is up to date.\n"
+        assert "GRANT pg_read_all_stats TO test_owner" in told.stderr
+        cluster.execute(sql.SQL("GRANT pg_read_all_stats TO test_owner").format())
+        assert run_ledger(tmp_path, "migrate", **settings).stderr == ""
 
 
 @pytest.mark.parametrize("in_use", ["by an event", "by a process", ""])

@@ -4,18 +4,24 @@ refused at the start, in one line, as is one whose pool is too small."""
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
+from ledger.background import BackgroundLoop
 from ledger.errors import SettingError, Unavailable
 from ledger.postgres.connections import Pool, ReconnectingConnection, connect, fetch_one
 from ledger.postgres.deployment import check_server
+from ledger.postgres.statements import StatementPool, parse_statement
+from ledger.time_limits import RequestLimit
 from tests.postgres.poolers import needs_pgbouncer, open_pgbouncer
 from tests.postgres.servers import ask_pool
 from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serve
+from tests.store.stores import wait_until
 
 pytestmark = needs_pgbouncer
 WHO = "SELECT current_user::text, current_setting('statement_timeout')"
@@ -72,6 +78,17 @@ def test_a_pool_that_is_too_small_says_so(dsn: str, place: Path, monkeypatch: py
         async with Pool(url) as pool:
             with pytest.raises(Unavailable, match="pooler in front of it has no free connection"):
                 await ask_pool(pool, seconds=1)
+        # Also where the request's limit is what ends the wait, and in background work.
+        statements = StatementPool(url, "ledger_api", name="test", settings={}, connections_max=1)
+        with pytest.raises(Unavailable, match="pooler in front of it has no free connection"):
+            async with RequestLimit(1):
+                await statements.fetch(parse_statement("SELECT 1"), {})
+        with capture_logs() as logged:
+            loop = BackgroundLoop("test", partial(_ask, url))
+            await loop.start()
+            await wait_until(lambda: bool(logged))
+            await loop.close()
+        assert "pooler in front of it has no free connection" in logged[0]["reason"]
         await kept.drop()
 
     too_small = pytest.raises(SettingError, match="has too small a pool")
@@ -79,6 +96,12 @@ def test_a_pool_that_is_too_small_says_so(dsn: str, place: Path, monkeypatch: py
         check_server(url)
     with open_pgbouncer(dsn, place / "small", **small) as url:
         asyncio.run(meet(url))
+
+
+async def _ask(url: str) -> float:
+    async with await connect(url, "ledger_api", name="test") as conn:
+        await fetch_one(conn, "SELECT 1")
+    return 1
 
 
 def test_a_pooler_without_room_for_more_clients_says_so(dsn: str, place: Path) -> None:
@@ -97,10 +120,12 @@ def test_a_pooler_without_room_for_more_clients_says_so(dsn: str, place: Path) -
 
 
 @pytest.mark.parametrize("arguments", [["psql"], ["psql", "--role", "ledger_analyst"]])
-def test_psql_does_not_run_with_more_rights_behind_a_pooler_that_ignores_what_it_asks_for(
-    dsn: str, place: Path, arguments: list[str]
+@pytest.mark.parametrize(("ignored", "does"), [("options", "ignores"), ("", "refuses")])
+def test_psql_does_not_run_with_more_rights_behind_a_pooler_that_drops_what_it_asks_for(
+    dsn: str, place: Path, arguments: list[str], ignored: str, does: str
 ) -> None:
-    ignored = {"pool_mode": "session", "ignore_startup_parameters": "options,extra_float_digits"}
-    with open_pgbouncer(dsn, place / "deaf", **ignored) as url:
+    settings = {"pool_mode": "session", "ignore_startup_parameters": ignored}
+    with open_pgbouncer(dsn, place / "deaf", **settings) as url:
         refused = run_refused(place / "none", *arguments, database_url=url, secret_key=SERVICE_KEY)
-    assert "ignores what a session is to begin with" in refused
+    assert f"a pooler that {does} what a session is to begin with" in refused
+    assert "the server's own address" in refused

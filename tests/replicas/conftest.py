@@ -9,6 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.api.conftest import account, http, operator, raw, registrar  # noqa: F401  # fixtures
 from tests.api.service import Service
+from tests.postgres.conftest import place  # noqa: F401  # fixture
 from tests.postgres.standby import HOST, ReplicatedServers, run_replicated
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from ledger.errors import UnknownObject
@@ -16,6 +17,7 @@ from ledger.metrics.backlogs import ReplicaStatus
 from ledger.postgres.connections import Conn, Pool, fetch_one
 from ledger.postgres.statements import parse_statement
 from ledger.store.replication.replica import Reads, Replica
+from tests.postgres.poolers import needs_pgbouncer, open_pgbouncer
 from tests.postgres.standby import ReplicatedServers, run_replicated
 from tests.projections.histories import KEY, Author, run_story
 from tests.serving.process import run_ledger
@@ -144,6 +146,27 @@ def test_what_the_primary_does_not_show_yet_is_not_answered(servers: ReplicatedS
     run_story(servers.primary.dsn(), story)
 
 
+def test_a_read_goes_on_with_the_primary_if_that_did_not_say_its_position(
+    servers: ReplicatedServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be lost for longer than the question for its position waits, and less than a request may."""
+    monkeypatch.setattr("ledger.postgres.statements.QUERY_TIMEOUT_SECONDS", 0.3)
+    nowhere = make_conninfo(servers.primary.dsn(), port="1")
+
+    async def story() -> None:
+        replica, outcomes = Replica(servers.standby.dsn(), nowhere), list[str]()
+        replica.on_read = outcomes.append
+        await replica.start()
+        async with Pool(servers.primary.dsn()) as pool:
+            replica._status = ReplicaStatus(is_used=True)
+            assert await Reads(pool, replica).run_idempotent(is_standby) is False
+        await replica.close()
+        assert outcomes == ["not_asked"]
+        assert not replica.is_used
+
+    asyncio.run(story())
+
+
 def test_a_command_of_the_audit_reads_the_log_of_the_replica(
     servers: ReplicatedServers, tmp_path: Path
 ) -> None:
@@ -162,6 +185,23 @@ def test_a_command_of_the_audit_reads_the_log_of_the_replica(
 
 def test_the_replica_of_another_database_is_never_asked(servers: ReplicatedServers, dsn: str) -> None:
     assert "no streaming replica of this database" in find_reason(servers, dsn)
+
+
+@needs_pgbouncer
+def test_a_pooler_of_transactions_is_not_asked_any_more(servers: ReplicatedServers, place: Path) -> None:
+    async def run(url: str) -> None:
+        with capture_logs() as logged:
+            async with open_replica(servers, url) as (replica, outcomes):
+                await wait_for(lambda: replica.is_used)
+                assert await replica.fetch(parse_statement("SELECT 1"), {}) is None
+                await wait_for(lambda: logged)
+                assert not replica.is_used
+                assert outcomes == ["failed"]
+        assert "a pooler that lends a session for one transaction" in logged[0]["reason"]
+
+    trusted = make_conninfo(servers.standby.dsn(), password="none")
+    with open_pgbouncer(trusted, place / "lent", pool_mode="transaction") as url:
+        asyncio.run(run(url))
 
 
 def test_a_replica_with_another_history_is_never_asked(servers: ReplicatedServers) -> None:

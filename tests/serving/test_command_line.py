@@ -29,6 +29,7 @@ WITHOUT_JSON = {
     "ledger export": "its answer is the export, NDJSON",
     "ledger psql": "its answer is that of psql, which has options for its form",
     "ledger openapi": "its answer is a JSON document",
+    "ledger audit archive": "its answer is a folder",
     "ledger audit export": "its answer is the export, NDJSON or Parquet",
     "ledger audit proof": "its answer is a proof file, whose form C2SP defines",
 }

@@ -33,8 +33,8 @@ def require_pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError:
         raise InvalidParameter(
-            "Invalid format: 'parquet' needs the package pyarrow, which is not installed here: "
-            "install it, or use ndjson.",
+            "Parquet needs the package pyarrow, which is not installed here: pip install pyarrow. Exports "
+            "can also be had as ndjson, without it.",
             param="format",
         ) from None
     return pyarrow

@@ -23,6 +23,10 @@ from ledger.postgres.programs.client import (
 
 SEARCH_PATH = "ledger, projections, webhooks, reporting, public"
 _READ_ONLY = "default_transaction_read_only"
+_DEAF_POOLER = (
+    "LEDGER_DATABASE_URL: it leads to a pooler that {} what a session is to begin with (pgbouncer: "
+    "ignore_startup_parameters): give `ledger psql` the server's own address"
+)
 _SELECT_OPTIONS = f"SELECT current_setting('role'), current_setting('{_READ_ONLY}')".encode()
 _ROLE_SETTINGS = """
 SELECT setting FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) setting
@@ -62,15 +66,18 @@ def run_psql(settings: Settings, arguments: Sequence[str], *, role: str | None, 
 
 
 def _check_options(dsn: str, role: str | None, *, read_only: str) -> None:
-    """Raises SettingError behind a pooler that ignores them: psql would run as the owner, and could write."""
-    with connect(dsn) as conn:
-        row = conn.execute(_SELECT_OPTIONS).fetchone()
+    """Raises SettingError behind a pooler that refuses them, or ignores them: psql would run as the owner,
+    and could write."""
+    try:
+        with connect(dsn) as conn:
+            row = conn.execute(_SELECT_OPTIONS).fetchone()
+    except SettingError as error:
+        if "unsupported startup parameter" not in str(error):
+            raise
+        raise SettingError(_DEAF_POOLER.format("refuses")) from None
     assert row is not None
     if row[1] != read_only or role not in (None, row[0]):
-        raise SettingError(
-            "LEDGER_DATABASE_URL: it leads to a pooler that ignores what a session is to begin with "
-            "(pgbouncer: ignore_startup_parameters): give `ledger psql` the server's own address"
-        )
+        raise SettingError(_DEAF_POOLER.format("ignores"))
 
 
 def _read_role_settings(conn: psycopg.Connection, role: str) -> dict[str, str]:

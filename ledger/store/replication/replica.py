@@ -65,6 +65,12 @@ SELECT h.position, ({_RECORD} %(position)s), ledger.this_database()::text,
 FROM ledger.head h
 """)  # noqa: S608
 
+# A statement that was prepared on a connection is not there, or another is: the session was another one.
+_LENT_SQLSTATES = ("26000", "42P05")
+_LENT = (
+    "LEDGER_REPLICA_URL leads to a pooler that lends a session for one transaction: let it lend one for a "
+    "whole connection, and restart this process"
+)
 _OTHER_DATABASE = "LEDGER_REPLICA_URL leads to a server that is no streaming replica of this database"
 _OTHER_HISTORY = "its log differs from the primary's: make it anew, or rewind it"
 
@@ -115,6 +121,7 @@ class Replica:
         self._loop = BackgroundLoop("replica", self._look, close_timeout_seconds=0)
         self._looked = asyncio.Event()
         self._needed_position = 0
+        self._is_lent = False
         self._logged: str | None = None
 
     async def start(self) -> None:
@@ -216,9 +223,11 @@ class Replica:
                 pending.future.set_result(rows[0][0])
 
     def _count_failure(self, cause: BaseException | None) -> None:
-        if isinstance(cause, psycopg.Error) and cause.sqlstate in _CONFLICT_SQLSTATES:
+        sqlstate = cause.sqlstate if isinstance(cause, psycopg.Error) else None
+        if sqlstate in _CONFLICT_SQLSTATES:
             self.on_read("conflict")
             return
+        self._is_lent = self._is_lent or sqlstate in _LENT_SQLSTATES
         self.on_read("failed")
         self._stop_asking()
 
@@ -252,8 +261,11 @@ class Replica:
         except Unavailable as error:
             # The first line of an error of a connection names the server, and quotes nothing.
             return f"cannot be reached: {error}", ReplicaStatus()
-        except psycopg.Error:
-            return _OTHER_DATABASE, ReplicaStatus()
+        except psycopg.Error as error:
+            self._is_lent = self._is_lent or error.sqlstate in _LENT_SQLSTATES
+            return _LENT if self._is_lent else _OTHER_DATABASE, ReplicaStatus()
+        if self._is_lent:
+            return _LENT, ReplicaStatus()
         ((position, record, database),) = found
         ((head, same_record, same_database, lag_seconds),) = await self._primary.fetch(
             _LOOK_AT_PRIMARY, {"position": position}
