@@ -46,6 +46,10 @@ class LruCache(Generic[Key, Value]):
         """Remove the value cached under `key`, if there is one."""
         self._entries.pop(key, None)
 
+    def clear(self) -> None:
+        """Remove all entries."""
+        self._entries.clear()
+
     def items(self) -> ItemsView[Key, Value]:
         """All entries, the least recently used first."""
         return self._entries.items()
