@@ -24,9 +24,12 @@ def test_a_caller_without_time_takes_none_from_the_others() -> None:
         queue: BatchQueue[str, int] = BatchQueue(process, batch_max=10, queue_max=10)
         queue.start("test")
         early, late = RequestLimit(60), RequestLimit(5)
-        assert await asyncio.gather(submit(queue, early), submit(queue, late)) == [2, 2]
+        assert list(await asyncio.gather(submit(queue, early), submit(queue, late))) == [2, 2]
         assert await submit(queue, last := RequestLimit(1)) == 1
-        assert await asyncio.gather(submit(queue, late := RequestLimit(5)), read_outside(queue)) == [2, 2]
+        assert list(await asyncio.gather(submit(queue, late := RequestLimit(5)), read_outside(queue))) == [
+            2,
+            2,
+        ]
         await queue.close()
         assert limits == [early, last, None]
 
