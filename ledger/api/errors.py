@@ -96,12 +96,13 @@ def encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
     raise AssertionError("the last row of the table is every RequestError")
 
 
-def encode_refusal(refusal: RequestError, request_id: str) -> bytes:
+def encode_refusal(refusal: Exception, request_id: str) -> bytes:
     """A whole HTTP response with an error, for a connection that is closed after it."""
-    status, text = encode_answer(refusal)
+    status, text, headers = render_error(refusal)
     body = text.encode()
+    lines = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in headers)
     head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n{lines}"
         f"request-id: {request_id}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + body

@@ -131,14 +131,19 @@ async def fetch_all(conn: Conn, query: QueryNoTemplate, params: Params | None = 
 
 @asynccontextmanager
 async def open_connection(
-    dsn: str, role: Role, *, name: str, answer_seconds: float | None = QUERY_TIMEOUT_SECONDS
+    dsn: str,
+    role: Role,
+    *,
+    name: str,
+    settings: Settings | None = None,
+    answer_seconds: float | None = QUERY_TIMEOUT_SECONDS,
 ) -> AsyncIterator[Conn]:
     """A connection as from `connect`, closed at the end. Raises Unavailable for an unreachable database: in a
     request at the end of that, else at once."""
     attempts = Attempts(get_request_deadline(0))
     while True:
         try:
-            conn = await connect(dsn, role, name=name, answer_seconds=answer_seconds)
+            conn = await connect(dsn, role, name=name, settings=settings, answer_seconds=answer_seconds)
             break
         except psycopg.OperationalError as error:
             if not (is_disconnect(error) and await attempts.pause(error)):

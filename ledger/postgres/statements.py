@@ -64,6 +64,12 @@ class StatementPool:
         self._idle: list[PreparedConnection] = []  # used last in, first out
         self._slots = asyncio.Semaphore(connections_max)
         self._closing = False
+        self._opened_count = 0
+
+    @property
+    def opened_count(self) -> int:
+        """How many connections it has opened so far: another one may be to another server."""
+        return self._opened_count
 
     async def fetch(
         self,
@@ -127,6 +133,7 @@ class StatementPool:
                 settings=self._settings,
                 may_be_standby=self._may_be_standby,
             )
+        self._opened_count += 1
         return PreparedConnection(conn, self._discard)
 
     def _pop_idle(self) -> PreparedConnection | None:

@@ -49,7 +49,7 @@ class BatchQueue(Generic[Item, Result]):
         self._queue_max = queue_max
         self._gather_max = gather_max
         self._callers = 0
-        self._last_limit: RequestLimit | None = None
+        self._limit: RequestLimit | None = None
         self._queue: deque[Pending[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._closing = False
@@ -70,7 +70,8 @@ class BatchQueue(Generic[Item, Result]):
             raise Unavailable("shutting down")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append(Pending(item, future))
-        self._last_limit = get_request_limit()
+        if len(self._queue) == 1 or _ends_later(get_request_limit(), self._limit):
+            self._limit = get_request_limit()
         self._wake.set()
         return future
 
@@ -95,7 +96,7 @@ class BatchQueue(Generic[Item, Result]):
                 await self._wake.wait()
                 continue
             await self._gather()
-            adopt_request_limit(self._last_limit)  # who came last may wait longest
+            adopt_request_limit(self._limit)  # that of whoever may wait longest
             batch = self._take_batch()
             if not batch:
                 continue
@@ -120,6 +121,11 @@ class BatchQueue(Generic[Item, Result]):
         while length < len(self._queue) < wanted:
             length = len(self._queue)
             await asyncio.sleep(0)
+
+
+def _ends_later(limit: RequestLimit | None, other: RequestLimit | None) -> bool:
+    """Whether a request may take longer than another one. What belongs to none has time."""
+    return other is not None and (limit is None or limit.deadline > other.deadline)
 
 
 def _fail(batch: Iterable[Pending[Item, Result]], error: Exception) -> None:

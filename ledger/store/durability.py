@@ -28,7 +28,7 @@ FOLLOWER_SECONDS_MAX = 1.0
 """How long what follows the log waits before it goes on with what it knows to be replicated."""
 BARRIER_SECONDS_MAX = 4.0
 """Less than the limit of a request, so that one that hangs leaves time for another, on another server."""
-CANCEL_SECONDS_MAX = 1.0
+CANCEL_SECONDS_MAX = 0.5
 
 WAITS_FOR_STANDBYS = "current_setting('synchronous_standby_names') <> ''"
 """SQL: whether commits wait for standbys. To be read by a statement that is run anyway."""
@@ -157,14 +157,15 @@ async def run_barrier(conn: Conn) -> int:
     try:
         await asyncio.wait({statement}, timeout=BARRIER_SECONDS_MAX)
         if not statement.done():
-            # Only here a wait may be ended: the commit has no data that anybody could see. If the connection
-            # were abandoned, its backend would wait until the standby is back, and one after another would
-            # take all connections of the server.
-            with suppress(psycopg.Error):
-                await conn.cancel_safe(timeout=CANCEL_SECONDS_MAX)
             raise NotReplicated(_NOT_CONFIRMED)
         row = statement.result()
     finally:
+        if not statement.done():
+            # Only here a wait may be ended: the commit has no data that anybody could see. If the connection
+            # were abandoned, its backend would wait until the standby is back, and one after another (of
+            # commands, too, which end with their barrier) would take all connections of the server.
+            with suppress(psycopg.Error):
+                await conn.cancel_safe(timeout=CANCEL_SECONDS_MAX)
         statement.cancel()
         await asyncio.gather(statement, return_exceptions=True)
     assert row is not None, "the log has a head"

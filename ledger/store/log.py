@@ -27,6 +27,8 @@ from ledger.postgres.pipelines import BoundStatement, bind
 from ledger.postgres.statements import StatementPool, parse_statement
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, UnreadableEvent, fold
+from ledger.store.durability import WAITS_FOR_STANDBYS
+from ledger.store.notifications import HeadNotifier
 
 READ_BATCH_MAX = 256
 READ_QUEUE_MAX = 10_000
@@ -50,12 +52,13 @@ SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.stat
        e.actor, e.request_id, e.idempotency_key, e.causation, extract(epoch FROM e.recorded_at)::float8
 """
 
-_EVENTS_AFTER_VERSIONS = parse_statement("""
-SELECT e.originator_id, e.originator_version, e.topic, e.state
+_EVENTS_AFTER_VERSIONS = parse_statement(f"""
+SELECT e.originator_id, e.originator_version, e.topic, e.state, e.notification_id,
+       (SELECT {WAITS_FOR_STANDBYS})
 FROM json_to_recordset(%(known)s::json) AS known(s text, v integer)
 JOIN ledger.events e ON e.originator_id = known.s AND e.originator_version > known.v
 ORDER BY e.originator_id, e.originator_version
-""")
+""")  # noqa: S608 (a constant)
 
 _TAIL = (
     _SELECT_RECORDED
@@ -261,24 +264,20 @@ async def read_states_at(
     return decode_states(codec, await cur.fetchall())
 
 
-def decode_states(
-    codec: Codec, rows: Sequence[TupleRow]
-) -> tuple[dict[str, State], dict[str, UnreadableRecord]]:
-    """What `read_states_at` returns, of the rows of its statement."""
-    return _fold_rows(codec, rows, {})
-
-
 class StreamReader:
-    """Reads aggregates by stream id, and caches the `cached_streams_max` most recently used ones."""
+    """Reads aggregates by stream id, and caches the `cached_streams_max` most recently used ones: not what no
+    standby may have (`notifier` knows), and nothing beyond its connection, which another server may follow."""
 
-    def __init__(self, dsn: str, codec: Codec, *, cached_streams_max: int) -> None:
+    def __init__(self, dsn: str, codec: Codec, notifier: HeadNotifier, *, cached_streams_max: int) -> None:
         self._codec = codec
+        self._notifier = notifier
+        settings = PLANNER_SETTINGS
         self._statements = StatementPool(
-            dsn, "ledger_api", name="streams", settings=PLANNER_SETTINGS, connections_max=1
+            dsn, "ledger_api", name="streams", settings=settings, connections_max=1
         )
         self._cache: LruCache[str, State] = LruCache(cached_streams_max)
+        self._connections_seen = 0
         self.forget_all = self._cache.clear
-        """Forget what the database may have lost: also reads under way do not go on with it."""
         self._queue: BatchQueue[str, State | None] = BatchQueue(
             self._read_batch, batch_max=READ_BATCH_MAX, queue_max=READ_QUEUE_MAX
         )
@@ -300,7 +299,7 @@ class StreamReader:
     async def read_events(self, streams: Sequence[str]) -> list[DomainEvent]:
         """All events of the streams, in the order of each stream. Raises Unavailable and UnreadableRecord."""
         rows = await self._fetch_after(dict.fromkeys(streams, 0))
-        return [self._codec.decode_event(*row) for row in rows]
+        return [self._codec.decode_event(*row[:4]) for row in rows]
 
     def get_cached(self, stream: str) -> State | None:
         """The aggregate as this process last saw it, perhaps outdated; None when it is not cached."""
@@ -317,16 +316,21 @@ class StreamReader:
 
         async def fetch_rest() -> list[TupleRow]:
             states.update((pending.item, self._cache.get(pending.item)) for pending in batch)
-            versions = {stream: state.version if state else 0 for stream, state in states.items()}
-            return await self._fetch_after(versions)
+            rows = await self._fetch_after({stream: s.version if s else 0 for stream, s in states.items()})
+            before, self._connections_seen = self._connections_seen, self._statements.opened_count
+            if before not in (0, self._connections_seen):
+                self._cache.clear()  # it is read again, without what was cached
+            return rows
 
         rows = await self._cache.complete(fetch_rest)
-        folded, failures = _fold_rows(self._codec, rows, states)
+        folded, failures = decode_states(self._codec, [row[:4] for row in rows], states)
         if failures:
             for stream, *owner in await self._statements.fetch(_OWNERS, {"streams": list(failures)}):
                 failures[stream].owner = (owner[0], owner[1])
-        for state in folded.values():
-            self.update_cache(state)
+        unconfirmed = {row[0]: row[4] for row in rows if row[5]}
+        for stream, state in folded.items():
+            if unconfirmed.get(stream, 0) <= self._notifier.acknowledged_position:
+                self.update_cache(state)
         states |= folded
         for pending in batch:
             if pending.future.done():
@@ -338,17 +342,16 @@ class StreamReader:
 
     async def _fetch_after(self, versions: Mapping[str, int]) -> list[TupleRow]:
         """The events after these versions of streams. Raises Unavailable."""
-        known_versions = [{"s": stream, "v": version} for stream, version in versions.items()]
-        known = msgspec.json.encode(known_versions).decode()
-        return await self._statements.fetch(_EVENTS_AFTER_VERSIONS, {"known": known})
+        known = msgspec.json.encode([{"s": stream, "v": version} for stream, version in versions.items()])
+        return await self._statements.fetch(_EVENTS_AFTER_VERSIONS, {"known": known.decode()})
 
 
 def _binary(conn: Conn) -> AsyncCursor[TupleRow]:
     return conn.cursor(binary=True)
 
 
-def _fold_rows(
-    codec: Codec, rows: Sequence[TupleRow], states: Mapping[str, State | None]
+def decode_states(
+    codec: Codec, rows: Iterable[Sequence[Any]], states: Mapping[str, State | None] = {}
 ) -> tuple[dict[str, State], dict[str, UnreadableRecord]]:
     """The aggregates after `rows`, which follow `states`, and why others cannot be read; by stream."""
     folded: dict[str, State] = {}
@@ -369,7 +372,7 @@ def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
 
 
 async def decode_log(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
-    """The recorded events of rows of the log; an `UnreadableEvent` stands for each that cannot be read."""
+    """The recorded events of rows of the log; an `UnreadableEvent` for each record that cannot be read."""
     recorded: list[Recorded] = []
     try:
         for start in range(0, len(rows), SLICE_ROWS):

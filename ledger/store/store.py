@@ -26,7 +26,9 @@ class Store:
         self.codec = Codec(secret_key)
         self.notifier = HeadNotifier(dsn, "ledger_api")
         self.durability = Durability(dsn, "ledger_api", self.notifier)
-        self.streams = StreamReader(dsn, self.codec, cached_streams_max=settings.cached_streams_max)
+        self.streams = StreamReader(
+            dsn, self.codec, self.notifier, cached_streams_max=settings.cached_streams_max
+        )
         self.notifier.on_listen = self.durability.note_failover  # of each new connection
         replica_url = settings.replica_url
         self.replica = None if replica_url is None else Replica(replica_url.get_secret_value(), dsn)

@@ -19,6 +19,7 @@ from ledger.commands.execution import fingerprint_of
 from ledger.commands.models import StorableText
 from ledger.errors import InvalidProjectionState
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, open_connection
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.store import Store
 from projections.engine.engine import Engine
 from projections.engine.operations import Operator
@@ -229,8 +230,13 @@ async def open_actions(store: Store) -> AsyncIterator[Actions]:
     def create_engine() -> Engine:
         return Engine(store.dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS)
 
+    # The answer is confirmed, as all of the internal API.
     async with open_connection(
-        store.dsn, "ledger_projector", name="operator", answer_seconds=BACKGROUND_ANSWER_SECONDS
+        store.dsn,
+        "ledger_projector",
+        name="operator",
+        settings=LOCAL_COMMITS,
+        answer_seconds=BACKGROUND_ANSWER_SECONDS,
     ) as conn:
         yield Actions(conn, store.dsn, store.codec, store.clock, create_engine)
 

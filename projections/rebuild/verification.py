@@ -23,6 +23,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from ledger.clock import Clock
 from ledger.logs import describe_error
 from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, connect, fetch_all, fetch_one
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_SETTINGS, Recorded, read_stream, read_streams
 from projections.engine import partitions
@@ -42,7 +43,8 @@ SAMPLE_EVENTS_PER_STREAM = 200
 # Where the event at a drawn position is not the projection's, the next one within so many positions is taken.
 SAMPLE_WINDOW_EVENTS = 200
 SAMPLE_BLOCKS = 64
-_SETTINGS = PLANNER_SETTINGS | {"enable_bitmapscan": "off", "enable_sort": "off"}
+# What is stored of a result is of use only to the metrics.
+_SETTINGS = PLANNER_SETTINGS | LOCAL_COMMITS | {"enable_bitmapscan": "off", "enable_sort": "off"}
 
 _SELECT_LIVE = """
 SELECT l.generation, c.position FROM projections.live l

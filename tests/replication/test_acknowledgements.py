@@ -76,6 +76,19 @@ def test_a_command_in_a_shell_waits_for_the_standby(stage: Stage) -> None:
     assert repeated.result().returncode == 0, repeated.result()
 
 
+def test_operators_leave_no_session_that_waits_for_the_standby(stage: Stage) -> None:
+    """Each would stay until the standby is back, and they would take all connections of the server. Their
+    answers wait for the barrier that all share."""
+    stage.servers.pause_standby()
+    verify = stage.begin(stage.post_internal, "projections/customers/verify", {}, "verify")
+    stage.wait_for_standby(BARRIER)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    assert stage.servers.primary.fetch_value(f"{waiting} AND application_name <> 'ledger {BARRIER}'") == 0
+    assert not verify.done()
+    stage.servers.resume_standby()
+    assert verify.result().status_code == 200, verify.result().text
+
+
 def assert_waits_for_standby(
     stage: Stage, *requests: Future[httpx.Response], name: str = BARRIER
 ) -> list[httpx.Response]:

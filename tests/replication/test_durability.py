@@ -81,6 +81,21 @@ def test_a_barrier_that_takes_too_long_leaves_no_session(
     asyncio.run(main())
 
 
+def test_who_ends_with_a_barrier_leaves_no_session(servers: ReplicatedServers) -> None:
+    """As a command does that gives up."""
+
+    async def main() -> None:
+        barriers = Durability(servers.primary.dsn(), "ledger_api")
+        servers.pause_standby()
+        confirming = asyncio.ensure_future(barriers.confirm())
+        await wait_until(lambda: servers.primary.fetch_value(_WAITING) == 1)
+        confirming.cancel()
+        await barriers.close()
+        await wait_until(lambda: servers.primary.fetch_value(_WAITING) == 0)
+
+    asyncio.run(main())
+
+
 def test_a_follower_goes_on_with_what_is_known(
     servers: ReplicatedServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ import httpx
 import psycopg
 import pytest
 
-from ledger.accounts import create_account, create_key
+from ledger.accounts import INTERNAL_SCOPES, create_account, create_key, list_accounts
 from ledger.postgres.connections import connect
 from tests.serving.process import SERVICE_KEY, ServeProcess, build_environment, list_children, run_serve
 from tests.store.stores import head_locked, wait_until
@@ -126,6 +126,33 @@ def test_a_request_whose_body_arrives_after_sigterm_is_answered(dsn: str, place:
         assert service.process.wait(10) == 0
     assert [answer.split()[1] for answer in answers] == [b"200", b"403"]
     assert all(b"\r\nconnection: close\r\n" in answer for answer in answers)
+
+
+def test_requests_that_are_broken_off_at_sigterm_may_be_sent_again(dsn: str, place: Path) -> None:
+    """Not 500, under which a client would give up: another process answers it."""
+
+    async def main(service: ServeProcess) -> list[httpx.Response]:
+        key = await create_secret(dsn)
+        async with await connect(dsn, "ledger_api", name="test") as conn:
+            [account] = [row[0] for row in await list_accounts(conn)]
+            operator = (
+                await create_key(conn, account, "rk", livemode=False, name="operator", scopes=INTERNAL_SCOPES)
+            )[1]
+        async with httpx.AsyncClient(base_url=service.url, timeout=20) as http, head_locked(dsn):
+            requests = [
+                asyncio.create_task(http.post("/v1/customers", auth=(key, ""))),
+                asyncio.create_task(http.post("/internal/v1/customers", auth=(operator, ""), json={})),
+            ]
+            await wait_until(lambda: is_appending(dsn))
+            await asyncio.sleep(0.3)
+            service.process.send_signal(signal.SIGTERM)
+            return await asyncio.gather(*requests)
+
+    with run_serve(place / "broken-off", drain_seconds=1, **settings(dsn)) as service:
+        answers = asyncio.run(main(service))
+        assert service.process.wait(10) == 0
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert [answer.headers.get("stripe-should-retry") for answer in answers] == ["true", "true"]
 
 
 def test_a_request_that_never_ends_does_not_delay_shutdown(dsn: str, place: Path) -> None:

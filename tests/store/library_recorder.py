@@ -91,7 +91,7 @@ class JournalRecorder(ApplicationRecorder):
     async def _open(self, dsn: str) -> None:
         codec = PassThroughCodec(KEY)
         self.notifier = HeadNotifier(dsn, "ledger_api")
-        streams = StreamReader(dsn, codec, cached_streams_max=10)
+        streams = StreamReader(dsn, codec, self.notifier, cached_streams_max=10)
         self._journal = Journal(
             dsn, codec, Clock(), streams, self.notifier, batch_max=512, queue_max=4096, timeout_ms=10_000
         )

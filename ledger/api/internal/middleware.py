@@ -8,6 +8,7 @@ answer begins within the limit of time of a request.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -107,6 +108,10 @@ class InternalApiMiddleware:
                     await self._answer(exchange, direct, send_with_request_id)
         except (RequestError, Unavailable) as error:
             await self._send_error(exchange, error, send)
+        except asyncio.CancelledError:  # the server stops, and has waited long enough
+            if exchange.status:
+                raise
+            await self._send_error(exchange, Unavailable("the process ends, and this request had not"), send)
         finally:
             if "endpoint" in scope:
                 exchange.operation_name = (

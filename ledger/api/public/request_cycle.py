@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ledger.api.errors import FAULT_STATUS_MIN, encode_refusal
+from ledger.api.errors import FAULT_STATUS_MIN, STATUS_NOT_READY, encode_refusal
 from ledger.api.exchange import Exchange
 from ledger.commands.execution import InternalError
-from ledger.errors import InvalidParameter
+from ledger.errors import InvalidParameter, LedgerError, Unavailable
 from ledger.time_limits import pause_request_limit
 
 if TYPE_CHECKING:
@@ -84,9 +84,13 @@ class RequestCycle:
                 self._write_response(exchange, body)
             else:
                 await self._write_stream(exchange, body)
-        except BaseException as error:  # the server stops and has waited long enough, or a download broke off
+        except asyncio.CancelledError:  # the server stops, and has waited long enough
+            refusal: LedgerError = Unavailable("the process ends, and this request had not")
+            self._break_off(exchange, STATUS_NOT_READY, refusal, response_started=response_started)
+        except BaseException as error:  # perhaps a download broke off
             log.error("response_broken_off", exc_info=error, request_id=exchange.request_id)
-            self._break_off(exchange, response_started=response_started)
+            refusal = InternalError("An unexpected error occurred.")
+            self._break_off(exchange, FAULT_STATUS_MIN, refusal, response_started=response_started)
         app.log_access(exchange)
 
     def take_body(self, bytes_max: int) -> bytes | None:
@@ -168,12 +172,13 @@ class RequestCycle:
         self.response_complete = True
         self._protocol.on_cycle_complete(self)
 
-    def _break_off(self, exchange: Exchange, *, response_started: bool) -> None:
+    def _break_off(
+        self, exchange: Exchange, status: int, refusal: LedgerError, *, response_started: bool
+    ) -> None:
         """Answer that the service failed, if nothing is sent yet, and close the connection."""
         if not response_started:
-            exchange.status = FAULT_STATUS_MIN
+            exchange.status = status
             if not self.disconnected:
-                refusal = InternalError("An unexpected error occurred.")
                 self._protocol.buffered.write_now(encode_refusal(refusal, exchange.request_id))
         self.response_complete = True
         self._protocol.transport.close()

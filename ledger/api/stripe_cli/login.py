@@ -24,6 +24,7 @@ from ledger.crypto.mac import Mac
 from ledger.errors import Forbidden, InvalidParameter, RequestError, UnknownRoute
 from ledger.ids import encode_digest
 from ledger.postgres.connections import Conn, open_connection
+from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.stripe_cli.logins import (
     begin_login,
     confirm_login,
@@ -45,18 +46,20 @@ _NOT_OPEN = "This login has expired or is used. Run `stripe login` again."
 def add_login(app: FastAPI, settings: Settings, dsn: str, service_key: bytes, url: str) -> None:
     """Add the routes to the application. `url`: that of this service for a browser on this machine."""
     connect = partial(open_connection, dsn, "ledger_api", name="stripe login")  # a login is rare
-    app.include_router(_program_routes(connect, Clock(movable=settings.test_clock), url))
+    # Any program of this machine may begin logins, and none that a failover has taken back can be confirmed.
+    connect_to_begin = partial(connect, settings=LOCAL_COMMITS)
+    app.include_router(_program_routes(connect, connect_to_begin, Clock(movable=settings.test_clock), url))
     app.include_router(_page_routes(connect, service_key))
 
 
-def _program_routes(connect: _Connect, clock: Clock, url: str) -> APIRouter:
+def _program_routes(connect: _Connect, connect_to_begin: _Connect, clock: Clock, url: str) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.post(AUTH_PATH)
     async def begin(request: Request) -> JSONResponse:
         _check_program(request)
         form = await _read_form(request)
-        async with connect() as conn:
+        async with connect_to_begin() as conn:
             login = await begin_login(conn, _get_text(form, "device_name"))
         answer = {
             "browser_url": f"{url}{AUTH_PATH}/confirm/{login.page_secret}",

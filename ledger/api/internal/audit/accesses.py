@@ -75,6 +75,8 @@ class _Recording:
             request_id=exchange.request_id,
         )
         self._task = asyncio.create_task(self._accesses.record(access), name="record access")
+        # `finish` is not called for a request that has reached its limit. The failure is logged in any case.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def finish(self, status: int) -> None:
         """Wait for the record. Raises AccessNotRecorded if there is none, unless the answer with this status
