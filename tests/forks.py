@@ -34,7 +34,7 @@ _forks.set_forkserver_preload([*PRELOADED])
 
 class ForkedProcess:
     """A process that calls `function`, in a group of its own; the methods are those of `subprocess.Popen`.
-    Its output goes to files. It ends with this process at the latest."""
+    Its output goes to the files `output` and `errors`. It ends with this process at the latest."""
 
     def __init__(
         self,
@@ -45,6 +45,8 @@ class ForkedProcess:
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
     ) -> None:
+        self.output = output
+        self.errors = errors or output
         self._process: BaseProcess = _forks.Process(
             target=_run,
             args=(function, arguments, output, errors, dict(environment or os.environ), directory),

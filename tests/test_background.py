@@ -377,7 +377,7 @@ def test_everything_is_closed_within_one_time_though_a_part_hangs_and_another_fa
         closers.add("sender", fail)
         started = time.monotonic()
         await closers.close(0.2)
-        assert 0.2 <= time.monotonic() - started < 1
+        assert 0.2 <= time.monotonic() - started < 5
         assert closed == ["database"]
 
     assert [(entry["event"], entry["what"]) for entry in run(story)] == [

@@ -17,6 +17,8 @@ from tests.clients.shop import Shop
 
 PROGRAM = "pyspark"
 JAVA_MIN = 17
+# It runs for seconds: optimising its code, and several threads for garbage, take longer than its work.
+JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 pytestmark = needs(PROGRAM)
 
 
@@ -39,7 +41,8 @@ def test_spark_answers_from_an_archive_as_the_database(
     archive = make_archive(service, tmp_path)
     statements = read_statements()[2].replace("archive-1", str(archive.folder))
     command = (find_python(PROGRAM), SCRIPTS / "ask_spark.py", statements)
-    answer = json.loads(run_to_success(command, tmp_path, {"SPARK_LOCAL_IP": "127.0.0.1"}))
+    settings = {"SPARK_LOCAL_IP": "127.0.0.1", "JDK_JAVA_OPTIONS": JAVA_OPTIONS}
+    answer = json.loads(run_to_success(command, tmp_path, settings))
     rows = sorted(tuple(row) for row in answer["rows"])
     assert [row for row in rows if row[0] == account.id]
     assert rows == ask_database(service, archive.upto)

@@ -10,8 +10,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +33,7 @@ from ledger.store.codec import evolve
 from projections.rebuild.records import Rebuild
 from tests.api.service import Registrar, Service, create_client
 from tests.conftest import Cluster
+from tests.forks import ForkedProcess, start_ledger
 from tests.projections.histories import ACCOUNT, KEY, Author, catch_up, load_rows, run_story
 from tests.projections.rebuilds import load_live_generations, load_rebuild
 from tests.serving.process import build_environment, list_children, run_ledger, run_refused
@@ -113,7 +112,7 @@ class Shell:
         self.dsn = dsn
         self.place = place
         self.settings: dict[str, Any] = {"database_url": dsn, "secret_key": KEY.decode()}
-        self.begun: list[subprocess.Popen[str]] = []
+        self.begun: list[ForkedProcess] = []
 
     def does(self, *arguments: str, status: int = 0) -> str:
         """What `ledger projections …` prints."""
@@ -124,16 +123,15 @@ class Shell:
     def refused(self, *arguments: str) -> str:
         return run_refused(self.place, "projections", *arguments, **self.settings)
 
-    def begins(self, *arguments: str) -> subprocess.Popen[str]:
+    def begins(self, *arguments: str) -> ForkedProcess:
         """`ledger …`, left running; ended with the test at the latest."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ledger", *arguments],
-            env=build_environment(self.place, **self.settings),
-            cwd=self.place.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+        said = self.place / f"begun-{len(self.begun)}"
+        process = start_ledger(
+            arguments,
+            environment=build_environment(self.place, **self.settings),
+            directory=self.place.parent,
+            output=said.with_suffix(".out"),
+            errors=said.with_suffix(".err"),
         )
         self.begun.append(process)
         return process
@@ -196,7 +194,7 @@ def shell(server: EmbeddedPostgres, tmp_path: Path) -> Iterator[Shell]:
         for process in shell.begun:
             for pid in [*list_children(process.pid), process.pid]:
                 kill(pid)
-            process.communicate()
+            process.wait()
 
 
 def wait_until(holds: Callable[[], Any]) -> Any:
@@ -213,7 +211,7 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def list_backfill_pids(driver: subprocess.Popen[str]) -> set[int]:
+def list_backfill_pids(driver: ForkedProcess) -> set[int]:
     return {pid for pid, command in list_children(driver.pid, "args").items() if " fill " in command}
 
 
@@ -221,10 +219,9 @@ def has_ended(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists() if Path("/proc/self").exists() else True
 
 
-def wait_for_end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Exit status, and what it said."""
-    out, err = process.communicate(timeout=WAIT_SECONDS)
-    return process.returncode, out, err
+def wait_for_end(process: ForkedProcess) -> tuple[int, str]:
+    """Exit status, and what it said on standard error."""
+    return process.wait(WAIT_SECONDS), process.errors.read_text()
 
 
 def check_whole(shell: Shell, *, workers: int, number: int = 1) -> None:
@@ -333,7 +330,7 @@ def test_a_rebuild_killed_during_its_backfill_continues_after_its_last_page(shel
         third = shell.begins("projections", "resume", "customers")
         wait_until(lambda: list_backfill_pids(third))
         assert "is paused" in shell.does("pause", "customers")
-    status, _, said = wait_for_end(third)
+    status, said = wait_for_end(third)
     assert status == 1
     assert "paused; to continue: ledger projections resume customers" in said
     # A page under way when it was paused is kept: then the share may be done.
@@ -349,7 +346,7 @@ def test_a_rebuild_survives_crashes_of_postgres_while_filling_and_while_indexing
         filling = shell.begins("projections", "rebuild", "customers")
         pages = shell.first_pages()
         server.kill()
-        status, _, said = wait_for_end(filling)
+        status, said = wait_for_end(filling)
         assert status == 1
         assert said.startswith("ledger: the connection to the database was lost (")
         assert "ledger projections resume customers" in said
@@ -427,7 +424,7 @@ def test_a_rebuild_cancelled_during_an_index_build_leaves_nothing_behind(shell: 
     wait_until(lambda: shell.rebuild().state == "cancelled")
     conn.rollback()
     assert wait_for_end(cancel)[0] == 0
-    status, _, said = wait_for_end(driver)
+    status, said = wait_for_end(driver)
     assert (status, said) == (1, "ledger: customers: the rebuild was cancelled\n")
     assert shell.sql("SELECT to_regclass('projections.customers_g2')") == [(None,)]
     assert list(shell.generations("customers")) == [1]
@@ -459,7 +456,7 @@ def test_calls_succeed_while_everything_they_read_is_rebuilt(shell: Shell) -> No
                 calling = threads.submit(call)
                 shell.first_pages()
                 filled = wait_until(lambda: len(names) > 5 and len(names))
-            status, _, said = wait_for_end(driver)
+            status, said = wait_for_end(driver)
             after = len(names)
             wait_until(lambda: calling.done() or len(names) > after + 5)
             stop = True
