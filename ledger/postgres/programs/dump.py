@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +56,8 @@ def write_dump(dsn: str, path: Path, *, log_only: bool, overwrite: bool, show_by
 
     Raises SettingError, also for a file that exists.
     """
-    with open_new_file(path, overwrite=overwrite) as (_, partial), connect(dsn) as conn:
+    # Closed without a rollback, which would fail aloud where the server is lost.
+    with open_new_file(path, overwrite=overwrite) as (_, partial), closing(connect(dsn)) as conn:
         server = describe_server(conn)
         pg_dump, pg_restore = find_program("pg_dump", server), find_newest_program("pg_restore")
         snapshot, position = _export_snapshot(conn)
@@ -78,6 +79,8 @@ def _export_snapshot(conn: psycopg.Connection) -> tuple[str, int]:
         row = conn.execute(_EXPORT_SNAPSHOT).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         raise SettingError("the database is not migrated: there is nothing to back up") from None
+    except psycopg.OperationalError as error:
+        raise SettingError(f"the database cannot be dumped: {first_line(error)}") from None
     except psycopg.Error as error:
         raise SettingError(
             f"the database user cannot dump the database ({first_line(error)}): use the owner's, as for "
