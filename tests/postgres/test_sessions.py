@@ -398,6 +398,19 @@ def test_who_is_cancelled_between_two_statements_does_not_wait_for_a_rollback(ds
     assert asyncio.run(give_up()) < 20
 
 
+def test_a_start_waits_for_a_primary_that_is_being_replaced(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def start() -> None:
+        async with open_lossy_proxy(dsn) as (way, between):
+            between.lose("", "request")  # as by a proxy that has no server to pass it to
+            await asyncio.to_thread(check_server, way)
+            assert between.losses == [("", "request")]
+
+    asyncio.run(start())
+    assert "has no primary now, and is waited for: " in caplog.text
+
+
 def test_what_waits_on_a_former_primary_ends_once_another_is_reached(lonely: EmbeddedPostgres) -> None:
     login = conninfo_to_dict(lonely.dsn())
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
