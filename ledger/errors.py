@@ -65,6 +65,10 @@ class Unavailable(LedgerError):
     """
 
 
+class FailedOver(Unavailable):
+    """Another server has become the primary, and may not have what was read before: decide again."""
+
+
 class StepAbandoned(LedgerError):
     """A step of a background loop took longer than it may, and was cancelled. The loop begins another."""
 

@@ -176,7 +176,7 @@ def create_app(
         render_error=render_error,
         log_access=access_log(components.metrics, settings),
         body_bytes_max=settings.body_bytes_max,
-        confirm=store.durability.confirm,
+        durability=store.durability,
         request_seconds=app.request_seconds,
         find_direct=reader.find,
     )

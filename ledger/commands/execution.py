@@ -25,6 +25,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.errors import (
     ConcurrencyConflict,
+    FailedOver,
     IdempotencyKeyReused,
     InvalidParameter,
     LedgerError,
@@ -109,25 +110,28 @@ class Execution:
 
     async def run(self, call: Call, decide: Decide, *, fingerprint: str) -> CommandResult:
         """Decide and append. Commands on one target that have lost a race are decided again one after
-        another.
+        another; so is, after a failover, what was decided on what the former primary had.
 
         A refusal is a result, and is stored under the idempotency key. InvalidParameter is raised and not
         stored: it concerns the parameters alone. Also raises IdempotencyKeyReused, ConcurrencyConflict,
         QueueFull, UnreadableRecord and Unavailable.
         """
+        key = call.cause.idempotency_key
+        is_key_used = False
         for attempt in range(self._attempts_max):
             try:
+                if is_key_used and key is not None:
+                    stored_reply = await self.find_reply(call.cause)
+                    if stored_reply is not None:  # a failover may take it back
+                        return await self.replay(stored_reply, key, fingerprint)
                 if not attempt or not call.target:
                     return await self._attempt(call, decide, fingerprint, exact=attempt > 0)
                 async with self._get_lock(call.target):
                     return await self._attempt(call, decide, fingerprint, exact=True)
-            except VersionConflict:
-                continue
             except IdempotencyKeyUsed:
-                assert call.cause.idempotency_key is not None
-                stored_reply = await self.find_reply(call.cause)
-                assert stored_reply is not None, "a used key has a stored reply for a day"
-                return await self.replay(stored_reply, call.cause.idempotency_key, fingerprint)
+                is_key_used = True
+            except (VersionConflict, FailedOver):
+                continue
         raise ConcurrencyConflict
 
     async def change_once(
@@ -146,10 +150,13 @@ class Execution:
         Without a key it is not repeated if its connection is lost. `replay_answer`: what a repetition gets
         instead of the answer.
         """
+        durability = self._store.durability
+        answer: dict[str, Any] | None = None
         if cause.idempotency_key is None:
+            failovers = durability.failovers
             async with pool.connection() as conn, conn.transaction():
                 answer = await change(conn)
-            await self._store.durability.confirm()
+            await durability.confirm(failovers)
             return CommandResult(*self.encode(answer))
 
         async def change_and_reply(conn: Conn) -> dict[str, Any]:
@@ -159,29 +166,38 @@ class Execution:
                 await insert_reply(conn, cause, reply, self._store.clock.now())
                 return answer
 
-        stored_reply = await self.find_reply(cause)
-        if stored_reply is None:
+        for _ in range(self._attempts_max):
+            failovers = durability.failovers
             try:
-                # If its connection is lost and it had committed, the key is used when it runs again.
-                answer = await pool.run_idempotent(change_and_reply)
-                await self._store.durability.confirm()
-                return CommandResult(*self.encode(answer))
-            except IdempotencyKeyUsed:
                 stored_reply = await self.find_reply(cause)
-            assert stored_reply is not None, "the reply of a used idempotency key is kept for a day"
-        return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
+                if stored_reply is None:
+                    # If its connection is lost and it had committed, the key is used when it runs again.
+                    answer = await pool.run_idempotent(change_and_reply)
+                elif answer is None or stored_reply.request_id != cause.request_id:
+                    return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
+                await durability.confirm(failovers)
+                return CommandResult(*self.encode(answer))
+            except (IdempotencyKeyUsed, FailedOver):
+                continue
+        raise ConcurrencyConflict
 
     def begin_group(self, pending: Sequence[Change], *, exact: bool) -> GroupContext:
         """A context for commands that are appended as one; `pending` as in GroupContext."""
         return GroupContext(
-            self.environment, self._store.streams, self._store.clock.now(), pending, exact=exact
+            self.environment,
+            self._store.streams,
+            self._store.clock.now(),
+            pending,
+            exact=exact,
+            failovers=self._store.durability.failovers,
         )
 
     async def append(self, cause: Cause, group: GroupContext) -> int:
         """Append the changes of a group as one; returns the position of the last one, which means nothing if
-        there is none. Raises VersionConflict (nothing was appended: decide again), QueueFull, Unavailable."""
+        there is none. Raises VersionConflict and FailedOver (nothing was appended: decide again), QueueFull,
+        Unavailable."""
         if not group.changes and not group.used_cache:
-            await self._store.durability.confirm()
+            await self._store.durability.confirm(group.failovers)
             return 0
         return await self._store.journal.append(Append(cause, group.changes, None, group.expected_versions))
 
@@ -210,8 +226,8 @@ class Execution:
         return await self._store.journal.find_reply(cause.account, cause.livemode, cause.idempotency_key)
 
     async def replay(self, stored_reply: StoredReply, key: str, fingerprint: str) -> CommandResult:
-        """The stored reply, byte for byte, with its secret derived again. Raises IdempotencyKeyReused if the
-        key was used with other parameters, and Unavailable."""
+        """The stored reply, which has just been found, byte for byte, with its secret derived again. Raises
+        IdempotencyKeyReused if the key was used with other parameters, FailedOver and Unavailable."""
         await self._store.durability.confirm()
         reply = stored_reply.reply
         if reply.fingerprint != fingerprint:
@@ -229,7 +245,7 @@ class Execution:
         return CommandResult(reply.status, body, stored_reply.request_id, stored_reply.position)
 
     async def _attempt(self, call: Call, decide: Decide, fingerprint: str, *, exact: bool) -> CommandResult:
-        cause = call.cause
+        cause, failovers = call.cause, self._store.durability.failovers
         decided_at = self._store.clock.now()
         context = DecisionContext(self.environment, self._store.streams, decided_at, exact=exact)
         decision = await self.decide(call, context, decide, int(decided_at))
@@ -249,7 +265,7 @@ class Execution:
         elif not decision.changes:
             if context.used_cache:
                 raise VersionConflict
-            await self._store.durability.confirm()
+            await self._store.durability.confirm(failovers)
             return CommandResult(status, body)
         position = await self._store.journal.append(
             Append(cause, decision.changes, reply, context.expected_versions)

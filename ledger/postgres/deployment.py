@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +33,15 @@ _HAS_DATA = """
 SELECT EXISTS (SELECT FROM ledger.service_key) OR EXISTS (SELECT FROM ledger.events)
     OR EXISTS (SELECT FROM ledger.file_chunks)
 """
+
+AWAIT_SECONDS = 30.0
+"""How long a start waits for a primary that is being replaced: more than a failover takes."""
+_AWAIT_PAUSE_SECONDS = 0.5
+# What a login meets at a proxy that knows no primary now, and at a server that starts or ends. By text:
+# psycopg has no code for a login that failed. In another language the start fails at once.
+_PASSING = ("server closed the connection unexpectedly", "Connection reset by peer", "database system is")
+
+_log = logging.getLogger("ledger.postgres")
 
 _LOOK_ROUNDS = 3
 # The roles that the user may not take. Before the first migration nobody needs them.
@@ -112,9 +123,21 @@ def get_database_url(settings: Settings) -> str:
 
 def check_server(url: str) -> None:
     """Check that the service can work through this connection string: that it leads to a primary, gives each
-    connection a session of its own, and may take the roles that exist. Raises SettingError."""
+    connection a session of its own, and may take the roles that exist. A failover that is under way is waited
+    for, AWAIT_SECONDS at most. Raises SettingError."""
+    deadline, is_awaited = time.monotonic() + AWAIT_SECONDS, False
     try:
-        reason = asyncio.run(_find_fault(url))
+        while True:
+            try:
+                reason = asyncio.run(_find_fault(url))
+                break
+            except psycopg.OperationalError as error:
+                if not _is_passing(error) or time.monotonic() >= deadline:
+                    raise
+                if not is_awaited:
+                    _log.warning("the database has no primary now, and is waited for: %s", first_line(error))
+                    is_awaited = True
+            time.sleep(_AWAIT_PAUSE_SECONDS)
     except NoAnswer:
         reason = (
             f"a connection was accepted, but nothing was answered on it in {CONNECT_TIMEOUT_SECONDS} s: the "
@@ -124,6 +147,11 @@ def check_server(url: str) -> None:
         reason = f"the database cannot be reached: {first_line(error)}"
     if reason is not None:
         raise SettingError(f"LEDGER_DATABASE_URL: {reason}")
+
+
+def _is_passing(error: psycopg.OperationalError) -> bool:
+    is_ending = error.sqlstate is not None and error.sqlstate.startswith("57P")
+    return is_ending or any(words in str(error) for words in _PASSING)
 
 
 async def _find_fault(url: str) -> str | None:

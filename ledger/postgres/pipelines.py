@@ -7,6 +7,7 @@ statement does. The statements are prepared once for each connection.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
@@ -71,10 +72,11 @@ async def run_together(
             pgconn.send_query_prepared(prepared[text], values, formats, Format.BINARY)
         prepares.append(None)
     pgconn.pipeline_sync()
+    began_at = time.monotonic()
     try:
         results = await _Exchange(pgconn).run(conn.answer_seconds)
     except (asyncio.CancelledError, NoAnswer):
-        conn.abandon()
+        conn.give_up(began_at)
         raise
     pgconn.exit_pipeline_mode()
     for text_prepared, result in zip(prepares, results, strict=True):
@@ -83,7 +85,7 @@ async def run_together(
     for result in results:
         if result.status not in _SUCCESSES:
             raise error_from_result(result)
-    conn.check_replicated()
+    conn.note_answer()
     return [result for text, result in zip(prepares, results, strict=True) if text is None]
 
 

@@ -8,10 +8,15 @@ ignores what else a login may ask for. A session that would run in another role,
 from __future__ import annotations
 
 import asyncio
+import os
 import select
+import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Literal, NamedTuple, get_args
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
@@ -68,7 +73,7 @@ _CANCELLED_SECONDS = 0.5
 
 # The count keeps the subquery, and with it what it sets, in front of the questions.
 _BEGIN = """
-SELECT done.settings, current_user::text, pg_is_in_recovery()
+SELECT done.settings, current_user::text, pg_is_in_recovery(), pg_postmaster_start_time()
 FROM (SELECT count(set_config(asked.name, asked.setting, false)) AS settings
       FROM unnest(%s::text[], %s::text[]) AS asked(name, setting)) AS done
 """
@@ -156,18 +161,15 @@ class Conn(AsyncConnection[TupleRow]):
         except psycopg.errors._WaitTimeout:
             if timeout is not None:
                 raise
-            note_silence(self.pgconn, began_at)
-            self.abandon()
+            self.give_up(began_at)
             if is_cancelled:
                 raise asyncio.CancelledError from None  # as before this: an error would hide it
             raise NoAnswer(f"no answer in {seconds} s") from None
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                note_silence(self.pgconn, began_at)
-                self.abandon()
+                self.give_up(began_at)
             raise
-        self._answered_at = time.monotonic()
-        self.check_replicated()
+        self.note_answer()
         return result
 
     @property
@@ -192,6 +194,22 @@ class Conn(AsyncConnection[TupleRow]):
     def abandon(self) -> None:
         """Close the connection at once, whatever the server does."""
         self.pgconn.finish()
+
+    def give_up(self, began_at: float) -> None:
+        """Abandon it: what was asked at `began_at`, of the monotonic clock, has no answer."""
+        note_silence(self.pgconn, began_at)
+        self.abandon()
+
+    def note_answer(self) -> None:
+        """An answer has come. Raises NotReplicated as `check_replicated`."""
+        self._answered_at = time.monotonic()
+        self.check_replicated()
+
+    def end(self) -> None:
+        """Let who waits on it find it ended, as if the server had ended it; nobody else may notice."""
+        if not self.closed:
+            with suppress(OSError), socket.socket(fileno=os.dup(self.pgconn.socket)) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
 
     def check_replicated(self) -> None:
         """Raises NotReplicated if the server has said, since the last call, that a commit is not."""
@@ -244,6 +262,9 @@ def name_primary(dsn: str) -> str:
 async def begin_session(conn: Conn, session: Session) -> None:
     """Set the settings and the role on a connection that has just logged in: one round trip.
 
+    The primary that is reached may be another than before, and the former one may hang: then the connections
+    to that one end, with whatever waits on them.
+
     Raises SessionRefused, StandbyServer, NoAnswer, and psycopg.OperationalError when the connection is lost.
     """
     try:
@@ -266,11 +287,29 @@ async def _set(conn: Conn, session: Session, more: Settings) -> None:
     cur = await conn.execute(_BEGIN, (list(asked), list(asked.values())), prepare=False)
     row = await cur.fetchone()
     assert row is not None
-    _, user, is_standby = row
+    _, user, is_standby, started_at = row
     if user != session.role:
         raise SessionRefused(f"the session runs as {user}, not in the role {session.role}")
     if is_standby and not session.may_be_standby:
         raise StandbyServer("the server is a standby, which takes no writes")
+    if not session.may_be_standby:
+        _end_others(conn, session.conninfo, started_at)
+
+
+# By address: the connections to the primary there, each with the start of its server.
+_connections: dict[str, WeakKeyDictionary[Conn, datetime]] = {}
+
+
+def _end_others(conn: Conn, conninfo: str, started_at: datetime) -> None:
+    """End the connections to the address of `conn` that lead to another server than it does, which started
+    at `started_at`. That one is the primary no more, and if it hangs, nothing else ends a long wait soon."""
+    parameters = conninfo_to_dict(conninfo)
+    address = repr([parameters.get(name) for name in ("service", "host", "hostaddr", "port")])
+    connections = _connections.setdefault(address, WeakKeyDictionary())
+    for other in [other for other, of_other in connections.items() if of_other != started_at]:
+        del connections[other]
+        other.end()
+    connections[conn] = started_at
 
 
 # By server: when the last question was asked that it did not answer in time.

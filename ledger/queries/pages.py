@@ -281,7 +281,7 @@ class Pages:
         self, replica: Replica, query: Statement, bindings: Mapping[str, Any], shape_min: int
     ) -> tuple[ProjectionProgress, list[TupleRow]] | None:
         """The same from the replica, where the projection has applied all that was in the log when this was
-        called; None when the primary has to answer. Raises Unavailable."""
+        called; None when the primary has to answer."""
         if not replica.is_used:
             replica.on_read("not_asked")
             return None
@@ -290,7 +290,11 @@ class Pages:
         head_read = replica.read_head()
         while rows := await replica.fetch(query, bindings):
             progress, page_rows = _split_rows(rows)
-            head = await head_read
+            try:
+                head = await head_read
+            except Unavailable:  # who waits for the primary has the time of the request
+                replica.on_read("not_asked")
+                return None
             if progress.checkpoint >= head and progress.shape >= shape_min:
                 replica.on_read("answered")
                 return progress, page_rows

@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 import psycopg
 
-from ledger.errors import Unavailable
+from ledger.errors import FailedOver, Unavailable
 from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one, first_line
 from ledger.postgres.sessions import LOST, NotReplicated, Role
 from ledger.store.notifications import HeadNotifier
@@ -61,7 +61,8 @@ class Durability:
         self._next: asyncio.Task[None] | None = None
         self._known: WeakSet[Conn] = WeakSet()
         self._timeline: str | None = None
-        self._failovers = 0
+        self.failovers = 0
+        """How many it has noticed. Who will `confirm` what it reads takes note of it before it reads."""
         self.on_failover: list[Callable[[], object]] = []
 
     async def close(self) -> None:
@@ -72,13 +73,15 @@ class Durability:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._connection.drop()
 
-    async def confirm(self) -> None:
-        """Wait until everything that was visible when this was called is replicated.
+    async def confirm(self, failovers: int | None = None) -> None:
+        """Wait until everything that was visible when this was called is replicated; with `failovers`, which
+        was read before, what was visible since then.
 
-        Raises Unavailable at the limit of the request; outside of one after CONFIRM_SECONDS_MAX.
+        Raises Unavailable at the limit of the request; outside of one after CONFIRM_SECONDS_MAX. Raises
+        FailedOver when the server on which it was visible is lost.
         """
         attempts = Attempts(get_request_deadline(CONFIRM_SECONDS_MAX))
-        failovers = self._failovers
+        failovers = self.failovers if failovers is None else failovers
         while True:
             try:
                 if await self._wait_for_barrier(attempts.deadline - asyncio.get_running_loop().time()):
@@ -88,9 +91,8 @@ class Durability:
                 failure = error
             if not await attempts.pause(failure):
                 raise failure
-        if self._failovers != failovers:
-            # What was visible was so on a server that is lost; this one may never have had it.
-            raise Unavailable("the database has failed over meanwhile")
+        if self.failovers != failovers:
+            raise FailedOver("the database has failed over meanwhile")
 
     async def limit(self, head: int, *, waits_for_standbys: bool) -> int:
         """The last position up to `head` that is known to be replicated, for who follows the log. `head` was
@@ -144,7 +146,7 @@ class Durability:
         if before is None or row[0] > before:
             self._timeline = row[0]
             if before is not None:
-                self._failovers += 1
+                self.failovers += 1
                 for forget in self.on_failover:
                     forget()
         self._known.add(conn)

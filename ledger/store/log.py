@@ -392,11 +392,8 @@ def _to_recorded_or_unreadable(
         return _to_recorded(codec, row)
     except UnreadableRecord as error:
         position, stream, version, _, _, *rest = row
+        first_topic = first_topics.get(stream, error.topic)
         event = UnreadableEvent(
-            originator_id=stream,
-            originator_version=version,
-            at=0,
-            error=error,
-            first_topic=first_topics.get(stream, error.topic),
+            originator_id=stream, originator_version=version, at=0, error=error, first_topic=first_topic
         )
         return Recorded(position, event, *rest)

@@ -358,7 +358,7 @@ def test_a_route_that_forgets_to_authorize_is_not_answered(dsn: str) -> None:
         render_error=render_error,
         log_access=lambda exchange: None,
         body_bytes_max=1000,
-        confirm=Durability(dsn, "ledger_api").confirm,
+        durability=Durability(dsn, "ledger_api"),
         request_seconds=10,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import httpx
 import pytest
 import stripe
 
+from ledger.cli.webhooks.replay_display import follow
 from tests.api.conftest import parse_log
 from tests.api.service import SERVICE_KEY, Account, Registrar, Service, assert_refused, ok
 from tests.internal.conftest import InternalClient
 from tests.serving.process import run_refused
+from tests.store.lossy_proxy import open_lossy_proxy
 from tests.webhooks.receiver import Receiver, run_receiver, wait_until
 
 HOOK = "/hooks/replays"
@@ -128,6 +131,21 @@ def test_the_command_counts_starts_and_follows_a_replay(service: Service, endpoi
     assert (ended["state"], ended["delivered"]) == ("completed", 3)
     failed = service.run_command(*arguments[:4], "--only-failed", "--dry-run").splitlines()
     assert failed[0] == f"0 Events would be sent to {endpoint}."
+
+
+def test_who_follows_a_replay_stays_over_a_failover(
+    service: Service, operator: InternalClient, endpoint: str
+) -> None:
+    replay = ok(operator.post("/webhooks/replay", {"endpoint": endpoint, "from": 0}))["id"]
+
+    async def watch() -> str:
+        async with open_lossy_proxy(service.dsn) as (way, between):
+            between.lose("ledger cli", "answer")
+            state = (await follow(way, replay)).state
+            assert between.losses == [("ledger cli", "answer")]
+            return state
+
+    assert asyncio.run(watch()) == "completed"
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import uvloop
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.errors import SettingError, Unavailable
@@ -43,10 +44,12 @@ from ledger.postgres.sessions import (
 )
 from tests.postgres.poolers import read_password
 from tests.postgres.servers import FAST, ask_pool
+from tests.serving.tcp_proxy import TcpProxy, open_tcp_proxy
 from tests.store.lossy_proxy import open_lossy_proxy
 
 INSERT_LATE = b"INSERT INTO kept SELECT 1 FROM pg_sleep(0.4)"
 INSERT = b"INSERT INTO kept VALUES (1)"
+SLEEP = b"SELECT FROM pg_sleep(60)"
 Way = Callable[[Conn, bytes], Coroutine[None, None, None]]
 
 
@@ -393,3 +396,44 @@ def test_who_is_cancelled_between_two_statements_does_not_wait_for_a_rollback(ds
         return time.monotonic() - began
 
     assert asyncio.run(give_up()) < 20
+
+
+def test_a_start_waits_for_a_primary_that_is_being_replaced(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def start() -> None:
+        async with open_lossy_proxy(dsn) as (way, between):
+            between.lose("", "request")  # as by a proxy that has no server to pass it to
+            await asyncio.to_thread(check_server, way)
+            assert between.losses == [("", "request")]
+
+    asyncio.run(start())
+    assert "has no primary now, and is waited for: " in caplog.text
+
+
+def test_what_waits_on_a_former_primary_ends_once_another_is_reached(lonely: EmbeddedPostgres) -> None:
+    login = conninfo_to_dict(lonely.dsn())
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+    async def meet(proxy: TcpProxy) -> None:
+        address = make_conninfo(lonely.dsn(), host="127.0.0.1", port=proxy.port, sslmode="disable")
+        conns = [await connect(address, "ledger_api", name="test", answer_seconds=60) for _ in WAYS]
+        waiting = [asyncio.create_task(way(conn, SLEEP)) for way, conn in zip(WAYS, conns, strict=True)]
+        async with await Conn.connect(lonely.dsn(), autocommit=True) as direct, asyncio.timeout(10):
+            while await fetch_one(direct, asleep) != (len(WAYS),):  # noqa: ASYNC110  # the server tells nobody
+                await asyncio.sleep(0.01)
+        proxy.silence()
+        async with await connect(address, "ledger_api", name="test"):
+            pass
+        done, _ = await asyncio.wait(waiting, timeout=0.2)
+        assert not done  # the server is the same, and what it works on may take long
+        await asyncio.to_thread(lonely.stop)
+        await asyncio.to_thread(lonely.start)
+        async with await connect(address, "ledger_api", name="test"), asyncio.timeout(10):
+            ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in ended] == [psycopg.OperationalError] * len(WAYS)
+        assert all(isinstance(error, psycopg.Error) and is_disconnect(error) for error in ended)
+        assert all(conn.has_ended for conn in conns)
+
+    with open_tcp_proxy(f"{login['host']}/.s.PGSQL.{login.get('port', 5432)}") as proxy:
+        uvloop.run(meet(proxy))

@@ -4,16 +4,27 @@ too long."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 import pytest
 
+from ledger.api.composition import build_execution, build_queries
+from ledger.call import Call
+from ledger.commands.context import DecisionContext
+from ledger.commands.execution import CommandResult, Decision, Execution
+from ledger.config import Settings
 from ledger.errors import Unavailable
-from ledger.postgres.connections import connect, fetch_one
+from ledger.postgres.connections import Conn, Pool, connect, fetch_one
 from ledger.store import durability
 from ledger.store.durability import Durability, run_barrier
+from ledger.store.journal import Append
+from ledger.store.replies import Reply
+from ledger.store.store import Store
 from tests.postgres.standby import ReplicatedServers
-from tests.store.stores import create_customer, fetch_rows, open_store, wait_until
+from tests.store.stores import CAUSE, create_customer, fetch_rows, open_store, wait_until
 
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ledger durability'"
 _WAITING = f"{_SESSIONS} AND wait_event = 'SyncRep'"
@@ -121,3 +132,62 @@ def _count_sessions(dsn: str) -> str:
 def _count_transactions(servers: ReplicatedServers) -> int:
     """Transactions that wrote something, and have ended."""
     return int(str(servers.primary.fetch_value("SELECT pg_snapshot_xmax(pg_current_snapshot())")))
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_what_was_decided_on_a_lost_primary_is_decided_again(dsn: str, key: str | None) -> None:
+    """There may be nothing to change because of what a failover has taken back meanwhile."""
+    runs = 0
+
+    async def main() -> CommandResult:
+        async with open_execution(dsn) as (store, execution, _):
+
+            async def decide(call: Call, context: DecisionContext, now: int) -> Decision:
+                nonlocal runs
+                runs += 1
+                if runs == 1:
+                    store.durability.failovers += 1
+                    if key is not None:  # another request under the same key was faster
+                        reply = Reply("", 200, "by another request")
+                        await store.journal.append(Append(call.cause, (), reply, {}))
+                return Decision([], {"run": runs})
+
+            return await execution.run(
+                Call(CAUSE._replace(idempotency_key=key), "", {}), decide, fingerprint=""
+            )
+
+    result = asyncio.run(main())
+    assert result.body == ("by another request" if key else '{"run":2}')
+    assert runs == (1 if key else 2)
+
+
+def test_a_change_over_a_failover_is_made_once_and_answered(dsn: str) -> None:
+    """Its answer may have a secret that no repetition gets."""
+    runs = 0
+
+    async def main() -> CommandResult:
+        async with open_execution(dsn) as (store, execution, pool):
+
+            async def change(conn: Conn) -> dict[str, Any]:
+                nonlocal runs
+                runs += 1
+                store.durability.failovers += 1
+                return {"secret": runs}
+
+            return await execution.change_once(
+                pool,
+                CAUSE._replace(idempotency_key="key"),
+                change,
+                fingerprint="",
+                replay_answer=lambda answer: {"secret": None},
+            )
+
+    assert asyncio.run(main()).body == '{"secret":1}'
+    assert runs == 1
+
+
+@asynccontextmanager
+async def open_execution(dsn: str) -> AsyncIterator[tuple[Store, Execution, Pool]]:
+    settings = Settings()
+    async with open_store(dsn) as store, Pool(dsn) as pool:
+        yield store, build_execution(store, build_queries(store, pool, settings), settings), pool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -279,6 +280,27 @@ def test_a_backup_that_a_signal_ends_leaves_nothing(source: str, place: Path, nu
         assert process.wait(20) == 128 + number
     assert not list(folder.iterdir())
     assert waiting[0] not in read(source, "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+
+
+def test_a_backup_whose_server_is_lost_says_so_in_one_line(source: str, place: Path) -> None:
+    file = place / "lost.dump"
+    with psycopg.connect(source) as conn:
+        conn.execute("LOCK TABLE ledger.service_key")  # pg_dump waits for it
+        process = subprocess.Popen(
+            [*PROGRAM, "backup", str(file)],
+            env=build_environment(place / "data", **on(source)),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while not read(source, "SELECT pid FROM pg_locks WHERE NOT granted"):
+            time.sleep(0.05)
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND (application_name = 'ledger cli' OR pid IN (SELECT pid FROM pg_locks WHERE NOT granted))"
+        )
+        _, errors = process.communicate(timeout=20)
+    assert re.fullmatch(r"ledger: the database cannot be dumped: .+\n", errors), errors
+    assert not file.exists()
 
 
 def test_a_restore_that_a_signal_ends_leaves_no_embedded_database(backup: Path, place: Path) -> None:

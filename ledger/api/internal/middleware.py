@@ -19,6 +19,7 @@ from ledger.api.exchange import AsgiSource, Exchange, LogAccess, generate_reques
 from ledger.errors import LedgerError, RequestError, Unavailable
 from ledger.postgres.connections import first_line
 from ledger.postgres.sessions import LOST
+from ledger.store.durability import Durability
 from ledger.time_limits import RequestLimit
 
 IMPORT_PATH = "/internal/v1/import"
@@ -37,7 +38,7 @@ class InternalApiMiddleware:
     """An ASGI application around the one with the routes. It puts the `Exchange` into the request's state,
     where `Callers` sets the key and the account.
 
-    confirm      waits until what was visible is on the standbys, before an answer that says what is done
+    durability   waits until what was visible is on the standbys, before an answer that says what is done
     find_direct  what answers a request before the framework, None if that has to: for routes that are read
                  often, because the framework takes longer than they do
     """
@@ -49,7 +50,7 @@ class InternalApiMiddleware:
         render_error: RenderError,
         log_access: LogAccess,
         body_bytes_max: int,
-        confirm: Callable[[], Awaitable[None]],
+        durability: Durability,
         request_seconds: float,
         find_direct: FindDirectAnswer = lambda exchange, scope: None,
     ) -> None:
@@ -57,7 +58,7 @@ class InternalApiMiddleware:
         self._render_error = render_error
         self._log_access = log_access
         self._body_bytes_max = body_bytes_max
-        self._confirm = confirm
+        self._durability = durability
         self._request_seconds = request_seconds
         self._find_direct = find_direct
         self._request_ids = generate_request_ids()
@@ -74,6 +75,7 @@ class InternalApiMiddleware:
         scope.setdefault("state", {})["exchange"] = exchange
 
         replaced = False
+        failovers = self._durability.failovers
 
         async def send_with_request_id(message: Message) -> None:
             nonlocal replaced
@@ -84,7 +86,7 @@ class InternalApiMiddleware:
                     if exchange.before_answer is not None:
                         await exchange.before_answer(message["status"])
                     if _may_depend_on_changes(exchange, message["status"]):
-                        await self._confirm()
+                        await self._durability.confirm(failovers)
                 except LedgerError as error:
                     replaced = True
                     await self._send_error(exchange, error, send)

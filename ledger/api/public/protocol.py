@@ -163,8 +163,10 @@ class PublicApi:
             call = self._build_call(exchange, await self._read_form(exchange))
             # The Stripe CLI connects where it asks now: perhaps a tunnel, which LEDGER_PUBLIC_URL is not.
             call = call.replace(base_url=exchange.base_url)
+            durability = self._queries.store.durability
+            failovers = durability.failovers
             answer = await operation.act(call, self._queries)
-            await self._queries.store.durability.confirm()
+            await durability.confirm(failovers)
             return self._execution.encode(answer)
         if not operation.writes:
             return await self._run_read(exchange)

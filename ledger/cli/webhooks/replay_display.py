@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ledger.cli.shell import format_time, make_printable
 from ledger.cli.webhooks.waits import describe_wait
-from ledger.postgres.connections import Conn
+from ledger.errors import Unavailable
+from ledger.postgres.connections import ReconnectingConnection
 from ledger.webhooks.replays.progress import Replay
 from ledger.webhooks.replays.records import get_replay
 
@@ -51,18 +53,24 @@ def describe_progress(replay: Replay) -> str:
     return ", ".join(parts)
 
 
-async def follow(conn: Conn, replay_id: str) -> Replay:
-    """Show the replay on standard error until it ends, or is paused; how it is then."""
+async def follow(dsn: str, replay_id: str) -> Replay:
+    """Show the replay on standard error until it ends, or is paused; how it is then. A database that is lost
+    meanwhile is waited for, as the replay does."""
     on_terminal = sys.stderr.isatty()
     bar = Progress(
         TextColumn("{task.fields[state]:<9}"), BarColumn(bar_width=20), TaskProgressColumn(),
         TextColumn("{task.fields[text]}"), console=Console(stderr=True), disable=not on_terminal,
     )  # fmt: skip
     line_at = 0.0
+    connection = ReconnectingConnection(dsn, "ledger_api", name="cli")
     with bar:
         task = bar.add_task("", total=None, state="", text="")
         while True:
-            replay = await get_replay(conn, replay_id, owner=None)
+            try:
+                replay = await connection.run_idempotent(partial(get_replay, replay_id=replay_id, owner=None))
+            except Unavailable as error:
+                print(f"the database is away: {error}", file=sys.stderr, flush=True)
+                continue
             text = "; ".join(
                 [
                     describe_progress(replay),
@@ -72,6 +80,7 @@ async def follow(conn: Conn, replay_id: str) -> Replay:
             done = replay.settled + replay.left_alone + replay.unreadable
             bar.update(task, total=replay.total, completed=done, state=replay.state, text=text)
             if replay.state != "running":
+                await connection.drop()
                 return replay
             if not on_terminal and time.monotonic() >= line_at:
                 print(f"{replay.state}: {text}", file=sys.stderr, flush=True)

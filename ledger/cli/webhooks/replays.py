@@ -220,7 +220,7 @@ def _show(replay: Replay, *, wait: bool, as_json: bool) -> None:
 
     if wait and not replay.is_ended:
         replay_id = replay.id
-        replay = run_with_deployment(lambda conn, *_: follow(conn, replay_id))
+        replay = run_with_deployment(lambda conn, clock, deployment: follow(deployment.dsn, replay_id))
     if as_json:
         print_json(replay.to_json())
         return

@@ -20,7 +20,7 @@ from ledger.call import Call, Cause
 from ledger.commands.context import GroupContext
 from ledger.commands.execution import Decision, Execution, refuse_unreadable
 from ledger.commands.imports.lines import LineCommand, parse_line, split_lines
-from ledger.errors import InvalidParameter, LedgerError, RequestError, UnreadableRecord
+from ledger.errors import FailedOver, InvalidParameter, LedgerError, RequestError, UnreadableRecord
 from ledger.store.journal import VersionConflict
 
 GROUP_LINES_MAX = 256
@@ -211,7 +211,14 @@ class Import:
         try:
             cause = self._build_cause(_account_of(group.lines[0]))
             group.position = await self._execution.append(cause, group.context)
-        except (VersionConflict, psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError):
+        except (
+            VersionConflict,
+            FailedOver,
+            psycopg.DataError,
+            psycopg.IntegrityError,
+            TypeError,
+            ValueError,
+        ):
             return False
         # Stay exact while lines change nothing: the input was imported before, and its objects exist.
         self._exact = self._exact and not all(decision.changes for decision in group.decisions)

@@ -172,24 +172,28 @@ class Replica:
         replica had all that was in the log on the primary when this began, and what it showed is committed
         there by now.
 
-        Raises Unavailable when the primary cannot be asked for its position, and what `query` raises apart
-        from psycopg.Error and DamagedTree: a replica may lack tiles that the primary has.
+        Raises what `query` raises apart from psycopg.Error and DamagedTree: a replica may lack tiles that the
+        primary has.
         """
         if not self.is_used:
             self.on_read("not_asked")
             return None
-        head = await self.read_head()
         try:
+            head = await self.read_head()
             async with asyncio.timeout(ANSWER_SECONDS), self._pool.connection(CONNECT_SECONDS) as conn:
                 if not await self._wait_for(conn, head):
                     self.note_behind(head)
                     return None
                 result = await query(conn)
                 last = await _fetch_head(conn)
+            is_shown = last <= await self.read_head()
+        except Unavailable:  # whoever asks the primary waits for it for as long as the request may take
+            self.on_read("not_asked")
+            return None
         except (psycopg.Error, DamagedTree, TimeoutError) as error:
             self._count_failure(error)
             return None
-        if last > await self.read_head():
+        if not is_shown:
             self.on_read("behind")  # the primary is: what was read here may not be acknowledged yet
             return None
         self.on_read("answered")
