@@ -266,7 +266,7 @@ async def read_states_at(
 
 class StreamReader:
     """Reads aggregates by stream id, and caches the `cached_streams_max` most recently used ones: not what no
-    standby may have (`notifier` knows), and nothing beyond its connection, which another server may follow."""
+    standby may have (`notifier` knows), and nothing beyond its connection: another server may follow."""
 
     def __init__(self, dsn: str, codec: Codec, notifier: HeadNotifier, *, cached_streams_max: int) -> None:
         self._codec = codec

@@ -52,7 +52,7 @@ def test_a_record_that_fails_after_its_request_has_ended_is_no_fault(monkeypatch
             render_error=render_error,
             log_access=lambda exchange: None,
             body_bytes_max=1000,
-            confirm=confirm,
+            durability=durability,
             request_seconds=0.1,
         )
         async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://ledger") as client:
