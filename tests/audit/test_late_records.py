@@ -31,9 +31,6 @@ def test_a_record_that_fails_after_its_request_has_ended_is_no_fault(monkeypatch
         await asyncio.sleep(0.2)
         raise AccessNotRecorded("no standby has it")
 
-    async def confirm() -> None:
-        pass
-
     async def main() -> tuple[httpx.Response, list[dict[str, Any]]]:
         faults: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))

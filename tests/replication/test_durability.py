@@ -15,7 +15,7 @@ from ledger.api.composition import build_execution, build_queries
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import CommandResult, Decision, Execution
-from ledger.config import Settings
+from ledger.config import load_settings
 from ledger.errors import Unavailable
 from ledger.postgres.connections import Conn, Pool, connect, fetch_one
 from ledger.store import durability
@@ -188,6 +188,6 @@ def test_a_change_over_a_failover_is_made_once_and_answered(dsn: str) -> None:
 
 @asynccontextmanager
 async def open_execution(dsn: str) -> AsyncIterator[tuple[Store, Execution, Pool]]:
-    settings = Settings()
+    settings = load_settings()
     async with open_store(dsn) as store, Pool(dsn) as pool:
         yield store, build_execution(store, build_queries(store, pool, settings), settings), pool
