@@ -28,6 +28,7 @@ OFFLINE = {
     "ledger restore": ("restore", "none"),
     "ledger verify": ("verify", "none", "--policy", "none"),
     "ledger witness": ("witness", "--data", "witness", "--print-key"),
+    "ledger audit verify-archive": ("audit", "verify-archive", "none"),
     "ledger audit verify-export": ("audit", "verify-export", "none"),
 }
 """The commands that need no database by design, each with a call of it."""

@@ -65,7 +65,8 @@ class Load:
         position = await store.journal.append(create_customer(stream))
         self.acknowledged.append((position, stream, 1))
         while not self._stop.is_set():
-            state = store.streams.get_cached(stream)
+            # A server that was lost and is back may have lost what was cached.
+            state = store.streams.get_cached(stream) or await store.streams.read(stream)
             assert state is not None
             position = await store.journal.append(rename_customer(state, f"name {state.version}"))
             self.acknowledged.append((position, stream, state.version + 1))
