@@ -318,7 +318,9 @@ def test_a_restore_that_a_signal_ends_leaves_no_embedded_database(backup: Path, 
 def test_a_user_without_the_rights_to_dump_is_told_so(source: str, place: Path) -> None:
     with psycopg.connect(source, autocommit=True) as conn:
         conn.execute("DROP ROLE IF EXISTS ledger_test_service")
-        conn.execute("CREATE ROLE ledger_test_service LOGIN PASSWORD 'x' IN ROLE ledger_api, ledger_projector")
+        conn.execute(
+            "CREATE ROLE ledger_test_service LOGIN PASSWORD 'x' IN ROLE ledger_api, ledger_projector"
+        )
         service = make_conninfo(source, user="ledger_test_service", password="x", passfile="/nonexistent")
         try:
             line = run_refused(place / "data", "backup", str(place / "no.dump"), **on(service))
