@@ -4,6 +4,7 @@ LedgerError
 ├── SettingError                 a setting or its surroundings cannot be used: one line, the process exits
 │   └── DataDirectoryInUse       another process uses the data directory
 ├── Unavailable                  the database cannot be used now; an append may have happened all the same
+│   └── FailedOver               another server is the primary now, and may lack what was read: decide again
 ├── StepAbandoned                a step of a background loop took too long; the loop begins another
 ├── QueueFull                    the append queue is full; nothing was changed
 ├── ConcurrencyConflict          the object changed during every attempt to decide; nothing was changed

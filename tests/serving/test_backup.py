@@ -28,6 +28,11 @@ LINES: list[dict[str, Any]] = [
     {"op": "charge", "id": "ch_1", "customer": "cus_1", "amount": 2000, "currency": "usd"},
     {"op": "file", "id": "file_1", "purpose": "dispute_evidence", "content": "JVBERi0xLjQ="},
 ]
+# Other tests may wait for locks in their databases.
+WAITING = """
+SELECT pid FROM pg_locks
+WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 COMPARED = """
 SELECT 'event', notification_id::text, md5(state) FROM ledger.events
 UNION ALL SELECT 'chunk', file, md5(sealed) FROM ledger.file_chunks
@@ -273,7 +278,7 @@ def test_a_backup_that_a_signal_ends_leaves_nothing(source: str, place: Path, nu
             env=build_environment(place / "data", **on(source)),
             preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # under nohup one is ignored
         )
-        while not (waiting := read(source, "SELECT pid FROM pg_locks WHERE NOT granted")):
+        while not (waiting := read(source, WAITING)):
             time.sleep(0.05)
         assert list(folder.iterdir())
         process.send_signal(number)
@@ -292,7 +297,7 @@ def test_a_backup_whose_server_is_lost_says_so_in_one_line(source: str, place: P
             stderr=subprocess.PIPE,
             text=True,
         )
-        while not read(source, "SELECT pid FROM pg_locks WHERE NOT granted"):
+        while not read(source, WAITING):
             time.sleep(0.05)
         conn.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "

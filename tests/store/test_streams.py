@@ -168,7 +168,10 @@ def test_a_cancelled_read_harms_no_other(dsn: str) -> None:
     asyncio.run(main())
 
 
-def test_an_unreachable_database_is_reported_to_readers(dsn: str) -> None:
+def test_an_unreachable_database_is_reported_to_readers(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("connections", "statements"):
+        monkeypatch.setattr(f"ledger.postgres.{place}.QUERY_TIMEOUT_SECONDS", 0.3)
+
     async def main() -> None:
         async with open_store("host=127.0.0.1 port=1 dbname=none", append_timeout_ms=100) as store:
             with pytest.raises(Unavailable):
