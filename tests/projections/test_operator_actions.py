@@ -119,11 +119,15 @@ class Shell:
             os.close(terminal)
             shown = b""
             with contextlib.suppress(OSError):  # the other end is closed
-                while select.select([master], [], [], START_SECONDS)[0]:
-                    shown += os.read(master, 4096)
-                    if b"[y/N]: " in shown and typed:
+                for _ in range(int(START_SECONDS)):
+                    # Again each second: Python misses a Ctrl-C that comes just before it waits for a line.
+                    if b"[y/N]: " in shown:
                         os.write(master, typed.encode())
-                        typed = ""
+                    while select.select([master], [], [], 1.0)[0]:
+                        was_asked = b"[y/N]: " in shown
+                        shown += os.read(master, 4096)
+                        if b"[y/N]: " in shown and not was_asked:
+                            os.write(master, typed.encode())
                 process.kill()
             status = process.wait(START_SECONDS)
         os.close(master)
