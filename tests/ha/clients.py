@@ -7,6 +7,7 @@ import random
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ BARE_TIMEOUT_SECONDS = 60.0
 KEPT_REPEATS = 40
 
 
-class Client:
+class Client(ABC):
     """One client, in a thread of its own: it takes its steps in a random order, but the same in each run."""
 
     def __init__(self, name: str, target: Target, record: Record) -> None:
@@ -35,9 +36,9 @@ class Client:
         self._count = 0
 
     @property
+    @abstractmethod
     def steps(self) -> Sequence[Callable[[], None]]:
         """What it does; the more often a step is named, the more often it is taken."""
-        raise NotImplementedError
 
     def run(self, stop: threading.Event, pause_seconds: float) -> None:
         """Take steps until `stop`."""
