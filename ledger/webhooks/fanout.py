@@ -31,16 +31,17 @@ from ledger.webhooks.subscriptions import (
     match_range,
 )
 
-# A process that hangs in a step must lose the lock of the checkpoint, so that another one can continue.
-_STATEMENT_SECONDS_MAX = 60
-_SETTINGS = (
+# A process that hangs in a step must lose its lock, so that another one can continue.
+STATEMENT_SECONDS_MAX = 60
+SETTINGS = (
     PLANNER_SETTINGS
     | LOCAL_COMMITS
     | {
         "idle_in_transaction_session_timeout": "10s",
-        "statement_timeout": f"{_STATEMENT_SECONDS_MAX}s",
+        "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
     }
 )
+"""Of a session that puts Events into the queue of deliveries."""
 _ENDPOINT_TOPICS = [event.TOPIC for event in webhook_endpoint.EVENTS]
 
 _LOCK_CHECKPOINT = parse_statement("SELECT position FROM webhooks.checkpoint FOR UPDATE SKIP LOCKED")
@@ -146,9 +147,9 @@ class Fanout:
             store.dsn,
             "ledger_api",
             name="webhooks fan-out",
-            settings=_SETTINGS,
+            settings=SETTINGS,
             prepare_threshold=None,
-            answer_seconds=_STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
+            answer_seconds=STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
         )
 
     async def close(self) -> None:

@@ -24,9 +24,8 @@ from ledger.postgres.connections import (
     fetch_all,
     fetch_one,
 )
-from ledger.postgres.sessions import LOCAL_COMMITS
-from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
+from ledger.webhooks.fanout import SETTINGS, STATEMENT_SECONDS_MAX
 from ledger.webhooks.history.retry import TRIES_MAX
 from ledger.webhooks.replays.filters import ReplayFilter
 from ledger.webhooks.replays.progress import WaitReason
@@ -41,16 +40,6 @@ REPLAYS_MAX = 100
 """So many replays one round goes through; the next one begins after them."""
 ACTIVE_POLL_SECONDS = 0.1
 IDLE_POLL_SECONDS = 1.0
-# A process that hangs in a step must lose the lock of the replay, so that another one can continue.
-_STATEMENT_SECONDS_MAX = 60
-_SETTINGS = (
-    PLANNER_SETTINGS
-    | LOCAL_COMMITS
-    | {
-        "idle_in_transaction_session_timeout": "10s",
-        "statement_timeout": f"{_STATEMENT_SECONDS_MAX}s",
-    }
-)
 
 _RUNNING = """
 SELECT id FROM webhooks.replays WHERE state = 'running' AND ended IS NULL AND id > %(after)s
@@ -134,8 +123,8 @@ class ReplayJob:
             store.dsn,
             "ledger_api",
             name="webhooks replays",
-            settings=_SETTINGS,
-            answer_seconds=_STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
+            settings=SETTINGS,
+            answer_seconds=STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
         )
 
     async def close(self) -> None:
