@@ -108,7 +108,7 @@ def encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
 
 
 def encode_v2_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
-    """The same for /v2, whose errors have a code each (contract §9.2)."""
+    """The same for /v2, whose errors have a code each (contract §10.2)."""
     if not isinstance(answer, RequestError):
         return STATUS_OK, _encoder.encode(answer).decode()
     status, error_type = _classify(answer)

@@ -1,4 +1,4 @@
-"""Queries on thin events (contract §9.4): the Events of the feed, without their objects."""
+"""Queries on thin events (contract §10.4): the Events of the feed, without their objects."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def list_thin_events(call: Call, context: QueryContext) -> QueryResult:
         PATH,
         make_filters=_make_filters,
         get_cursor=lambda row: str(row[0]),
-        render_row=lambda row: _render_row(row, call),
+        render_row=lambda row, parameters: _render_row(row, call),
     )
 
 

@@ -1,4 +1,4 @@
-"""How /v2 writes its requests (contract §9.1): a POST has a JSON object as its body, any other request its
+"""How /v2 writes its requests (contract §10.1): a POST has a JSON object as its body, any other request its
 parameters in the query. Nothing is converted: "true" is no boolean.
 """
 

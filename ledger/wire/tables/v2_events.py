@@ -1,4 +1,4 @@
-"""The parameters of the operations on thin events (contract §9.4)."""
+"""The parameters of the operations on thin events (contract §10.4)."""
 
 from __future__ import annotations
 
