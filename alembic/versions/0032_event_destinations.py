@@ -19,8 +19,8 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
--- True for a destination of thin events, else null: so the rows of earlier releases are right as they are, and
--- no rebuild is needed. The list of API v1 leaves these destinations out.
+-- True for a destination of thin events, else null: so the rows of earlier releases are right as they are,
+-- and no rebuild is needed. The list of API v1 leaves these destinations out.
 ALTER TABLE projections.webhook_endpoints ADD COLUMN thin boolean;
 
 CREATE OR REPLACE VIEW reporting.webhook_endpoints AS SELECT
@@ -32,6 +32,6 @@ CREATE OR REPLACE VIEW reporting.webhook_endpoints AS SELECT
     CASE WHEN w.thin THEN 'thin' ELSE 'snapshot' END AS event_payload
 FROM projections.webhook_endpoints w
 WHERE w.generation = (SELECT l.generation FROM projections.live l WHERE l.projection = 'webhook_endpoints');
-COMMENT ON COLUMN reporting.webhook_endpoints.id IS 'Id of the endpoint, we_…, or ed_… if it gets thin events.';
+COMMENT ON COLUMN reporting.webhook_endpoints.id IS 'Id of the endpoint, we_…; ed_… if it gets thin events.';
 COMMENT ON COLUMN reporting.webhook_endpoints.event_payload IS 'What it is sent: snapshot or thin events.';
 """

@@ -57,7 +57,9 @@ async def decide_deletion(
 async def rotate_secret(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /internal/v1/webhooks/endpoints/{id}/rotate_secret`"""
     state = await get_target(call, WebhookEndpoint, context.get)
-    overlap_seconds = call.parameters.get("overlap_seconds", webhook_endpoint_decisions.OVERLAP_SECONDS_DEFAULT)
+    overlap_seconds = call.parameters.get(
+        "overlap_seconds", webhook_endpoint_decisions.OVERLAP_SECONDS_DEFAULT
+    )
     changes = fold_changes(webhook_endpoint_decisions.rotate_secret(state, overlap_seconds, now=now), state)
     after = changes[-1].state
     assert isinstance(after, WebhookEndpoint)

@@ -1,8 +1,9 @@
-"""Webhook endpoints: the URLs to which an account's Events are delivered (contract §5.1, §5.2, §10).
+"""Webhook endpoints: the URLs to which an account's Events are delivered (contract §5.1, §5.2, §10.5).
 
-API v2 calls them event destinations, and they may get thin events, snapshots are the default. A URL often contains a token, so it is a personal field, encrypted in the log. The secret that signs
-deliveries is not stored: it is derived from the endpoint's id and the number of its secret, which a rotation
-raises. The state of a deleted endpoint is kept.
+API v2 calls them event destinations; one that it has made may get thin events instead of snapshots. A URL
+often contains a token, so it is a personal field, encrypted in the log. The secret that signs deliveries is
+not stored: it is derived from the endpoint's id and the number of its secret, which a rotation raises. The
+state of a deleted endpoint is kept.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ class WebhookEndpoint(State, frozen=True, kw_only=True):
 
     @property
     def thin(self) -> bool | None:
-        """The same for its row of the projection, where false is None: so are the rows of earlier releases."""
+        """The same for its row of the projection, where false is None, as in rows of earlier releases."""
         return self.destination.thin or None
 
     def gets_events_of(self, account: str) -> bool:

@@ -141,7 +141,7 @@ def find_disabled_reason(events: Sequence[DomainEvent]) -> DisabledReason | None
     """Why an endpoint with these events is disabled: somebody has done it, or the ledger has after too many
     failures; None if it is enabled."""
     reason: DisabledReason | None = None
-    state = None
+    state: WebhookEndpoint | None = None
     for event in events:
         before, state = state, evolve(state, event)
         if not state.disabled:

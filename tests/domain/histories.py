@@ -212,6 +212,29 @@ def file_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
     return [*events, linked], [created, *updated]
 
 
+def destination_history() -> list[DomainEvent]:
+    """The events of an event destination of thin events."""
+    created = webhook_endpoint_decisions.create_destination(
+        endpoint_id="ed_1",
+        account="acct_1",
+        livemode=False,
+        params={
+            "name": "Books of Ada",
+            "url": "https://hooks.example.com/Ada",
+            "thin": True,
+            "enabled_events": ["v1.charge.dispute.created", "*"],
+            "events_from": ["@self", "@accounts"],
+            "description": "For Ada",
+            "metadata": {"who": "Ada"},
+        },
+        now=NOW,
+    )
+    state = fold(webhook_endpoint.evolve, created)
+    renamed = webhook_endpoint_decisions.update(state, {"name": "Books of Ada 2"}, now=NOW + 1)
+    state = fold(webhook_endpoint.evolve, created + renamed)
+    return created + renamed + webhook_endpoint_decisions.delete(state, now=NOW + 2)
+
+
 def webhook_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
     """The events of a webhook endpoint, and of the quota that counts it."""
     created = webhook_endpoint_decisions.create(
@@ -304,6 +327,7 @@ HISTORIES: list[list[DomainEvent]] = [
     *intent_histories(),
     *file_histories(),
     *webhook_histories(),
+    destination_history(),
     resource_history(),
     imported_event_history(),
 ]
