@@ -58,7 +58,7 @@ def test_a_new_destination_shows_url_and_secret_only_if_they_are_included(raw: C
     assert_refused_v2(refused, param="include[0]", message=r"must be one of webhook_endpoint\.url")
 
 
-@pytest.mark.contract("10.5 update", "10.5 enable")
+@pytest.mark.contract("10.5 update", "10.5 enable", "10.5 delete")
 def test_a_destination_is_renamed_moved_disabled_enabled_and_deleted(raw: Caller) -> None:
     made = create(raw, metadata={"a": "1", "b": "2"})
     where = f"{PATH}/{made['id']}"
@@ -88,7 +88,7 @@ def test_a_destination_is_renamed_moved_disabled_enabled_and_deleted(raw: Caller
     assert ok(raw.get(PATH))["data"] == []
 
 
-@pytest.mark.contract("10.5 create", "10.5 kinds")
+@pytest.mark.contract("10.5 create", "10.5 kinds", "10.5 types")
 @pytest.mark.parametrize(
     ("given", "param", "message"),
     [
