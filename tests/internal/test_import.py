@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.service import Account, Caller, Registrar, assert_refused, ok
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 from tests.internal.conftest import InternalClient
 
 
@@ -272,7 +272,7 @@ def test_webhook_endpoints_are_imported_once_and_within_their_limits(
 
 
 def test_event_destinations_are_imported_and_exported_as_they_are(
-    operator: InternalClient, raw: Caller, service: Service, account: Account, name: str, tmp_path: Path
+    operator: InternalClient, raw: Caller, service: Service, account: Account, name: str
 ) -> None:
     line = {
         "op": "webhook_endpoint",
@@ -305,9 +305,8 @@ def test_event_destinations_are_imported_and_exported_as_they_are(
     assert (shown["name"], shown["event_payload"], shown["status"]) == ("Books", "thin", "disabled")
     assert shown["events_from"] == ["@self", "@accounts"]
     assert ok(raw.get("/v1/webhook_endpoints"))["data"] == []
-    file = tmp_path / "objects.ndjson"
-    service.run_command("export", str(file), "--account", account.id)
-    assert [json.loads(exported) for exported in file.read_text().splitlines()] == [line]
+    exported = service.run_command("export", "-", "--account", account.id, "--unseal")
+    assert [json.loads(each) for each in exported.splitlines()] == [line]
 
 
 def test_results_come_while_the_input_is_still_sent(operator: InternalClient, name: str) -> None:
