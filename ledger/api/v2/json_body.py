@@ -30,8 +30,10 @@ class JsonBody:
             raise validation_error(first, model=self._model) from None
 
     def schema(self) -> dict[str, Any]:
-        """The JSON schema of the body."""
-        return self._model.model_json_schema()
+        """The JSON schema of the body, without references: they would mean places in the whole document."""
+        schema = self._model.model_json_schema()
+        inlined: dict[str, Any] = _inline(schema, schema.pop("$defs", {}))
+        return inlined
 
     def request_body(self) -> dict[str, Any]:
         """The OpenAPI request body."""
@@ -41,6 +43,17 @@ class JsonBody:
     def query_parameters(self) -> list[dict[str, Any]]:
         """A body has none."""
         return []
+
+
+def _inline(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """The schema with the models inside it in place of references; no model contains itself."""
+    if isinstance(schema, list):
+        return [_inline(each, definitions) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inline(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inline(each, definitions) for name, each in schema.items()}
 
 
 class _NoFields(Body):
