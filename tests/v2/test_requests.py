@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 import stripe
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 
 from ledger.api.v2.dialect import decode_json
@@ -88,6 +91,22 @@ def test_a_field_of_another_type_or_name_is_refused_by_its_name(body: str, param
 def test_a_body_that_is_no_json_object_is_refused(body: bytes, message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
         decode_json(body)
+
+
+json_texts = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+).map(lambda document: json.dumps(document).encode())
+
+
+@given(st.binary(max_size=40) | json_texts)
+def test_any_bytes_are_read_or_refused_with_a_message(body: bytes) -> None:
+    try:
+        values = BODY.parse(decode_json(body))
+    except InvalidParameter as error:
+        (error.message + (error.param or "")).encode()
+    else:
+        assert values["name"] == json.loads(body)["name"]
 
 
 @pytest.mark.contract("10.1 Stripe-Version")
