@@ -195,7 +195,7 @@ def test_the_list_has_pages_with_the_urls_that_were_asked_for(
 
 
 @pytest.mark.contract("10.5 v1")
-def test_v1_knows_destinations_of_snapshots_and_v2_knows_all_endpoints(raw: Caller) -> None:
+def test_v1_knows_destinations_of_snapshots_and_v2_knows_all_endpoints(raw: Caller, service: Service) -> None:
     endpoint = ok(raw.post("/v1/webhook_endpoints", {"url": URL, "enabled_events[0]": "*"}))
     thin = create(raw)
     version = {"snapshot_api_version": "2024-06-20"}
@@ -215,6 +215,8 @@ def test_v1_knows_destinations_of_snapshots_and_v2_knows_all_endpoints(raw: Call
     data = ok(raw.get(PATH))["data"]
     assert [each["id"] for each in data] == [snapshot["id"], thin["id"], endpoint["id"]]
     assert (data[2]["name"], data[2]["event_payload"]) == (endpoint["id"], "snapshot")
+    verified = service.run_command("projections", "verify", "webhook_endpoints")
+    assert verified.splitlines()[1].split("\t")[4] == "0", "rows that differ from a replay of the log"
     ok(raw.post(f"/v1/webhook_endpoints/{endpoint['id']}", "disabled=true"))
     named = ok(post(raw, f"{PATH}/{endpoint['id']}", {"name": "Old"}))
     assert (named["name"], named["status_details"]) == ("Old", {"disabled": {"reason": "user"}})
