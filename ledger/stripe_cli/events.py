@@ -48,7 +48,8 @@ log = structlog.get_logger()
 class EventSource:
     """Sends Events for one connection.
 
-    connection   to the database; shared with other listeners
+    connection   to the database; shared with other listeners, as `reads` is
+    reads        with the setting SNAPSHOT_FIRST: for what `feed` reads
     secret       signs what is sent
     count_missed is called with how many Events the listener will not get
     """
@@ -57,12 +58,14 @@ class EventSource:
         self,
         session: Session,
         connection: ReconnectingConnection,
+        reads: ReconnectingConnection,
         clock: Clock,
         secret: str,
         count_missed: Callable[[int], None],
     ) -> None:
         self.session = session
         self._connection = connection
+        self._reads = reads
         self._clock = clock
         self._secret = secret
         self._count_missed = count_missed
@@ -105,7 +108,7 @@ class EventSource:
                 async for frame in self._resend():
                     yield frame
             account, livemode = self.session.account, self.session.livemode
-            async with self._connection as conn:
+            async with self._reads as conn:
                 batch = await feed.read_events(conn, account, livemode, self.read_position)
             if await self._skip_excess(batch.head):
                 continue
@@ -158,7 +161,7 @@ class EventSource:
     async def _resend(self) -> AsyncIterator[str]:
         """The Events to send again that this connection has not sent yet."""
         while self._has_resends:
-            async with self._connection as conn:
+            async with self._reads as conn:
                 resends = await feed.read_resends(conn, self.session.id, self._resent_upto)
             for resend in resends:
                 self._resent[resend.id] = set(RENDERINGS)
@@ -179,7 +182,7 @@ class EventSource:
         counts: dict[int, int] = {}
         for after in range(start, head, COUNTED_POSITIONS):
             upto = min(after + COUNTED_POSITIONS, head)
-            async with self._connection as conn:
+            async with self._reads as conn:
                 counts[upto] = await feed.count_events(
                     conn, self.session.account, self.session.livemode, after=after, upto=upto
                 )

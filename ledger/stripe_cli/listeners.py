@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ledger.background import BackgroundLoop
 from ledger.errors import RateLimited
 from ledger.metrics.prometheus import Metrics
-from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.connections import SNAPSHOT_FIRST, ReconnectingConnection
 from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
@@ -62,7 +62,7 @@ class Listeners:
             store.dsn, "ledger_api", name="listeners", settings=_SETTINGS
         )
         self._tail_connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="listeners tail", settings=_SETTINGS
+            store.dsn, "ledger_api", name="listeners tail", settings=_SETTINGS | SNAPSHOT_FIRST
         )
         # Anybody may begin handshakes, and as many as they like: what is connected does not wait for them.
         self._handshake_connection = ReconnectingConnection(
@@ -122,7 +122,12 @@ class Listeners:
         if "webhooks" in session.features:
             secret = self._secrets.derive(session.account, session.livemode, session.device)
             events = EventSource(
-                session, self._connection, self._clock, secret, self._metrics.count_missed_events
+                session,
+                self._connection,
+                self._tail_connection,
+                self._clock,
+                secret,
+                self._metrics.count_missed_events,
             )
         if not self._open:
             self._tail_position = max(self._tail_position, session.position)

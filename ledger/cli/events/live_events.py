@@ -18,7 +18,7 @@ import psycopg
 from ledger.cli.events.event_lines import print_notice
 from ledger.config import Settings
 from ledger.errors import LedgerError
-from ledger.postgres.connections import Conn, fetch_one, first_line, open_connection
+from ledger.postgres.connections import SNAPSHOT_FIRST, Conn, fetch_one, first_line, open_connection
 from ledger.postgres.deployment import read_running_database
 from ledger.queries.events import render_event
 from ledger.store.notifications import APPLIED_CHANNEL, CHANNEL
@@ -50,7 +50,7 @@ class LiveEvents(NamedTuple):
         while True:
             try:
                 dsn, _ = read_running_database(self.settings)
-                async with open_connection(dsn, "ledger_api", name="events") as conn:
+                async with open_connection(dsn, "ledger_api", name="events", settings=SNAPSHOT_FIRST) as conn:
                     await conn.execute(_LISTEN, prepare=False)
                     while True:
                         batch = await read_events(conn, self.account, self.livemode, after)
