@@ -30,8 +30,11 @@ class JsonBody:
             raise validation_error(first, model=self._model) from None
 
     def schema(self) -> dict[str, Any]:
-        """The JSON schema of the body."""
-        return self._model.model_json_schema()
+        """The JSON schema of the body, whole: a document that has it needs no definitions beside it."""
+        schema = self._model.model_json_schema()
+        definitions = schema.pop("$defs", {})
+        inlined: dict[str, Any] = _inline(schema, definitions)
+        return inlined
 
     def request_body(self) -> dict[str, Any]:
         """The OpenAPI request body."""
@@ -41,6 +44,19 @@ class JsonBody:
     def query_parameters(self) -> list[dict[str, Any]]:
         """A body has none."""
         return []
+
+
+def _inline(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """The schema with each definition in the place that refers to it."""
+    if isinstance(schema, list):
+        return [_inline(each, definitions) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        beside = {name: value for name, value in schema.items() if name != "$ref"}
+        definition = definitions[schema["$ref"].rpartition("/")[2]]
+        return {**_inline(definition, definitions), **beside}
+    return {name: _inline(value, definitions) for name, value in schema.items()}
 
 
 class _NoFields(Body):
