@@ -30,10 +30,9 @@ class JsonBody:
             raise validation_error(first, model=self._model) from None
 
     def schema(self) -> dict[str, Any]:
-        """The JSON schema of the body, whole: a document that has it needs no definitions beside it."""
+        """The JSON schema of the body, without references: they would mean places in the whole document."""
         schema = self._model.model_json_schema()
-        definitions = schema.pop("$defs", {})
-        inlined: dict[str, Any] = _inline(schema, definitions)
+        inlined: dict[str, Any] = _inline(schema, schema.pop("$defs", {}))
         return inlined
 
     def request_body(self) -> dict[str, Any]:
@@ -47,16 +46,14 @@ class JsonBody:
 
 
 def _inline(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """The schema with each definition in the place that refers to it."""
+    """The schema with the models inside it in place of references; no model contains itself."""
     if isinstance(schema, list):
         return [_inline(each, definitions) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        beside = {name: value for name, value in schema.items() if name != "$ref"}
-        definition = definitions[schema["$ref"].rpartition("/")[2]]
-        return {**_inline(definition, definitions), **beside}
-    return {name: _inline(value, definitions) for name, value in schema.items()}
+        return _inline(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inline(each, definitions) for name, each in schema.items()}
 
 
 class _NoFields(Body):
