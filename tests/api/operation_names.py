@@ -32,4 +32,5 @@ NAMES = {
     "list_webhook_deliveries", "read_endpoint_health", "read_webhook_delivery", "retry_event",
     "retry_webhook_delivery", "cancel_webhook_replay", "list_webhook_replays", "pause_webhook_replay",
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
+    "list_thin_events", "retrieve_thin_event",
 }  # fmt: skip
