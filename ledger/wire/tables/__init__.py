@@ -21,6 +21,7 @@ from ledger.wire.tables import (
     published,
     refunds,
     stripe_cli,
+    v2_events,
     webhook_endpoints,
 )
 
@@ -41,5 +42,6 @@ __all__ = [
     "published",
     "refunds",
     "stripe_cli",
+    "v2_events",
     "webhook_endpoints",
 ]
