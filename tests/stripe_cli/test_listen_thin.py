@@ -52,6 +52,7 @@ def test_thin_events_are_forwarded_signed_and_responses_recorded(
         subject = by_id[notification.id]["data"]["object"]
         assert notification.type == f"v1.{by_id[notification.id]['type']}"
         assert notification.fetch_related_object().id == subject["id"]
+        assert notification.fetch_event().id == notification.id
         assert request.headers["x-shop"] == "one"
         assert request.headers["user-agent"].startswith("Stripe/1.0")
     assert len(requests) == len(DISPUTED) == len(by_id)
