@@ -44,6 +44,7 @@ def access_log(metrics: Metrics, settings: Settings, request_log: RequestLog | N
                 account=exchange.account or None,
                 key=exchange.key_id,
                 position=exchange.position,
+                trigger=exchange.trigger,
             )
 
     return log_access

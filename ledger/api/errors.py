@@ -88,6 +88,7 @@ STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
 )
 ERROR_TYPES = tuple(sorted({error_type for _, _, error_type in STATUS_CODES}))
 V2_RATE_LIMIT = "rate_limit"
+V2_ERROR_TYPES = ("api_error", "idempotency_error", "invalid_request_error", V2_RATE_LIMIT)
 _V2_CODES: Sequence[tuple[type[RequestError], str]] = (
     (InvalidParameter, "invalid_fields"),
     (UnknownReference, "invalid_fields"),

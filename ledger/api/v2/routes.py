@@ -8,7 +8,7 @@ from ledger.api.public.operations import Operation
 from ledger.queries import thin_events
 from ledger.wire import tables
 
-_event = partial(Operation, resource="event", expandable="v2.core.event")
+_event = partial(Operation, resource="event", expandable="thin_event")
 
 EVENTS = (
     _event(

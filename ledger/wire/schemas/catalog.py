@@ -32,6 +32,7 @@ from ledger.wire.schemas.fields import (
     constant,
     document,
     make_object_example,
+    nullable_text,
     text,
 )
 
@@ -68,6 +69,7 @@ OBJECTS: dict[str, ObjectSchema] = {
     ),
     "payment_method": ObjectSchema("A card as a payment method.", cards.PAYMENT_METHOD),
     "refund": ObjectSchema("Money of a charge that was paid back.", charges.REFUND),
+    "thin_event": ObjectSchema("Something that happened, without the object.", events.THIN_EVENT),
     "webhook_endpoint": ObjectSchema("Where Events are delivered to.", events.WEBHOOK_ENDPOINT),
 }
 LISTED = (
@@ -75,6 +77,8 @@ LISTED = (
     "file_link", "payment_intent", "payment_method", "refund", "webhook_endpoint",
 )  # fmt: skip
 """The objects of which there are lists."""
+V2_LISTED = ("thin_event",)
+"""The objects of which there are lists of /v2."""
 DELETED = ("customer", "webhook_endpoint")
 """The objects of which a stub remains."""
 SHARED = ("payment_intent", "payment_method")
@@ -90,6 +94,8 @@ def build_public_schemas() -> dict[str, Json]:
     for name in LISTED:
         kinds = (name, PUBLISHED) if name in SHARED else (name,)
         schemas[f"{name}_list"] = _build_list(f"A page of objects of the type {name}.", *kinds)
+    for name in V2_LISTED:
+        schemas[f"{name}_list"] = build_schema(f"A page of objects of the type {name}.", _make_v2_list(name))
     for name in DELETED:
         schemas[f"deleted_{name}"] = _build_stub(constant(name))
     schemas[f"{PUBLISHED}_list"] = _build_list("A page of objects of another service.", PUBLISHED)
@@ -121,6 +127,14 @@ def make_list_fields(item: Field) -> Fields:
 
 def _build_list(description: str, *kinds: str) -> Json:
     return build_schema(description, make_list_fields(component("An item.", *kinds)))
+
+
+def _make_v2_list(kind: str) -> Fields:
+    return {
+        "data": array("The items of this page.", component("An item.", kind)),
+        "next_page_url": nullable_text("URL of the page of older items, relative to the API."),
+        "previous_page_url": nullable_text("URL of the page of newer items, relative to the API."),
+    }
 
 
 def _build_stub(kind: Field) -> Json:
