@@ -18,8 +18,15 @@ from ledger.commands import refunds, webhook_endpoints
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import read_paid_charge
 from ledger.commands.execution import Decide, Decision
-from ledger.domain import charge_decisions, customer, dispute_decisions, file, imported_event, repeats
-from ledger.domain import webhook_endpoint as endpoint
+from ledger.domain import (
+    charge_decisions,
+    customer,
+    dispute_decisions,
+    file,
+    imported_event,
+    repeats,
+    webhook_endpoint_decisions,
+)
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -127,7 +134,7 @@ async def ingest_webhook_endpoint(call: Call, context: DecisionContext, now: int
     """A webhook endpoint, as a line of an import."""
     existing = await _find_existing(call, WebhookEndpoint, context)
     if existing is not None:
-        (event,) = endpoint.create(
+        (event,) = webhook_endpoint_decisions.create_any(
             endpoint_id=existing.id,
             account=call.account,
             livemode=call.livemode,
@@ -135,7 +142,7 @@ async def ingest_webhook_endpoint(call: Call, context: DecisionContext, now: int
             now=now,
         )
         result = await _repeat_creation(call, context, existing, event)
-        options = endpoint.get_first_options(await context.get_events(existing.id))
+        options = webhook_endpoint_decisions.get_first_options(await context.get_events(existing.id))
         differing = (name for name in options if call.parameters.get(name, options[name]) != options[name])
         return _repeat(result.state, next(differing, None))
     changes = await webhook_endpoints.decide_endpoint(call, context, now, call.parameters["id"])

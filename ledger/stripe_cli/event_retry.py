@@ -89,7 +89,7 @@ async def _get_endpoint(
         raise InvalidState(
             f"The webhook endpoint '{endpoint_id}' is disabled: enable it before.", param="webhook_endpoint"
         )
-    if endpoint.connect != (endpoint.account != call.account):
+    if not endpoint.gets_events_of(call.account):
         whose = "connected accounts" if endpoint.connect else "its own account"
         raise InvalidState(
             f"The webhook endpoint '{endpoint_id}' gets Events of {whose} only.", param="webhook_endpoint"

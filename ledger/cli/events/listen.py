@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ledger.cli.groups import JsonOption, format_examples
-from ledger.domain.webhook_endpoint import check_url
+from ledger.domain.webhook_urls import check_url
 from ledger.errors import InvalidParameter, SettingError
 
 

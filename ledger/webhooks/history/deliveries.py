@@ -28,6 +28,7 @@ from ledger.webhooks.history.owners import (
 )
 from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
 from ledger.webhooks.subscriptions import Owner
+from ledger.wire.event_destinations import PING_TYPE
 from ledger.wire.event_types import expand_patterns
 
 STATES: Sequence[str] = get_args(DeliveryState)
@@ -124,10 +125,10 @@ _ATTEMPTS = """
 SELECT number, extract(epoch FROM at)::float8, duration_ms, status, error, answer
 FROM webhooks.attempts WHERE delivery = %(id)s ORDER BY number DESC LIMIT %(limit)s
 """
-# What is retried or replayed may be made from the log.
+# What is retried or replayed may be made from the log, a ping from its row.
 _HAS_CONTENT = """
 SELECT FROM webhooks.deliveries d WHERE d.id = %(id)s AND (
-    d.replay IS NOT NULL OR d.schedule_from > 0 OR EXISTS (
+    d.replay IS NOT NULL OR d.schedule_from > 0 OR d.type = %(ping)s OR EXISTS (
         SELECT FROM projections.feed f
         WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
         AND f.id = d.event AND f.created = d.created))
@@ -294,7 +295,7 @@ async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery, now: flo
     obstacles = await find_endpoint_obstacles(conn, endpoint, now)
     if await fetch_one(conn, _WAITS_IN_ORDER, {"id": delivery.id}) is not None:
         obstacles.append("earlier_event")
-    row = await fetch_one(conn, _HAS_CONTENT, {"id": delivery.id})
+    row = await fetch_one(conn, _HAS_CONTENT, {"id": delivery.id, "ping": PING_TYPE})
     return obstacles if row is not None else [*obstacles, "event_not_in_feed"]
 
 
