@@ -96,7 +96,13 @@ _V2_CODES: Sequence[tuple[type[RequestError], str]] = (
     (UnknownRoute, "not_found"),
     (RateLimited, V2_RATE_LIMIT),
 )
-"""The codes of /v2, by which the SDKs choose their exceptions; other errors keep their own."""
+"""The codes of errors of /v2, by which the SDKs choose their exceptions."""
+_V2_DEFAULT_CODES: Sequence[tuple[type[RequestError], str]] = (
+    (Unauthenticated, "unauthenticated"),
+    (Forbidden, "forbidden"),
+    (BodyTooLarge, "request_too_large"),
+)
+"""Those of errors that have no code of their own."""
 _RETRY_HEADERS: Headers = [(b"stripe-should-retry", b"true")]
 
 
@@ -186,8 +192,14 @@ def _classify(refusal: RequestError) -> tuple[int, str]:
     raise AssertionError("the last row of the table is every RequestError")
 
 
+def _find_code(codes: Sequence[tuple[type[RequestError], str]], refusal: RequestError) -> str | None:
+    return next((code for error_class, code in codes if isinstance(refusal, error_class)), None)
+
+
 def _encode_v2_envelope(refusal: RequestError, error_type: str) -> str:
-    code = next((code for kind, code in _V2_CODES if isinstance(refusal, kind)), refusal.code or error_type)
+    code = (
+        _find_code(_V2_CODES, refusal) or refusal.code or _find_code(_V2_DEFAULT_CODES, refusal) or error_type
+    )
     error = {
         "type": V2_RATE_LIMIT if isinstance(refusal, RateLimited) else error_type,
         "code": code,

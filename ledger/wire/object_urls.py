@@ -38,7 +38,9 @@ _TEMPLATES = {
     "tax.settings": "/v1/tax/settings",
     **{name: f"{row.url}/{{id}}" for name, row in PUBLISHED_TYPES_BY_NAME.items() if row.path},
 }
-"""Stripe's paths by the member `object`. Those without an id are of what an account or customer has once."""
+"""Stripe's paths by the member `object`."""
+SINGLETONS = frozenset(name for name, template in _TEMPLATES.items() if "{id}" not in template)
+"""What an account or a customer has once: it is retrieved without an id."""
 
 
 def make_object_url(object_type: str, members: Mapping[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from ledger.wire.event_types import ORDERED_EVENT_TYPES
 from ledger.wire.json_values import Json
-from ledger.wire.object_urls import make_object_url
+from ledger.wire.object_urls import SINGLETONS, make_object_url
 from ledger.wire.rfc3339 import format_time
 
 SNAPSHOT_ID_PREFIX = "evt_"
@@ -128,7 +128,7 @@ def _render_reason(request_id: str | None, idempotency_key: str | None) -> Json 
 
 def _render_related_object(data: bytes | str) -> Json | None:
     """The reference to the Event's object: where it is retrieved as it is now. None for an object that Stripe
-    retrieves nowhere; what an account or customer has only once may have no id."""
+    retrieves nowhere."""
     subject = _decode_subject(data).object
     object_type = subject.object
     if not isinstance(object_type, str):
@@ -137,7 +137,7 @@ def _render_related_object(data: bytes | str) -> Json | None:
     if url is None:
         return None
     related = {"type": object_type, "url": url}
-    return {"id": subject.id, **related} if isinstance(subject.id, str) else related
+    return related if object_type in SINGLETONS else {"id": subject.id, **related}
 
 
 def _render_changes(data: bytes | str) -> Json | None:

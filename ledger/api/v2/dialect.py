@@ -41,7 +41,7 @@ def _refuse_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            shown = abbreviate(name)
+            shown = abbreviate(name.encode("utf-8", "backslashreplace").decode())
             raise InvalidParameter(f"The request body has the name '{shown}' twice.", param=shown)
         members[name] = value
     return members
