@@ -66,6 +66,7 @@ class EventDestinationCreated(DomainEvent):
     enabled_events: list[str]
     events_from: list[str]
     api_version: str | None
+    disabled: bool
     description: str | None
     metadata: dict[str, str] | None
 
@@ -250,7 +251,7 @@ def evolve(state: WebhookEndpoint | None, event: DomainEvent) -> WebhookEndpoint
                 enabled_events=event.enabled_events,
                 api_version=event.api_version,
                 connect=FROM_ACCOUNTS in event.events_from,
-                disabled=False,
+                disabled=event.disabled,
                 description=event.description,
                 metadata=event.metadata or {},
                 own_destination=Destination(

@@ -104,6 +104,7 @@ def create_destination(
             enabled_events=params["enabled_events"],
             events_from=events_from,
             api_version=params.get("api_version"),
+            disabled=params.get("disabled", False),
             description=params.get("description"),
             metadata=merge_patch.merge_metadata({}, params.get("metadata", {})),
         )

@@ -1,4 +1,4 @@
-"""Event destinations of API v2, and thin events at a real receiver, by the official client (contract §10.5)."""
+"""Event destinations, and thin events at a real receiver, by the official client (contract §10.5)."""
 
 from __future__ import annotations
 
