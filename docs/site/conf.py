@@ -36,7 +36,7 @@ MENU = {
     "Use it": (
         "README", "docs/api", "docs/webhooks", "docs/stripe-cli", "docs/testing", "docs/wire-contract",
         "docs/compatibility", "docs/internal-api", "clients/README", "examples/front-end/README",
-        "examples/stripe-cli/README",
+        "examples/stripe-cli/README", "examples/thin-events/README",
     ),
     "Run it": (
         "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README", "docs/rebuilding",
