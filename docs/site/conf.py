@@ -34,9 +34,10 @@ html_use_index = False
 # By role, then what concerns all. The build fails for a page that is in none of these.
 MENU = {
     "Use it": (
-        "README", "docs/api", "docs/webhooks", "docs/stripe-cli", "docs/testing", "docs/wire-contract",
-        "docs/compatibility", "docs/internal-api", "clients/README", "examples/front-end/README",
-        "examples/stripe-cli/README", "examples/thin-events/README",
+        "README", "docs/api", "docs/webhooks", "docs/thin-events", "docs/stripe-cli", "docs/testing",
+        "docs/wire-contract", "docs/compatibility", "docs/internal-api", "clients/README",
+        "examples/front-end/README", "examples/stripe-cli/README",
+        "examples/thin-events/README",
     ),
     "Run it": (
         "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README", "docs/rebuilding",

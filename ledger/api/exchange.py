@@ -151,10 +151,12 @@ class Exchange:
     def build_cause(self) -> Cause:
         """The cause that the log records with the request's events. Needs the key and the account."""
         key = self.key
-        return Cause(self.account, key.livemode, key.id, self.request_id, self.idempotency_key, self.trigger)
+        return Cause(
+            self.account, key.livemode, key.id, self.request_id, self.idempotency_key, self.reaction_to
+        )
 
     @property
-    def trigger(self) -> str | None:
+    def reaction_to(self) -> str | None:
         """The Event to which the caller reacts with the request: the SDKs name it when they fetch a thin
         event or its object. Any other content of the header means nothing (contract §10.1)."""
         header = self.request_headers.get(TRIGGER_HEADER)

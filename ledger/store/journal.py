@@ -273,8 +273,8 @@ def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Appe
     """The rows of a batch. Raises ValueError when the versions of a stream are not consecutive."""
     rows = _Rows([], [], [], [])
     for index, (command, _) in enumerate(batch):
-        account, livemode, actor, request_id, key, trigger = command.cause
-        of_request = None if trigger is None else f"event:{trigger}"
+        account, livemode, actor, request_id, key, reaction_to = command.cause
+        of_request = None if reaction_to is None else f"event:{reaction_to}"
         new_versions: dict[str, int] = {}
         for event, state, causation in command.changes:
             stream, version = event.originator_id, event.originator_version

@@ -65,7 +65,7 @@ def parse_time(text: str) -> tuple[int, bool] | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Bound(Parameter):
+class Bound(Parameter):
     """A time as a bound on whole seconds. `round_up`: of a time within a second, the next one is meant."""
 
     round_up: bool
@@ -94,6 +94,6 @@ def make_time_filter(description: str) -> Hash:
     `TimestampFilter` makes it."""
     bounds = {"gt": False, "gte": True, "lt": True, "lte": False}
     members: dict[str, Parameter] = {
-        operator: _Bound(round_up=round_up) for operator, round_up in bounds.items()
+        operator: Bound(round_up=round_up) for operator, round_up in bounds.items()
     }
     return Hash(members, description=description)

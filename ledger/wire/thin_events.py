@@ -25,7 +25,7 @@ ORDERED_THIN_TYPES: tuple[str, ...] = tuple(TYPE_PREFIX + name for name in ORDER
 """The types of thin events, in the order of those of snapshots."""
 
 
-class SnapshotEvent(Protocol):
+class _SnapshotEvent(Protocol):
     """What a thin event is made of: a row of the feed. `created` in unix seconds."""
 
     @property
@@ -93,7 +93,7 @@ def to_snapshot_type(thin_type: str) -> str | None:
     return thin_type.removeprefix(TYPE_PREFIX) if thin_type.startswith(TYPE_PREFIX) else None
 
 
-def render_notification(event: SnapshotEvent, data: bytes | str, *, context: str | None) -> Json:
+def render_notification(event: _SnapshotEvent, data: bytes | str, *, context: str | None) -> Json:
     """What is pushed of a thin event: no content, but where the event and its object are fetched.
 
     data     the JSON of the snapshot's `data`
@@ -111,7 +111,7 @@ def render_notification(event: SnapshotEvent, data: bytes | str, *, context: str
     }
 
 
-def render_thin_event(event: SnapshotEvent, data: bytes | str, *, context: str | None) -> Json:
+def render_thin_event(event: _SnapshotEvent, data: bytes | str, *, context: str | None) -> Json:
     """A thin event as it is retrieved and listed. Arguments as of `render_notification`."""
     return {
         **render_notification(event, data, context=context),

@@ -14,6 +14,7 @@ import pytest
 from ledger.wire import tables
 from ledger.wire.parameters import Array, Hash, Metadata, ParameterTable, TimestampFilter, Unsupported
 from ledger.wire.published_types import PUBLISHED_TYPES
+from ledger.wire.rfc3339 import Bound
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables.files import FilePart
 from projections.read_models.catalog import PROJECTIONS
@@ -84,6 +85,8 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     ("get", "/v1/events"): tables.events.LIST,
     ("get", "/v1/events/{event}"): tables.events.RETRIEVE,
     ("post", "/v1/events/{event}/retry"): tables.events.RETRY,
+    ("get", "/v2/core/events"): tables.v2_events.LIST,
+    ("get", "/v2/core/events/{event}"): tables.v2_events.RETRIEVE,
     ("get", "/v1/account"): tables.accounts.RETRIEVE,
     ("get", "/v1/accounts"): tables.accounts.LIST,
     ("get", "/v1/accounts/{account}"): tables.accounts.RETRIEVE,
@@ -139,7 +142,7 @@ def test_every_operation_is_listed_and_no_other(document: Any) -> None:
         (method, path)
         for path, methods in document["paths"].items()
         for method in methods
-        if path.startswith("/v1/")
+        if path.startswith(("/v1/", "/v2/"))
     }
     assert listed == set(TABLES)
     names = [document["paths"][path][method]["operationId"] for method, path in TABLES]
@@ -159,7 +162,8 @@ def test_parameters_are_those_of_the_parameter_table(document: Any, method: str,
     in_path = [each["name"] for each in parameters if each["in"] == "path"]
     assert in_path == re.findall(r"\{(\w+)\}", path)
     headers = [each["name"] for each in parameters if each["in"] == "header"]
-    assert headers == [*(["Idempotency-Key"] if method == "post" else []), "Stripe-Version", "Stripe-Account"]
+    account = "Stripe-Context" if path.startswith("/v2/") else "Stripe-Account"
+    assert headers == [*(["Idempotency-Key"] if method == "post" else []), "Stripe-Version", account]
     served = {name: member for name, member in table.members.items() if not isinstance(member, Unsupported)}
     if method == "post":
         (kind,) = entry["requestBody"]["content"]
@@ -213,6 +217,8 @@ def _compare(member: Parameter, schema: Any, name: str) -> None:
             assert described["type"] == "integer", name
         case Text():
             assert (described["type"], described["maxLength"]) == ("string", member.length_max), name
+        case Bound():
+            assert (described["type"], described["format"]) == ("string", "date-time"), name
         case _:
             raise AssertionError(f"{name}: {type(member).__name__}")
 
@@ -280,7 +286,7 @@ def test_the_docs_page_and_the_health_routes_answer(http: httpx.Client) -> None:
 def test_every_parameter_that_most_operations_have_is_described(document: Any) -> None:
     for path, entries in document["paths"].items():
         for entry in entries.values():
-            for each in entry.get("parameters", ()) if path.startswith("/v1/") else ():
+            for each in entry.get("parameters", ()) if path.startswith(("/v1/", "/v2/")) else ():
                 general = each.get("in") == "path" or each.get("name") in ("limit", "expand[]", "created")
                 assert "description" in each or not general, (path, each)
 

@@ -111,7 +111,7 @@ def test_a_handler_gets_its_types_and_the_fallback_the_others(
         handler.handle(body + b" ", signature)
 
 
-@pytest.mark.contract("10.4 SDKs")
+@pytest.mark.contract("10.1 usage", "10.4 SDKs")
 def test_an_async_handler_does_the_same(service: Service, account: Account, raw: Caller) -> None:
     charge = raw.charge()["id"]
     client = create_client(service, account.secret, http_client=stripe.HTTPXClient())

@@ -176,14 +176,16 @@ def test_what_is_no_thin_event_of_the_account_and_mode_is_not_found(
     (thin,) = list_all(raw)
     snapshot = thin["snapshot_event"]
     assert list_all(live) == []
-    refused = {"status": 404, "code": "not_found", "param": "id"}
-    message = "a similar object exists in test mode"
-    assert_refused_v2(live.get(f"{EVENTS}/{thin['id']}"), **refused, message=message)
-    stranger = Caller(http, registrar.account().secret)
-    assert_refused_v2(stranger.get(f"{EVENTS}/{thin['id']}"), **refused, message=f"'{thin['id']}'$")
-    assert_refused_v2(raw.get(f"{EVENTS}/{snapshot}"), **refused, message=f"at /v1/events/{snapshot}$")
-    assert_refused_v2(raw.get(f"{EVENTS}/evt_thin_{'0' * 22}"), **refused)
-    assert_refused_v2(raw.get(f"{EVENTS}/evt_thin_"), **refused)
+
+    def assert_not_found(caller: Caller, event_id: str, message: str) -> None:
+        answer = caller.get(f"{EVENTS}/{event_id}")
+        assert_refused_v2(answer, 404, code="not_found", param="id", message=message)
+
+    assert_not_found(live, thin["id"], "a similar object exists in test mode")
+    assert_not_found(Caller(http, registrar.account().secret), thin["id"], f"'{thin['id']}'$")
+    assert_not_found(raw, snapshot, f"at /v1/events/{snapshot}$")
+    assert_not_found(raw, f"evt_thin_{'0' * 22}", "No such thin event")
+    assert_not_found(raw, "evt_thin_", "begins with evt_thin_")
     assert_refused(
         raw.get(f"/v1/events/{thin['id']}"), 404, code="resource_missing", param="id", message="No such event"
     )

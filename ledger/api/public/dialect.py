@@ -39,7 +39,7 @@ def parse_form(exchange: Exchange, encoded_parameters: bytes) -> dict[str, Any]:
     """The values of a form, and the files received with it."""
     table = exchange.operation.table
     form = decode(encoded_parameters, only_names=table.only_names)
-    if exchange.method == "GET" and exchange.trigger is not None:
+    if exchange.method == "GET" and exchange.reaction_to is not None:
         form.pop(SDK_USAGE, None)
     if exchange.uploads:
         form |= exchange.uploads

@@ -25,17 +25,20 @@ Download = Callable[[Call, QueryContext], Awaitable[File]]
 class Table(Protocol):
     """The parameters of an operation: a `ParameterTable`, or the model of a JSON body.
 
-    members     what is declared of the parameters, by name
-    only_names  if set, parameters of other names are ignored
+    parse  makes the values, by name, of a decoded request. Raises InvalidParameter
     """
 
     @property
-    def members(self) -> Mapping[str, Any]: ...
+    def members(self) -> Mapping[str, Any]:
+        """What is declared of the parameters, by name."""
+
     @property
-    def only_names(self) -> Collection[str] | None: ...
+    def only_names(self) -> Collection[str] | None:
+        """If set, parameters of other names are ignored."""
+
     @property
     def parse(self) -> Callable[[Any], dict[str, Any]]:
-        """Makes the values, by name, of a decoded request. Raises InvalidParameter."""
+        """The function that parses."""
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema of all parameters as one object."""
