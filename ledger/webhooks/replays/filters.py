@@ -56,12 +56,13 @@ class ReplayRequest(NamedTuple):
 
 
 class ReplayFilter(NamedTuple):
-    """A request as it selects Events: the positions after `after` and up to `upto`. `types` is None for all
-    types; `account` and `livemode` are the endpoint's."""
+    """A request as it selects Events: the positions after `after` and up to `upto`. `types` are those of
+    snapshots, None for all; `account`, `livemode`, `thin` and `events_from` are the endpoint's."""
 
     endpoint: str
     account: str
     livemode: bool
+    thin: bool
     events_from: Sequence[str]
     window_from: int
     window_to: int
@@ -100,7 +101,7 @@ async def resolve_filter(
     else:
         upto = await find_last_position(conn, datetime.fromtimestamp(window_to, UTC))
     return ReplayFilter(
-        endpoint.id, endpoint.account, endpoint.livemode, endpoint.destination.events_from,
+        endpoint.id, endpoint.account, endpoint.livemode, endpoint.is_thin, endpoint.destination.events_from,
         request.window_from, window_to, after, max(after, upto), types, request.only_failed, request.object,
     )  # fmt: skip
 
