@@ -11,6 +11,7 @@ from tests.v2.conftest import EVENTS, assert_refused_v2
 TWO = ("v1.customer.created", "v1.charge.succeeded")
 
 
+@pytest.mark.contract("10.1 arrays")
 @pytest.mark.parametrize(
     "query",
     ["types[0]={}&types[1]={}", "types={}&types={}", "types[]={}&types={}"],
@@ -26,6 +27,7 @@ def test_all_spellings_of_an_array_are_read(query: str, raw: Caller) -> None:
     assert len(ok(raw.get(f"{EVENTS}?types={TWO[0]}"))["data"]) == 1
 
 
+@pytest.mark.contract("10.1 arrays")
 def test_an_item_without_brackets_is_checked_too(raw: Caller) -> None:
     refused = raw.get(f"{EVENTS}?types=v1.charge.capture")
     assert_refused_v2(refused, param="types[0]", message="v1.charge.captured")
