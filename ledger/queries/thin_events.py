@@ -10,6 +10,7 @@ from psycopg.rows import TupleRow
 from ledger.call import Call
 from ledger.errors import UnknownObject
 from ledger.queries.context import QueryContext
+from ledger.queries.event_destinations import find_ping
 from ledger.queries.events import EVENTS, FeedEvent, find_event, find_mode_hint, read_event_data
 from ledger.queries.pages import QueryResult
 from ledger.queries.v2_pages import list_page
@@ -36,6 +37,9 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
         raise UnknownObject(NOUN, call.target, hint=hint)
     found = await find_event(call, context, snapshot_id)
     if found is None:
+        ping = await find_ping(call, context)
+        if ping is not None:
+            return QueryResult(ping)
         hint = await find_mode_hint(call, context, snapshot_id)
         raise UnknownObject(NOUN, call.target, hint=hint)
     return QueryResult(_render(found[0], call))

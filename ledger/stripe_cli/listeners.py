@@ -22,6 +22,7 @@ from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.stripe_cli import feed, sessions
 from ledger.stripe_cli.events import EventSource
+from ledger.stripe_cli.frames import list_renderings
 from ledger.stripe_cli.request_log import RequestLogSource
 from ledger.stripe_cli.responses import ResponseRecorder
 from ledger.stripe_cli.secrets import ListenerSecrets
@@ -119,7 +120,7 @@ class Listeners:
         if older is not None:
             older.end("replaced")
         events = None
-        if "webhooks" in session.features:
+        if list_renderings(session.features):
             secret = self._secrets.derive(session.account, session.livemode, session.device)
             events = EventSource(
                 session,

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from ledger.domain import webhook_endpoint, webhook_endpoint_quota
-from ledger.domain.webhook_endpoint import WebhookEndpoint, WebhookEndpointUpdated, check_url
+from ledger.domain import webhook_endpoint, webhook_endpoint_decisions, webhook_endpoint_quota
+from ledger.domain.webhook_endpoint import WebhookEndpoint, WebhookEndpointUpdated
 from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
+from ledger.domain.webhook_urls import check_url
 from ledger.errors import InvalidParameter, InvalidState, UnknownObject
 from tests.domain.builders import NOW, fold
 
@@ -17,7 +18,7 @@ URL = "https://hooks.example.com/ledger?token=abc"
 
 def an_endpoint(**given: Any) -> WebhookEndpoint:
     livemode = given.pop("livemode", False)
-    made = webhook_endpoint.create(
+    made = webhook_endpoint_decisions.create(
         endpoint_id="we_1",
         account="acct_1",
         livemode=livemode,
@@ -122,7 +123,7 @@ def test_live_mode_accepts_only_https_and_no_loopback(url: str) -> None:
     check_url(url, livemode=False)
     for change in (
         lambda: an_endpoint(livemode=True, url=url),
-        lambda: webhook_endpoint.update(an_endpoint(livemode=True), {"url": url}, now=NOW),
+        lambda: webhook_endpoint_decisions.update(an_endpoint(livemode=True), {"url": url}, now=NOW),
     ):
         with pytest.raises(InvalidParameter) as refusal:
             change()
@@ -139,7 +140,7 @@ def test_an_update_records_only_what_changed() -> None:
         "disabled": True,
         "metadata": {"a": "", "c": "3"},
     }
-    (event,) = webhook_endpoint.update(state, given, now=NOW + 1)
+    (event,) = webhook_endpoint_decisions.update(state, given, now=NOW + 1)
     assert isinstance(event, WebhookEndpointUpdated)
     assert event.changes == {
         "enabled_events": ["charge.failed", "*"],
@@ -149,23 +150,23 @@ def test_an_update_records_only_what_changed() -> None:
     }
     state = webhook_endpoint.evolve(state, event)
     assert (state.version, state.disabled, state.url) == (2, True, URL)
-    assert webhook_endpoint.update(state, given | {"metadata": {"a": ""}}, now=NOW + 2) == []
+    assert webhook_endpoint_decisions.update(state, given | {"metadata": {"a": ""}}, now=NOW + 2) == []
 
 
 def test_an_update_without_changes_makes_no_event() -> None:
     state = an_endpoint(metadata={"a": "1"})
     for given in ({}, {"disabled": False}, {"description": None}, {"url": URL}, {"metadata": {"a": "1"}}):
-        assert webhook_endpoint.update(state, given, now=NOW) == []
+        assert webhook_endpoint_decisions.update(state, given, now=NOW) == []
 
 
 def test_a_deleted_endpoint_is_gone_for_every_decision() -> None:
     state = an_endpoint()
-    (deleted,) = webhook_endpoint.delete(state, now=NOW)
+    (deleted,) = webhook_endpoint_decisions.delete(state, now=NOW)
     state = webhook_endpoint.evolve(state, deleted)
     assert (state.deleted, state.url) == (True, URL)
     for decide in (
-        lambda: webhook_endpoint.update(state, {"disabled": True}, now=NOW),
-        lambda: webhook_endpoint.delete(state, now=NOW),
+        lambda: webhook_endpoint_decisions.update(state, {"disabled": True}, now=NOW),
+        lambda: webhook_endpoint_decisions.delete(state, now=NOW),
     ):
         with pytest.raises(UnknownObject, match="No such webhook endpoint: 'we_1'") as refusal:
             decide()

@@ -60,6 +60,7 @@ _OWN_ANSWERS = {
     "GET /v1/accounts/{account}/capabilities/{capability}": ("capability",),
     "GET /v1/accounts/{account}/external_accounts": ("empty_list",),
     "GET /v1/accounts/{account}/persons": ("empty_list",),
+    "POST /v2/core/event_destinations/{event_destination}/ping": ("thin_event",),
 }
 """Answers that are not an object, or a list of objects, of the operation's type."""
 _CHARGING = ("charge", "customer", "payment_intent")

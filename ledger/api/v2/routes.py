@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ledger.api.public.operations import Operation
+from ledger.api.v2.destination_routes import EVENT_DESTINATIONS
 from ledger.queries import thin_events
 from ledger.wire import tables
 
@@ -26,4 +27,4 @@ EVENTS = (
         read=thin_events.retrieve,
     ),
 )
-V2_OPERATIONS: tuple[Operation, ...] = (*EVENTS,)
+V2_OPERATIONS: tuple[Operation, ...] = (*EVENTS, *EVENT_DESTINATIONS)

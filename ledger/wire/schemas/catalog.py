@@ -17,6 +17,7 @@ from ledger.wire.schemas import (
     charges,
     customers,
     disputes,
+    event_destinations,
     events,
     files,
     payment_intents,
@@ -62,6 +63,9 @@ OBJECTS: dict[str, ObjectSchema] = {
     "dispute": ObjectSchema("A charge that the card holder disputes.", disputes.DISPUTE),
     "elements_session": ObjectSchema("What a payment form needs to start.", customers.ELEMENTS_SESSION),
     "event": ObjectSchema("Something that happened to an object.", events.EVENT),
+    "event_destination": ObjectSchema(
+        "Where thin events or Events are sent.", event_destinations.EVENT_DESTINATION
+    ),
     "file": ObjectSchema("An uploaded file.", files.FILE),
     "file_link": ObjectSchema("A URL of a file for those without a key.", files.FILE_LINK),
     "payment_intent": ObjectSchema(
@@ -77,7 +81,7 @@ LISTED = (
     "file_link", "payment_intent", "payment_method", "refund", "webhook_endpoint",
 )  # fmt: skip
 """The objects of which there are lists."""
-V2_LISTED = ("thin_event",)
+V2_LISTED = ("event_destination", "thin_event")
 """The objects of which there are lists of /v2."""
 DELETED = ("customer", "webhook_endpoint")
 """The objects of which a stub remains."""
@@ -96,6 +100,8 @@ def build_public_schemas() -> dict[str, Json]:
         schemas[f"{name}_list"] = _build_list(f"A page of objects of the type {name}.", *kinds)
     for name in V2_LISTED:
         schemas[f"{name}_list"] = build_schema(f"A page of objects of the type {name}.", _make_v2_list(name))
+    deleted_destination = event_destinations.DELETED_EVENT_DESTINATION
+    schemas["deleted_event_destination"] = build_schema("A deleted event destination.", deleted_destination)
     for name in DELETED:
         schemas[f"deleted_{name}"] = _build_stub(constant(name))
     schemas[f"{PUBLISHED}_list"] = _build_list("A page of objects of another service.", PUBLISHED)

@@ -66,7 +66,9 @@ THIN_EVENT: Fields = {
     "related_object": hash_of("The object that it is about.", _RELATED_OBJECT).or_null(),
     "type": text("What happened to what.", "v1.charge.updated"),
     "changes": hash_of("Of an update: what changed.", _CHANGES).or_null(),
-    "snapshot_event": text("Id of the Event that has the object in it.", "evt_1NG8Du2eZvKYlo2CUI79vXWy"),
+    "snapshot_event": nullable_text(
+        "Id of the Event that has the object in it; null for a ping.", "evt_1NG8Du2eZvKYlo2CUI79vXWy"
+    ),
 }
 WEBHOOK_ENDPOINT: Fields = {
     "id": text("Id of the endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
