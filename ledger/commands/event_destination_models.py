@@ -93,22 +93,23 @@ class DestinationCreation(Body):
     )
     enabled_events: EnabledEvents
     webhook_endpoint: WebhookTarget
-    description: Description = ""
+    description: Description = Field(default_factory=str)
     events_from: EventsFrom = Field(default_factory=lambda: [FROM_SELF])
     include: list[Literal["webhook_endpoint.signing_secret", "webhook_endpoint.url"]] = Field(
         default_factory=list, description=_INCLUDE_DESCRIPTION
     )
     metadata: Metadata = Field(default_factory=dict, description="Up to 50 key-value pairs of your own.")
     snapshot_api_version: Annotated[StorableText, AfterValidator(_check_version)] = Field(
-        "", description="API version of snapshots. Default: that of the account."
+        default_factory=str, description="API version of snapshots. Default: that of the account."
     )
 
 
 class DestinationUpdate(Body):
     """Changes of an event destination; what is absent stays."""
 
-    name: DestinationName = ""
-    description: Description = ""
+    # Factories, as the schema of a default would say what an absent field means: it changes nothing.
+    name: DestinationName = Field(default_factory=str)
+    description: Description = Field(default_factory=str)
     enabled_events: EnabledEvents = Field(default_factory=list)
     include: list[Literal["webhook_endpoint.url"]] = Field(
         default_factory=list, description=_INCLUDE_DESCRIPTION
@@ -116,4 +117,4 @@ class DestinationUpdate(Body):
     metadata: dict[StorableText, Text | None] = Field(
         default_factory=dict, description="Key-value pairs to set; null removes a key."
     )
-    webhook_endpoint: WebhookTarget | None = None
+    webhook_endpoint: WebhookTarget = Field(default_factory=lambda: WebhookTarget(url=""))

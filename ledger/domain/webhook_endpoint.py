@@ -210,16 +210,18 @@ class WebhookEndpoint(State, frozen=True, kw_only=True):
     @property
     def is_thin(self) -> bool:
         """Whether it gets thin events: then API v1 does not know it."""
-        return self.destination.thin
+        return self.own_destination is not msgspec.UNSET and self.own_destination.thin
 
     @property
     def thin(self) -> bool | None:
         """The same for its row of the projection, where false is None, as in rows of earlier releases."""
-        return self.destination.thin or None
+        return self.is_thin or None
 
     def gets_events_of(self, account: str) -> bool:
         """Whether it gets Events of `account`: its own, or one connected to it."""
-        return (FROM_SELF if account == self.account else FROM_ACCOUNTS) in self.destination.events_from
+        if self.own_destination is msgspec.UNSET:
+            return self.connect == (account != self.account)
+        return (FROM_SELF if account == self.account else FROM_ACCOUNTS) in self.own_destination.events_from
 
 
 def evolve(state: WebhookEndpoint | None, event: DomainEvent) -> WebhookEndpoint:

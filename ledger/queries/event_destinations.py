@@ -76,7 +76,8 @@ async def find_ping(call: Call, context: QueryContext) -> Json | None:
     if row is None:
         return None
     endpoint, created = row
-    return render_retrieved_ping(render_ping(call.target, created, endpoint, livemode=call.livemode))
+    ping = render_ping(call.target, created, endpoint, livemode=call.livemode)
+    return render_retrieved_ping(ping) | {"context": call.account if call.as_platform else None}
 
 
 async def _read_events(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from msgspec import UNSET
+
 from ledger.domain.event import DomainEvent
 from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD, WebhookEndpoint
 from ledger.domain.webhook_endpoint_decisions import find_disabled_reason
@@ -74,6 +76,17 @@ def render_destination(
             "signing_secret": secret,
             "url": state.url if INCLUDE_URL in include else None,
         },
+    }
+
+
+def render_own_members(state: WebhookEndpoint) -> Json:
+    """What v1 does not show of an endpoint that is an event destination; nothing of one that v1 has made."""
+    if state.own_destination is UNSET:
+        return {}
+    return {
+        "name": state.name,
+        "event_payload": "thin" if state.is_thin else "snapshot",
+        "events_from": state.destination.events_from,
     }
 
 

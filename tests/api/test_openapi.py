@@ -11,6 +11,8 @@ import httpx
 import openapi_spec_validator
 import pytest
 
+from ledger.commands.event_destination_models import DestinationCreation, DestinationUpdate
+from ledger.commands.models import Body
 from ledger.wire import tables
 from ledger.wire.parameters import Array, Hash, Metadata, ParameterTable, TimestampFilter, Unsupported
 from ledger.wire.published_types import PUBLISHED_TYPES
@@ -24,6 +26,8 @@ from tests.api.service import Caller, Service
 
 # Answers that are not about objects: of operators' tools, whose members increase.
 OPEN_ANSWERS = {"/healthz", "/readyz", "/metrics", "/links/{name}"}
+
+DESTINATIONS = "/v2/core/event_destinations"
 
 TABLES: dict[tuple[str, str], ParameterTable] = {
     ("post", "/v1/customers"): tables.customers.CREATE,
@@ -87,6 +91,9 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     ("post", "/v1/events/{event}/retry"): tables.events.RETRY,
     ("get", "/v2/core/events"): tables.v2_events.LIST,
     ("get", "/v2/core/events/{event}"): tables.v2_events.RETRIEVE,
+    ("get", DESTINATIONS): tables.v2_event_destinations.LIST,
+    ("get", f"{DESTINATIONS}/{{event_destination}}"): tables.v2_event_destinations.RETRIEVE,
+    ("delete", f"{DESTINATIONS}/{{event_destination}}"): tables.v2_event_destinations.DELETE,
     ("get", "/v1/account"): tables.accounts.RETRIEVE,
     ("get", "/v1/accounts"): tables.accounts.LIST,
     ("get", "/v1/accounts/{account}"): tables.accounts.RETRIEVE,
@@ -120,6 +127,14 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
         for member in row.parts
     },
 }
+BODIES: dict[str, type[Body] | None] = {
+    DESTINATIONS: DestinationCreation,
+    f"{DESTINATIONS}/{{event_destination}}": DestinationUpdate,
+    f"{DESTINATIONS}/{{event_destination}}/enable": None,
+    f"{DESTINATIONS}/{{event_destination}}/disable": None,
+    f"{DESTINATIONS}/{{event_destination}}/ping": None,
+}
+"""Models of the JSON bodies, by path; None: an empty one."""
 
 
 def resolve(document: Any, part: Any) -> Any:
@@ -144,7 +159,7 @@ def test_every_operation_is_listed_and_no_other(document: Any) -> None:
         for method in methods
         if path.startswith(("/v1/", "/v2/"))
     }
-    assert listed == set(TABLES)
+    assert listed == set(TABLES) | {("post", path) for path in BODIES}
     names = [document["paths"][path][method]["operationId"] for method, path in TABLES]
     assert len(set(names)) == len(names)
     assert document["openapi"].startswith("3.")
@@ -163,7 +178,8 @@ def test_parameters_are_those_of_the_parameter_table(document: Any, method: str,
     assert in_path == re.findall(r"\{(\w+)\}", path)
     headers = [each["name"] for each in parameters if each["in"] == "header"]
     account = "Stripe-Context" if path.startswith("/v2/") else "Stripe-Account"
-    assert headers == [*(["Idempotency-Key"] if method == "post" else []), "Stripe-Version", account]
+    is_keyed = method == "post" or (method == "delete" and path.startswith("/v2/"))
+    assert headers == [*(["Idempotency-Key"] if is_keyed else []), "Stripe-Version", account]
     served = {name: member for name, member in table.members.items() if not isinstance(member, Unsupported)}
     if method == "post":
         (kind,) = entry["requestBody"]["content"]
@@ -187,6 +203,22 @@ def test_parameters_are_those_of_the_parameter_table(document: Any, method: str,
     assert set(documented) == set(served)
     for name, member in served.items():
         _compare(member, documented[name], name)
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_bodies_of_v2_have_the_fields_that_are_read(document: Any, path: str) -> None:
+    entry = document["paths"][path]["post"]
+    model = BODIES[path]
+    fields = {} if model is None else model.model_fields
+    schema = entry["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema.get("properties", ())) == set(fields)
+    required = {name for name, field in fields.items() if field.is_required()}
+    assert set(schema.get("required", ())) == required
+    assert entry["requestBody"]["required"] is bool(required)
+    assert "$ref" not in json.dumps(schema)
+    assert all("default" not in field for field in schema.get("properties", {}).values())
+    names = [resolve(document, each)["name"] for each in entry["parameters"]]
+    assert {"Idempotency-Key", "Stripe-Context"} <= set(names)
 
 
 def _compare(member: Parameter, schema: Any, name: str) -> None:

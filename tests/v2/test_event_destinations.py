@@ -58,7 +58,7 @@ def test_a_new_destination_shows_url_and_secret_only_if_they_are_included(raw: C
     assert_refused_v2(refused, param="include[0]", message=r"must be one of webhook_endpoint\.url")
 
 
-@pytest.mark.contract("10.5 update", "10.5 enable")
+@pytest.mark.contract("10.5 update", "10.5 enable", "10.5 delete")
 def test_a_destination_is_renamed_moved_disabled_enabled_and_deleted(raw: Caller) -> None:
     made = create(raw, metadata={"a": "1", "b": "2"})
     where = f"{PATH}/{made['id']}"
@@ -82,13 +82,15 @@ def test_a_destination_is_renamed_moved_disabled_enabled_and_deleted(raw: Caller
     enabled = ok(post(raw, f"{where}/enable", {}))
     assert (enabled["status"], enabled["status_details"]) == ("enabled", None)
     assert ok(post(raw, where, {"description": ""}))["description"] == ""
+    for field in ("name", "description", "webhook_endpoint", "enabled_events", "metadata"):
+        assert_refused_v2(post(raw, where, {field: None}), param=field, message="must be")
     assert ok(raw.delete(where)) == {"id": made["id"], "object": "v2.core.event_destination"}
     for refused in (raw.get(where), post(raw, where, {}), raw.delete(where), post(raw, f"{where}/ping", {})):
         assert_refused_v2(refused, 404, code="not_found", param="id", message="No such event destination")
     assert ok(raw.get(PATH))["data"] == []
 
 
-@pytest.mark.contract("10.5 create", "10.5 kinds")
+@pytest.mark.contract("10.5 create", "10.5 kinds", "10.5 types")
 @pytest.mark.parametrize(
     ("given", "param", "message"),
     [
@@ -275,3 +277,15 @@ def test_the_official_client_goes_through_all_operations(service: Service, accou
     assert destinations.delete(made.id).id == made.id
     with pytest.raises(stripe.InvalidRequestError, match="No such event destination"):
         destinations.retrieve(made.id)
+
+
+@pytest.mark.contract("10.5 update")
+def test_the_history_shows_what_only_v2_knows_of_a_destination(raw: Caller, operator: Caller) -> None:
+    made = create(raw, event_payload="snapshot", enabled_events=["*"])
+    ok(post(raw, f"{PATH}/{made['id']}", {"name": "Other", "webhook_endpoint": {"url": f"{URL}2"}}))
+    where = f"/internal/v1/audit/objects/{made['id']}"
+    created, updated = ok(operator.get(f"{where}/history"))["data"]
+    assert created["type"] == "webhook_endpoint.destination_created"
+    changed = {change["path"]: change["after"] for change in updated["changes"]}
+    assert changed["name"] == "Other"
+    assert ok(operator.get(where))["object"]["events_from"] == ["@self"]

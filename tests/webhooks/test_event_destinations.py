@@ -69,7 +69,7 @@ def test_a_receiver_gets_every_type_and_follows_it_to_event_and_object(
         for request in receiver.wait_for(f"{path}/full", len(events))
         for event in (request.event(full.webhook_endpoint.signing_secret),)
     }
-    seen = []
+    seen: list[tuple[Any, bool]] = []
     handler = client.notification_handler(
         thin.webhook_endpoint.signing_secret,
         lambda notification, _, details: seen.append((notification, details.is_known_event_type)),
