@@ -37,6 +37,7 @@ MENU = {
         "README", "docs/api", "docs/webhooks", "docs/thin-events", "docs/stripe-cli", "docs/testing",
         "docs/wire-contract", "docs/compatibility", "docs/internal-api", "clients/README",
         "examples/front-end/README", "examples/stripe-cli/README",
+        "examples/thin-events/README",
     ),
     "Run it": (
         "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README", "docs/rebuilding",

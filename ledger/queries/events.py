@@ -19,6 +19,7 @@ from ledger.queries.list_query import ListQuery, in_live_generation
 from ledger.queries.pages import QueryResult, render_list
 from ledger.wire import events
 from ledger.wire.event_types import EVENT_TYPES, matches
+from ledger.wire.thin_events import to_snapshot_id
 
 CACHED_EVENTS_MAX = 2048
 
@@ -145,7 +146,10 @@ async def fetch_event(call: Call, context: QueryContext) -> tuple[FeedEvent, int
     UnknownObject."""
     found = await find_event(call, context, call.target)
     if found is None:
-        raise UnknownObject("event", call.target, hint=await find_mode_hint(call, context, call.target))
+        hint = await find_mode_hint(call, context, call.target)
+        if to_snapshot_id(call.target) is not None:
+            hint = f"; a thin event is retrieved at /v2/core/events/{call.target[:80]}"
+        raise UnknownObject("event", call.target, hint=hint)
     return found
 
 

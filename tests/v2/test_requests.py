@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import httpx
+import jsonschema_rs
 import pytest
 import stripe
 from hypothesis import given
@@ -42,6 +43,16 @@ def test_a_body_keeps_what_was_sent_and_nothing_else() -> None:
     document = decode_json(b'{"name": "a", "inner": null, "metadata": {"k": null, "l": ""}}')
     assert BODY.parse(document) == {"name": "a", "inner": None, "metadata": {"k": None, "l": ""}}
     assert NO_BODY.parse(decode_json(b"")) == NO_BODY.parse(decode_json(b" {} ")) == {}
+
+
+def test_the_schema_of_a_body_accepts_what_the_body_does() -> None:
+    schema = BODY.schema()
+    assert "$ref" not in json.dumps(schema)
+    validator = jsonschema_rs.validator_for(schema)
+    assert validator.is_valid({"name": "a", "inner": {"url": "u"}, "metadata": {"k": None}})
+    assert not validator.is_valid({"name": "a", "inner": {"url": "u", "urls": "u"}})
+    assert BODY.request_body()["required"]
+    assert not NO_BODY.request_body()["required"]
 
 
 @pytest.mark.contract("10.1 strict types", "10.2 unknown parameter")

@@ -187,7 +187,11 @@ def test_what_is_no_thin_event_of_the_account_and_mode_is_not_found(
     assert_not_found(raw, f"evt_thin_{'0' * 22}", "No such thin event")
     assert_not_found(raw, "evt_thin_", "begins with evt_thin_")
     assert_refused(
-        raw.get(f"/v1/events/{thin['id']}"), 404, code="resource_missing", param="id", message="No such event"
+        raw.get(f"/v1/events/{thin['id']}"),
+        404,
+        code="resource_missing",
+        param="id",
+        message=f"; a thin event is retrieved at {EVENTS}/{thin['id']}$",
     )
 
 

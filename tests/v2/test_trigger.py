@@ -20,7 +20,9 @@ def read_history(operator: Caller, object_id: str) -> Any:
 
 
 @pytest.mark.contract("10.1 Stripe-Request-Trigger")
-def test_a_command_records_the_event_that_it_reacts_to(raw: Caller, operator: Caller) -> None:
+def test_a_command_records_the_event_that_it_reacts_to(
+    raw: Caller, operator: Caller, service: Service, account: Account
+) -> None:
     raw.charge()
     (thin,) = ok(raw.get(EVENTS))["data"]
     answer = raw.post(
@@ -33,6 +35,8 @@ def test_a_command_records_the_event_that_it_reacts_to(raw: Caller, operator: Ca
         "snapshot_event": thin["snapshot_event"],
     }
     assert (change["request_id"], change["idempotency_key"]) == (answer.headers["request-id"], "k")
+    printed = service.run_command("audit", "history", ok(answer)["id"], "--account", account.id)
+    assert f"in reaction to {thin['id']}" in printed
     snapshot = raw.events()[-1]
     assert snapshot["request"] == {"id": answer.headers["request-id"], "idempotency_key": "k"}
 

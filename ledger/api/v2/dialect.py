@@ -5,11 +5,13 @@ parameters in the query. Nothing is converted: "true" is no boolean.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ledger.api.exchange import Exchange
 from ledger.api.public.dialect import Dialect, parse_form
 from ledger.errors import InvalidParameter
+from ledger.wire.parameters import Array
 from ledger.wire.scalars import abbreviate
 
 _JSON_CONTENT_TYPE = b"application/json"
@@ -70,7 +72,20 @@ def _join_json_request(exchange: Exchange, body: bytes) -> bytes:
 def _parse(exchange: Exchange, encoded_parameters: bytes) -> dict[str, Any]:
     if exchange.method == "POST":
         return exchange.operation.table.parse(decode_json(encoded_parameters))
-    return parse_form(exchange, encoded_parameters)
+    return parse_form(exchange, _mark_arrays(encoded_parameters, exchange.operation.table.members))
+
+
+def _mark_arrays(query: bytes, members: Mapping[str, Any]) -> bytes:
+    """The query with `types[]=a&types[]=b` for `types=a&types=b`: so the Stripe CLI writes an array, while
+    the SDKs number its items."""
+    arrays = {name.encode() for name, member in members.items() if isinstance(member, Array)}
+    if not arrays:
+        return query
+    pairs = [pair.partition(b"=") for pair in query.split(b"&")]
+    return b"&".join(
+        name + (b"[]" if value and name in arrays else b"") + separator + value
+        for name, separator, value in pairs
+    )
 
 
 V2 = Dialect(frozenset({"POST", "DELETE"}), _join_json_request, _parse)
