@@ -1,4 +1,5 @@
-"""Times as /v2 shows and takes them (RFC 3339, in UTC): `2026-11-28T16:32:09.000Z`."""
+"""Times as /v2 shows them (RFC 3339, in UTC): `2026-11-28T16:32:09.000Z`. It takes unix seconds, too, which
+stripe-node 23.1.0 sends for a number and for a Date."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 
 from ledger.errors import InvalidParameter
 from ledger.wire.parameters import Hash
-from ledger.wire.scalars import Parameter, Parser, abbreviate
+from ledger.wire.scalars import Parameter, Parser, Timestamp, abbreviate
 
 _DAY_SECONDS = 86_400
 _DAYS_BEFORE_EPOCH = 719_468  # from 1 March of the year 0, with which a cycle of 400 years begins
@@ -18,6 +19,7 @@ _CYCLE_DAYS = 146_097
 _match_time = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(\.\d{1,9})?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 ).fullmatch
+_match_unix_seconds = re.compile(r"-?\d{1,12}", re.ASCII).fullmatch
 
 
 def format_time(at: int) -> str:
@@ -74,10 +76,13 @@ class Bound(Parameter):
         round_up = self.round_up
 
         def parse(raw: Any) -> int:
+            if type(raw) is str and _match_unix_seconds(raw):
+                return int(raw)
             parsed = parse_time(raw) if type(raw) is str else None
             if parsed is None:
                 raise InvalidParameter(
-                    f"Invalid {name}: {abbreviate(raw)} is no time of RFC 3339, such as 2026-11-28T16:32:09Z",
+                    f"Invalid {name}: {abbreviate(raw)} is no time of RFC 3339, such as 2026-11-28T16:32:09Z, "
+                    "and no whole number of unix seconds",
                     param=name,
                 )
             at, has_fraction = parsed
@@ -86,12 +91,12 @@ class Bound(Parameter):
         return parse
 
     def value_schema(self) -> dict[str, Any]:
-        return {"type": "string", "format": "date-time"}
+        return {"anyOf": [{"type": "string", "format": "date-time"}, Timestamp().value_schema()]}
 
 
 def make_time_filter(description: str) -> Hash:
-    """A filter on times that are whole seconds, by bounds in RFC 3339: a dict of unix seconds by operator, as
-    `TimestampFilter` makes it."""
+    """A filter on times that are whole seconds, by bounds in RFC 3339 or unix seconds: a dict of unix seconds
+    by operator, as `TimestampFilter` makes it."""
     bounds = {"gt": False, "gte": True, "lt": True, "lte": False}
     members: dict[str, Parameter] = {
         operator: Bound(round_up=round_up) for operator, round_up in bounds.items()

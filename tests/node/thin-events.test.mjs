@@ -29,6 +29,11 @@ test('thin events are paged through with their filters', async () => {
   const filter = { types: ['v1.customer.created', 'v1.customer.updated'], created: { gt: '2020-01-01T00:00:00Z' } };
   const events = await thinEvents(stripe, filter);
   assert.deepEqual(events.map((event) => event.related_object.id), made);
+  for (const gt of [1577836800, new Date('2020-01-01')]) {
+    const same = await thinEvents(stripe, { ...filter, created: { gt } });
+    assert.deepEqual(same.map((event) => event.id), events.map((event) => event.id));
+  }
+  assert.deepEqual(await thinEvents(stripe, { created: { lt: new Date('2020-01-01') } }), []);
   const [one] = await thinEvents(stripe, { object_id: made[2] });
   assert.equal(one.id, events[2].id);
   const first = await stripe.v2.core.events.list({ limit: 4 });

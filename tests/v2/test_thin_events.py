@@ -91,6 +91,9 @@ def test_lists_are_filtered_by_object_types_and_time(raw: Caller) -> None:
     assert names(f"created[lt]={first}") == []
     assert "customer.created" not in names(f"created[gt]={first}")
     assert "customer.created" in names(f"created[lte]={first}")
+    seconds = raw.events()[-1]["created"]
+    assert len(names(f"created[gte]={seconds}")) == 5
+    assert names(f"created[lt]={seconds}") == []
     within = first.replace(".000Z", ".500Z")
     assert "customer.created" in names(f"created[lt]={within}")
     assert "customer.created" not in names(f"created[gte]={within}")
@@ -149,12 +152,11 @@ def test_a_page_is_one_of_a_list_with_its_filters_of_one_account_and_mode(
         ("types[0]=v1.charge.suceeded", "types[0]", "one of v1.charge.succeeded, "),
         ("types[0]=charge.succeeded", "types[0]", "one of v1.charge.succeeded, "),
         ("types[0]=v1.customer.created&types[1]=v1.*", "types[1]", "must be one of"),
-        ("types=v1.charge.succeeded", "types", "Invalid array"),
         ("&".join(f"types[{n}]=v1.charge.updated" for n in range(21)), "types", "at most 20 items"),
         ("limit=0", "limit", "greater than or equal to 1"),
         ("limit=101", "limit", "less than or equal to 100"),
         ("limit=1.5", "limit", "Invalid integer"),
-        ("created[gt]=1795000000", "created[gt]", "RFC 3339, such as"),
+        ("created[gt]=yesterday", "created[gt]", "RFC 3339, such as"),
         ("created=2026-11-28T16:32:09Z", "created", "Invalid object"),
         ("created[eq]=2026-11-28T16:32:09Z", "created[eq]", "unknown parameter"),
         ("starting_after=evt_1", "starting_after", "unknown parameter"),

@@ -16,7 +16,7 @@ RETRIEVE = ParameterTable({})
 LIST = ParameterTable(
     {
         **V2_PAGINATION,
-        "created": make_time_filter("Only events created within these bounds (RFC 3339)."),
+        "created": make_time_filter("Only events created within these bounds (RFC 3339, or unix seconds)."),
         "object_id": Text(description="Only events of the object with this id."),
         "types": Array(
             Choice(ORDERED_THIN_TYPES, described_in=EVENT_TYPES_DESCRIBED_IN),
