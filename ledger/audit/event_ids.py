@@ -3,7 +3,7 @@
 An id that the ledger made contains the millisecond in which its domain event was recorded, and is derived
 from stream, version and place: so the events of that millisecond are tried. An imported Event is a stream of
 its own under its id. Both are found however old they are: the feed keeps Events for 30 days, the log for
-good.
+good. The id of a thin event leads to its snapshot.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
 from ledger.store.positions import find_last_position
 from ledger.wire.public_events import EVENTS_PER_CHANGE_MAX, derive_public_event_types
+from ledger.wire.thin_events import to_snapshot_id
 
 # Deriving two ids for each takes a few milliseconds, during which the process does nothing else.
 PAGE_EVENTS = 500
@@ -27,7 +28,7 @@ _MARGIN = timedelta(microseconds=501)
 
 _SELECT_IMPORTED = """
 SELECT notification_id FROM ledger.events
-WHERE originator_id = %(event_id)s AND originator_version = 1 AND topic = %(topic)s
+WHERE originator_id = ANY (%(ids)s::text[]) AND originator_version = 1 AND topic = %(topic)s
 """
 _SELECT_PAGE = """
 SELECT notification_id, originator_id, originator_version FROM ledger.events
@@ -40,13 +41,16 @@ SELECT originator_id, originator_version, topic, state FROM ledger.events WHERE 
 
 
 async def find_event_position(conn: Conn, codec: Codec, event_id: str) -> int | None:
-    """The position of the domain event that made the public Event, whatever account it belongs to; None when
-    there is none. Raises psycopg.Error."""
+    """The position of the domain event that made the public Event, or its thin twin, whatever account it
+    belongs to; None when there is none. Raises psycopg.Error."""
     if "\0" in event_id:
         return None  # no text of the log has this character
-    row = await fetch_one(conn, _SELECT_IMPORTED, {"event_id": event_id, "topic": EventImported.TOPIC})
+    snapshot_id = to_snapshot_id(event_id) or event_id
+    imported = {"ids": [event_id, snapshot_id], "topic": EventImported.TOPIC}
+    row = await fetch_one(conn, _SELECT_IMPORTED, imported)
     if row is not None:
         return int(row[0])
+    event_id = snapshot_id
     recorded_at = parse_id_time(event_id)
     if recorded_at is None or not event_id.startswith("evt_") or recorded_at >= TIME_MAX:
         return None

@@ -8,6 +8,7 @@ from ledger.audit import event_ids
 from ledger.audit.event_ids import find_event_position
 from ledger.ids import derive_id, new_id
 from ledger.postgres.connections import Conn, open_connection
+from ledger.wire.thin_events import to_thin_id
 from projections.read_models.feed import FEED
 from tests.projections.histories import Author, catch_up, run_story
 from tests.projections.history_commands import COMMANDS
@@ -42,6 +43,8 @@ def test_every_public_event_is_found_at_the_position_that_made_it(
             codec = author.store.codec
             found = {each: await find_event_position(conn, codec, each) for each in expected}
             assert found == expected
+            by_twin = {each: await find_event_position(conn, codec, to_thin_id(each)) for each in expected}
+            assert by_twin == expected
 
     run_story(dsn, story)
 
@@ -62,6 +65,8 @@ def test_an_id_that_no_event_has_is_not_found(dsn: str) -> None:
                 new_id("evt", row[0]),
                 "evt_" + "z" * 22,
                 "evt_1",
+                "evt_thin_1",
+                "evt_thin_~" + derive_id("evt", row[0], charge, 1, 0),
                 charge,
                 "",
                 "\x7f",
