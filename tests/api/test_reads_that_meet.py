@@ -78,3 +78,13 @@ def test_a_restricted_key_gets_no_answer_that_it_may_not_see(
         assert asker.get(path).status_code == statuses[asker]
 
     _repeat(read)
+
+
+def test_a_parameter_that_only_a_reaction_may_have_is_refused_beside_one(raw: Caller) -> None:
+    def read(caller: int) -> None:
+        is_reaction = caller % 2 == 1
+        headers = {"Stripe-Request-Trigger": "event=evt_1"} if is_reaction else {}
+        answer = raw.call("GET", "/v1/events?usage[0]=a", headers=headers)
+        assert answer.status_code == (200 if is_reaction else 400)
+
+    _repeat(read)

@@ -102,7 +102,7 @@ class PublicApi:
         self._body_bytes_max = body_bytes_max
         self._request_seconds = request_seconds
         self._request_ids = generate_request_ids()
-        self._shared_reads: SharedReads[tuple[str | bytes, ...], _ReadAnswer] = SharedReads()
+        self._shared_reads: SharedReads[tuple[str | bytes | bool, ...], _ReadAnswer] = SharedReads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of an ASGI server."""
@@ -235,8 +235,12 @@ class PublicApi:
         if operation.download is not None:
             call = self._build_call(exchange, encoded_parameters)
             return STATUS_OK, await operation.download(call, self._queries)
-        # Nothing else of a request decides what it reads. The key's id stands for its permissions.
-        key = (exchange.key.id, exchange.account, exchange.path, encoded_parameters, self._base_url(exchange))
+        # Nothing else of a request decides what it reads. The key's id stands for its permissions; whether it
+        # is a reaction decides which parameters it may have.
+        key = (
+            exchange.key.id, exchange.account, exchange.path, encoded_parameters, self._base_url(exchange),
+            exchange.reaction_to is not None,
+        )  # fmt: skip
         answer = await self._shared_reads.run(key, lambda: self._read(exchange, encoded_parameters))
         exchange.response_headers += answer.headers
         return answer.status, answer.body
