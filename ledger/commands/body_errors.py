@@ -30,6 +30,7 @@ _RULES = {
 """By pydantic's types of errors."""
 _QUOTED = re.compile("'([^']*)'")
 _SUBJECT = re.compile("^(Input|String|List|Dictionary|Value) should ")
+_COUNT = re.compile(r" after validation, not (\d+|more)$")
 
 
 def choose_error(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -90,7 +91,7 @@ def _describe(error: Mapping[str, Any]) -> str:
     if kind in _RULES:
         return _RULES[kind]
     text: str = error["msg"].removeprefix("Value error, ")  # pydantic's prefix to messages of our validators
-    return _SUBJECT.sub("must ", text)
+    return _SUBJECT.sub("must ", _COUNT.sub("", text))
 
 
 def _join_path(path: Sequence[str]) -> str:

@@ -26,6 +26,9 @@ from ledger.wire.event_destinations import (
     render_destination,
 )
 
+_MEMBERS = {"url": "webhook_endpoint[url]", "api_version": "snapshot_api_version"}
+"""Where a destination has fields of an endpoint that it names otherwise."""
+
 
 async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v2/core/event_destinations`"""
@@ -34,7 +37,7 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     check_enabled_events(params["enabled_events"], thin=thin)
     asked = _to_endpoint(params) | {"thin": thin}
     destination_id = context.new_id("ed" if thin else "we")
-    with _name_member_of_url():
+    with _name_members():
         changes = await decide_endpoint(call.replace(parameters=asked), context, now, destination_id)
     state = _get_state(changes)
     events = [change.event for change in changes if change.event.originator_id == destination_id]
@@ -71,7 +74,7 @@ async def _update(call: Call, context: DecisionContext, now: int, asked: Mapping
     state = await get_destination(call, context.get)
     if "enabled_events" in asked:
         check_enabled_events(asked["enabled_events"], thin=state.is_thin)
-    with _name_member_of_url():
+    with _name_members():
         changes = fold_changes(webhook_endpoint_decisions.update(state, asked, now=now), state)
     events = [*await context.get_events(state.id), *(change.event for change in changes)]
     after = _get_state(changes) if changes else state
@@ -99,11 +102,11 @@ def _get_state(changes: list[Change]) -> WebhookEndpoint:
 
 
 @contextmanager
-def _name_member_of_url() -> Iterator[None]:
-    """Has the error for a URL name the member where it is."""
+def _name_members() -> Iterator[None]:
+    """Has an error about a field of an endpoint name the member of a destination that it is."""
     try:
         yield
     except InvalidParameter as error:
-        if error.param != "url":
+        if error.param not in _MEMBERS:
             raise
-        raise InvalidParameter(error.message, code=error.code, param="webhook_endpoint[url]") from None
+        raise InvalidParameter(error.message, code=error.code, param=_MEMBERS[error.param]) from None

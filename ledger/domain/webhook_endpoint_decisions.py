@@ -81,9 +81,8 @@ def create_destination(
     events_from = params.get("events_from", [FROM_SELF])
     if params["thin"] and params.get("api_version") is not None:
         raise InvalidParameter(
-            "Invalid snapshot_api_version: thin events have no version; leave it out, or pass an "
-            "event_payload of snapshot.",
-            param="snapshot_api_version",
+            "Thin events have no API version: leave it out, or pass an event_payload of snapshot.",
+            param="api_version",
         )
     if not params["thin"] and len(events_from) > 1:
         raise InvalidParameter(

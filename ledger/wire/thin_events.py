@@ -75,13 +75,14 @@ def to_thin_id(snapshot_id: str) -> str:
 
 def to_snapshot_id(thin_id: str) -> str | None:
     """The id of the snapshot twin of a thin event; None for an id that no thin event has."""
-    rest = thin_id.removeprefix(THIN_ID_PREFIX)
-    if rest in (thin_id, "", _WITHOUT_PREFIX_MARK):
+    if not thin_id.startswith(THIN_ID_PREFIX):
         return None
+    rest = thin_id.removeprefix(THIN_ID_PREFIX)
     if not rest.startswith(_WITHOUT_PREFIX_MARK):
         return SNAPSHOT_ID_PREFIX + rest
     marked = rest.removeprefix(_WITHOUT_PREFIX_MARK)
-    return None if marked.startswith(SNAPSHOT_ID_PREFIX) else marked  # one id for each Event
+    is_twin = marked and not marked.startswith(SNAPSHOT_ID_PREFIX)  # each Event has one thin id
+    return marked if is_twin else None
 
 
 def to_thin_type(snapshot_type: str) -> str:

@@ -229,7 +229,7 @@ def test_a_destination_is_an_endpoint_with_a_name_and_sources() -> None:
     ("given", "param"),
     [
         ({"url": "ftp://hooks.example.com"}, "url"),
-        ({"api_version": "2024-06-20"}, "snapshot_api_version"),
+        ({"api_version": "2024-06-20"}, "api_version"),
         ({"thin": False, "events_from": ["@self", "@accounts"]}, "events_from"),
         ({"metadata": {"k" * 41: "v"}}, f"metadata[{'k' * 41}]"),
     ],

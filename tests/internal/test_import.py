@@ -298,7 +298,7 @@ def test_event_destinations_are_imported_and_exported_as_they_are(
     first, again, *results = import_lines(operator, [line, line, *differing, *bad])
     assert (first["changed"], again["changed"]) == (True, False)
     assert [result["error"]["param"] for result in results] == [
-        "name", "events_from", "enabled_events[0]", "enabled_events[0]", "snapshot_api_version", "connect",
+        "name", "events_from", "enabled_events[0]", "enabled_events[0]", "api_version", "connect",
         "events_from[0]", "event_payload",
     ]  # fmt: skip
     shown = ok(raw.get(f"/v2/core/event_destinations/ed_{name}"))
