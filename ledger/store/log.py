@@ -146,7 +146,8 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
 
     `recorded_at` is in unix seconds and never decreases with `position`. An event that was not caused by an
     API request (but by the time, a network fact or a test outcome) has no `request_id`; its `causation` is an
-    event (`stream/version`), `network:reference` or `clock`.
+    event (`stream/version`), `network:reference` or `clock`. That of a request is the Event to which its
+    caller reacted (`event:id`), or None.
     """
 
     position: int

@@ -81,8 +81,8 @@ class Bound(Parameter):
             parsed = parse_time(raw) if type(raw) is str else None
             if parsed is None:
                 raise InvalidParameter(
-                    f"Invalid {name}: {abbreviate(raw)} is no time of RFC 3339, such as 2026-11-28T16:32:09Z, "
-                    "and no whole number of unix seconds",
+                    f"Invalid {name}: {abbreviate(raw)} is no time of RFC 3339, such as "
+                    "2026-11-28T16:32:09Z, and no whole number of unix seconds",
                     param=name,
                 )
             at, has_fraction = parsed

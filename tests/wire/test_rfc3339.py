@@ -52,7 +52,7 @@ def test_times_are_formatted_and_parsed_as_the_calendar_has_them(at: int, minute
 )
 def test_what_is_no_time_is_refused_by_its_name(text: str) -> None:
     assert parse_time(text) is None
-    with pytest.raises(InvalidParameter, match="no time of RFC 3339, .* no whole number") as refused:
+    with pytest.raises(InvalidParameter, match=r"no time of RFC 3339, .* no whole number") as refused:
         make_time_filter("").compile("created")({"gte": text})
     assert refused.value.param == "created[gte]"
 

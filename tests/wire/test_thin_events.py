@@ -72,7 +72,9 @@ def test_two_snapshots_have_two_thin_ids(one: str, other: str) -> None:
     assert to_thin_id(one) not in {to_thin_id(each) for each in others}
 
 
-@pytest.mark.parametrize("other_id", ["", "evt_", "evt_1", "evt_thin", "evt_thin_~", "evt_thin_~evt_1", "cus_1"])
+@pytest.mark.parametrize(
+    "other_id", ["", "evt_", "evt_1", "evt_thin", "evt_thin_~", "evt_thin_~evt_1", "cus_1"]
+)
 def test_other_ids_lead_to_no_snapshot(other_id: str) -> None:
     assert to_snapshot_id(other_id) is None
 

@@ -15,7 +15,7 @@ Object = Annotated[str | None, typer.Option("--object", help="The id of the obje
 Customer = Annotated[str | None, typer.Option(help="The customer, or what names it.")]
 Charge = Annotated[str | None, typer.Option(help="The charge, or what names it.")]
 PaymentIntent = Annotated[str | None, typer.Option(help="The payment intent, or what names it.")]
-Event = Annotated[str | None, typer.Option(help="The id of a public Event (evt_…, or evt_thin_…).")]
+Event = Annotated[str | None, typer.Option(help="The id of a public Event (evt_… or evt_thin_…).")]
 Types = Annotated[
     list[str] | None,
     typer.Option("--type", help="A type, or a pattern such as 'dispute.*'; repeat it for several."),

@@ -111,7 +111,7 @@ def rotate_key(
 
 
 def print_proof(
-    record: Annotated[str, typer.Argument(help="A position, or the id of a public Event (evt_…, or evt_thin_…).")],
+    record: Annotated[str, typer.Argument(help="A position, or the id of an Event (evt_… or evt_thin_…).")],
     out: OutOption = None,
     account: AccountOption = None,
     live: LiveOption = False,

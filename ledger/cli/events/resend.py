@@ -35,7 +35,8 @@ def add_resend_command(group: typer.Typer) -> None:
     def resend_event(
         event: Annotated[str, typer.Argument(help="The id of the Event (evt_…, or evt_thin_…).")],
         endpoint: Annotated[
-            str | None, typer.Option(help="The endpoint (we_… or ed_…); default: all listeners of the Stripe CLI.")
+            str | None,
+            typer.Option(help="The endpoint (we_… or ed_…); default: listeners of the Stripe CLI."),
         ] = None,
         account: AccountOption = None,
         live: LiveOption = False,
