@@ -53,6 +53,11 @@ class Call(msgspec.Struct, frozen=True):
         return self.cause.account
 
     @property
+    def connected_account(self) -> str | None:
+        """The account acted on if it is not the key's own: an Event names it to its platform alone."""
+        return self.account if self.as_platform else None
+
+    @property
     def livemode(self) -> bool:
         """Whether the call is in live mode."""
         return self.cause.livemode

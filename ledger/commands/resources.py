@@ -139,5 +139,5 @@ def _apply_and_reference(call: Call, state: Resource | None, events: Sequence[Do
     changes = fold_changes(events, state)
     after = changes[-1].state if changes else state
     assert after is not None, "the first publication of a resource makes an event"
-    account = call.account if call.as_platform else None
-    return Decision(changes, msgspec.structs.asdict(EventReference(after.id, after.version, account)))
+    reference = EventReference(after.id, after.version, call.connected_account)
+    return Decision(changes, msgspec.structs.asdict(reference))

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
+from psycopg.rows import TupleRow
 
 from ledger.call import Call
 from ledger.compression.documents import decompress
@@ -20,7 +21,7 @@ from ledger.postgres.connections import fetch_one
 from ledger.queries.context import QueryContext
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
-from ledger.queries.v2_pages import list_page
+from ledger.queries.v2_pages import Parameters, list_page
 from ledger.wire.event_destinations import (
     PATH,
     PING_TYPE,
@@ -48,22 +49,22 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
 
 async def list_destinations(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v2/core/event_destinations`, newest first."""
-    result = await list_page(
+
+    async def render_rows(rows: Sequence[TupleRow], parameters: Parameters) -> list[Json]:
+        states = [_decode(row[0]) for row in rows]
+        events = await _read_events(context, states)
+        include = parameters.get("include", ())
+        return [render_destination(state, events[state.id], include=include) for state in states]
+
+    return await list_page(
         call,
         context,
         DESTINATIONS,
         PATH,
         make_filters=lambda parameters: {},
         get_cursor=lambda row: _decode(row[0]).id,
-        render_row=lambda row, parameters: {"state": _decode(row[0]), "parameters": parameters},
+        render_rows=render_rows,
     )
-    states = [each["state"] for each in result.body["data"]]
-    events = await _read_events(context, states)
-    data = [
-        render_destination(state, events[state.id], include=each["parameters"].get("include", ()))
-        for each, state in zip(result.body["data"], states, strict=True)
-    ]
-    return QueryResult({**result.body, "data": data}, result.lag_events, result.incomplete)
 
 
 async def find_ping(call: Call, context: QueryContext) -> Json | None:
@@ -77,7 +78,7 @@ async def find_ping(call: Call, context: QueryContext) -> Json | None:
         return None
     endpoint, created = row
     ping = render_ping(call.target, created, endpoint, livemode=call.livemode)
-    return render_retrieved_ping(ping) | {"context": call.account if call.as_platform else None}
+    return render_retrieved_ping(ping, context=call.connected_account)
 
 
 async def _read_events(

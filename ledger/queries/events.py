@@ -214,4 +214,4 @@ def _render_row(row: TupleRow, call: Call) -> dict[str, Any]:
 
 
 def _render(event: FeedEvent, call: Call) -> dict[str, Any]:
-    return render_event(event, account=call.account if call.as_platform else None)
+    return render_event(event, account=call.connected_account)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg.rows import TupleRow
@@ -13,9 +13,10 @@ from ledger.queries.context import QueryContext
 from ledger.queries.event_destinations import find_ping
 from ledger.queries.events import EVENTS, FeedEvent, find_event, find_mode_hint, read_event_data
 from ledger.queries.pages import QueryResult
-from ledger.queries.v2_pages import list_page
+from ledger.queries.v2_pages import Parameters, list_page
 from ledger.wire.json_values import Json
 from ledger.wire.thin_events import (
+    SNAPSHOT_ID_PREFIX,
     THIN_ID_PREFIX,
     render_notification,
     render_thin_event,
@@ -32,7 +33,7 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     snapshot_id = to_snapshot_id(call.target)
     if snapshot_id is None:
         hint = f"; the id of one begins with {THIN_ID_PREFIX}"
-        if call.target.startswith("evt_"):
+        if call.target.startswith(SNAPSHOT_ID_PREFIX) and not call.target.startswith(THIN_ID_PREFIX):
             hint += f", and that of a snapshot event is retrieved at /v1/events/{call.target[:80]}"
         raise UnknownObject(NOUN, call.target, hint=hint)
     found = await find_event(call, context, snapshot_id)
@@ -47,6 +48,10 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
 
 async def list_thin_events(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v2/core/events`, newest first in the order of the log."""
+
+    async def render_rows(rows: Sequence[TupleRow], parameters: Parameters) -> list[Json]:
+        return [_render(FeedEvent(*columns), call) for *columns, _position, _ordinal in rows]
+
     return await list_page(
         call,
         context,
@@ -54,7 +59,7 @@ async def list_thin_events(call: Call, context: QueryContext) -> QueryResult:
         PATH,
         make_filters=_make_filters,
         get_cursor=lambda row: str(row[0]),
-        render_row=lambda row, parameters: _render_row(row, call),
+        render_rows=render_rows,
     )
 
 
@@ -73,11 +78,5 @@ def _make_filters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return filters
 
 
-def _render_row(row: TupleRow, call: Call) -> Json:
-    *columns, _, _ = row
-    return _render(FeedEvent(*columns), call)
-
-
 def _render(event: FeedEvent, call: Call) -> Json:
-    account = call.account if call.as_platform else None
-    return render_thin_event(event, read_event_data(event.data), context=account)
+    return render_thin_event(event, read_event_data(event.data), context=call.connected_account)

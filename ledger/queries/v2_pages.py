@@ -6,7 +6,7 @@ Such a URL is all that its page needs: the parameters of the list are in it. A p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from psycopg.rows import TupleRow
@@ -17,12 +17,13 @@ from ledger.queries.context import QueryContext
 from ledger.queries.list_query import ListQuery
 from ledger.queries.page_tokens import PageToken
 from ledger.queries.pages import Page, QueryResult
+from ledger.wire.json_values import Json
 from ledger.wire.tables.v2_pages import LIMIT_DEFAULT
 
 Parameters = Mapping[str, Any]
 MakeFilters = Callable[[Parameters], Mapping[str, Any]]
 GetCursor = Callable[[TupleRow], str]
-RenderRow = Callable[[TupleRow, Parameters], Mapping[str, Any]]
+RenderRows = Callable[[Sequence[TupleRow], Parameters], Awaitable[list[Json]]]
 
 
 async def list_page(
@@ -33,13 +34,13 @@ async def list_page(
     *,
     make_filters: MakeFilters,
     get_cursor: GetCursor,
-    render_row: RenderRow,
+    render_rows: RenderRows,
 ) -> QueryResult:
     """A page of the list at `path`.
 
     make_filters  the filters of the list query that the list's parameters mean, besides `created`
     get_cursor    the id of a row, by which the list query finds it again
-    render_row    the JSON of a row, for the list's parameters
+    render_rows   the JSON of the rows of a page, for the list's parameters
     The parameters are those of the list, without `page` and `limit`. Raises InvalidParameter, Unavailable.
     """
     parameters, limit, token = _choose_page(call, context, path)
@@ -65,7 +66,7 @@ async def list_page(
 
     has_older, has_newer = _find_neighbours(page, token)
     body = {
-        "data": [render_row(row, parameters) for row in page.rows],
+        "data": await render_rows(page.rows, parameters),
         "next_page_url": make_url(page.rows[-1], older=True) if has_older else None,
         "previous_page_url": make_url(page.rows[0], older=False) if has_newer else None,
     }

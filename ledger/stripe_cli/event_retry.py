@@ -51,9 +51,7 @@ async def retry_event(call: Call, context: QueryContext) -> MakeChange:
             await resend(conn, event.account, event.livemode, event.id)
         row = await fetch_one(conn, _COUNT_OWED, {"event": event.id})
         assert row is not None
-        return render_event(
-            shown._replace(pending_webhooks=row[0]), account=call.account if call.as_platform else None
-        )
+        return render_event(shown._replace(pending_webhooks=row[0]), account=call.connected_account)
 
     return send
 

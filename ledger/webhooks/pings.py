@@ -54,7 +54,7 @@ async def ping(call: Call, context: QueryContext) -> MakeChange:
         }  # fmt: skip
         await conn.execute(_INSERT, parameters)
         await probe_now(conn, state.id, now)
-        answer = render_ping(ping_id, int(now), state.id, livemode=state.livemode)
-        return render_retrieved_ping(answer) | {"context": call.account if call.as_platform else None}
+        sent = render_ping(ping_id, int(now), state.id, livemode=state.livemode)
+        return render_retrieved_ping(sent, context=call.connected_account)
 
     return send

@@ -113,6 +113,6 @@ def render_ping(ping_id: str, created: int, destination_id: str, *, livemode: bo
     }
 
 
-def render_retrieved_ping(ping: Json) -> Json:
-    """The same event as it is retrieved."""
-    return {**ping, "changes": None, "snapshot_event": None}
+def render_retrieved_ping(ping: Json, *, context: str | None) -> Json:
+    """The same event as it is retrieved. `context` as of a thin event."""
+    return {**ping, "context": context, "changes": None, "snapshot_event": None}

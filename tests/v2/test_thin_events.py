@@ -187,7 +187,9 @@ def test_what_is_no_thin_event_of_the_account_and_mode_is_not_found(
     assert_not_found(Caller(http, registrar.account().secret), thin["id"], f"'{thin['id']}'$")
     assert_not_found(raw, snapshot, f"at /v1/events/{snapshot}$")
     assert_not_found(raw, f"evt_thin_{'0' * 22}", "No such thin event")
-    assert_not_found(raw, "evt_thin_", "begins with evt_thin_")
+    assert_not_found(raw, "evt_thin_", "No such thin event")
+    assert_not_found(raw, "thin_1", "begins with evt_thin_")
+    assert_not_found(raw, f"evt_thin_~{snapshot}", "begins with evt_thin_$")
     assert_refused(
         raw.get(f"/v1/events/{thin['id']}"),
         404,

@@ -100,8 +100,8 @@ class Round(NamedTuple):
 
 
 class _LockedReplay(NamedTuple):
-    """A running replay as this process has locked it. Of its filter `thin` and
-    `events_from` are not known yet."""
+    """A running replay as this process has locked it. Of its filter, `thin` and `events_from` are not known
+    yet."""
 
     id: str
     chosen: ReplayFilter
