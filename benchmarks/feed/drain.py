@@ -35,6 +35,8 @@ EVENTS = 1_000_000
 STORY_EVENTS_MAX = 100_000
 SEED = 1
 LOG_DAYS = 20.0
+FIRST_COPY = 10
+"""Ids of stories begin with 03, those of the first copy with 11."""
 SIDE_BY_SIDE = 10
 NEWEST_EVENTS = 20_000
 SIDE_BY_SIDE_EVENTS = 100_000
@@ -58,9 +60,9 @@ _INSERT_COPY = """
 INSERT INTO ledger.events
     (notification_id, originator_id, originator_version, topic, state, account, livemode, actor, request_id,
      idempotency_key, causation, customer, charge, payment_intent, recorded_at)
-SELECT %(after)s + notification_id, left(originator_id, -2) || to_char(%(number)s, 'FM00'),
+SELECT %(after)s + notification_id, replace(originator_id, '_03', '_' || %(copy)s),
        originator_version, topic, state, account, livemode, actor, request_id, idempotency_key, causation,
-       customer, charge, payment_intent, recorded_at + %(number)s * interval '1 day'
+       customer, charge, payment_intent, recorded_at + %(days)s * interval '1 day'
 FROM ledger.events WHERE notification_id <= %(count)s ORDER BY notification_id
 """
 _MOVE_HEAD = """
@@ -126,7 +128,10 @@ def fill_log(dsn: str, events: int) -> None:
         conn.execute(_INSERT_ACCOUNT, (ACCOUNT, LATEST_VERSION))
         for number, after in enumerate(range(stories, events, stories), 1):
             count = min(stories, events - after)
-            conn.execute(_INSERT_COPY, {"after": after, "number": number, "count": count})
+            conn.execute(
+                _INSERT_COPY,
+                {"after": after, "count": count, "copy": str(FIRST_COPY + number), "days": number},
+            )
         conn.execute(_MOVE_HEAD)
         conn.execute("VACUUM ANALYZE ledger.events")
 
