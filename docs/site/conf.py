@@ -35,7 +35,7 @@ html_use_index = False
 MENU = {
     "Use it": (
         "README", "docs/api", "docs/webhooks", "docs/stripe-cli", "docs/testing", "docs/wire-contract",
-        "docs/compatibility", "docs/internal-api", "clients/README", "examples/front-end/README",
+        "docs/compatibility", "docs/internal-api", "docs/feed", "clients/README", "examples/front-end/README",
         "examples/stripe-cli/README",
     ),
     "Run it": (
