@@ -20,7 +20,7 @@ from ledger.store.store import Store
 READERS_MAX = 2000
 """Readers that may be connected to one process."""
 LOOK_SECONDS = 1.0
-KEY_CHECK_SECONDS = 10.0
+KEY_CHECK_SECONDS = 5.0
 """How long a key that was revoked or has expired goes on reading, about."""
 STALLED_SECONDS_MAX = 60.0
 """How long a reader may take nothing of what it is sent."""
