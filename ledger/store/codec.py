@@ -230,6 +230,8 @@ class Codec(Mapper[str]):
             return None
         if shape is None or members.pop("class_version", _VERSION_1) != shape.stored_version:
             return None
+        if b"\n" in stored_state or b"\r" in stored_state:
+            return None  # white space of another writer, which readers of lines take for an end
         if erased := shape.erased:
             members.pop(_SEALED, None)
             if not erased.keys().isdisjoint(members):

@@ -84,6 +84,16 @@ def test_a_record_of_another_shape_has_to_be_decoded(change: dict[str, Any]) -> 
     assert CODEC.read_members(topic, json.dumps(fields).encode()) is None
 
 
+@pytest.mark.parametrize("space", ["\n", "\r", " \r\n"])
+def test_a_record_with_line_breaks_between_its_members_has_to_be_decoded(space: str) -> None:
+    event = next(each for each in EVENTS if each.TOPIC == "charge.captured")
+    topic, state = CODEC.encode_event(event)
+    broken = state.replace(b",", b"," + space.encode(), 1)
+    assert CODEC.read_members(topic, state) is not None
+    assert CODEC.read_members(topic, broken) is None
+    assert CODEC.decode_event("ch_1", 2, topic, broken).TOPIC == topic
+
+
 def test_a_record_of_an_unknown_topic_has_to_be_decoded() -> None:
     codec = Codec(b"a key of 32 bytes for the tests.", ())
     assert codec.read_members("charge.succeeded", b'{"at":1}') is None
