@@ -29,7 +29,7 @@ async def stream_sse(feed: Feed, reader: Reader, head: int) -> AsyncIterator[byt
     now = asyncio.get_running_loop().time
     with feed.follow(reader, head):
         caught_up = False
-        told_position, told_at = reader.position, now()
+        reader.told = reader.position, now()
         while reader.end_reason is None:
             head = max(head, feed.position)
             while reader.position < head and reader.end_reason is None:
@@ -39,13 +39,14 @@ async def stream_sse(feed: Feed, reader: Reader, head: int) -> AsyncIterator[byt
                     break  # to be tried again after the next look
                 reader.position = upto
                 if positions:
-                    told_position, told_at = positions[-1], now()
+                    reader.told = positions[-1], now()
                     yield source.encode_sse(positions)
+            told_position, told_at = reader.told
             silent_seconds = now() - told_at
             if feed.is_away:
                 caught_up = False
                 if silent_seconds > HEARTBEAT_SECONDS:
-                    told_at = now()
+                    reader.told = told_position, now()
                     yield _AWAY
             elif reader.position >= head and (
                 not caught_up
@@ -53,8 +54,8 @@ async def stream_sse(feed: Feed, reader: Reader, head: int) -> AsyncIterator[byt
                 or (reader.position > told_position and silent_seconds > PROGRESS_SECONDS_MIN)
             ):
                 caught_up = True
-                told_position, told_at = reader.position, now()
-                yield _encode_progress(told_position, max(head, told_position))
+                reader.told = reader.position, now()
+                yield _encode_progress(reader.position, max(head, reader.position))
             await reader.wait()
 
 
