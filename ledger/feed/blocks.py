@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 KEYS_BYTES = 100
 """About how many bytes of memory the keys of one item take."""
+BLOCK_BYTES = 2_000
+"""About how many bytes a block takes besides."""
 
 Owner = tuple[str, bool]
 """An account and a mode: whether it is live mode."""
@@ -60,7 +62,7 @@ class Block:
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes, once it has been read in both forms."""
-        return 2 * len(self.lines) + KEYS_BYTES * len(self.ends)
+        return 2 * len(self.lines) + KEYS_BYTES * len(self.ends) + BLOCK_BYTES
 
     def get_line(self, position: int) -> bytes:
         """The line of the item at a position of the block."""

@@ -94,8 +94,9 @@ class Feed:
     async def take(self, reader: Reader, head: int) -> Taken:
         """What comes next for a reader that is behind `head`, which is durable. Raises Unavailable.
 
-        The reader's cursor is the caller's to move.
+        The reader's cursor is the caller's to move. What waits to be written is written meanwhile.
         """
+        await asyncio.sleep(0)
         after = reader.position
         block = self._tail.find(after)
         is_far = block is None and head - after > SCAN_POSITIONS_MIN

@@ -93,15 +93,18 @@ class Tail:
         followers = self._get_followers()
         if not followers:
             return None
-        known = self._notifier.acknowledged_position
-        head = known if known > self.position else (await self.read_head())[0]
-        self.read_at = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time
+        head = self._notifier.acknowledged_position
+        if head <= self.position:
+            head, _ = await self.read_head()
+            self.read_at = now()
         if head <= self.position:
             poll_seconds = self._notifier.get_poll_seconds(POLL_SECONDS)
             await self._notifier.wait_past(self.position, timeout_seconds=poll_seconds)
             return PAUSE_SECONDS / 2
         end_of_grid = self.position - self.position % BLOCK_POSITIONS + BLOCK_POSITIONS
         block = await self._reader.read(self.position, min(head, end_of_grid))
+        self.read_at = now()
         self._add(block)
         await self._offer(block)
         if block.last < head:
