@@ -151,7 +151,7 @@ class Feed:
             if reader.get_stalled_seconds(now) > STALLED_SECONDS_MAX:
                 reader.end("stalled")
                 reader.abort()
-            elif reader in self._followers:
+            elif reader in self._followers and reader.is_due(self.position, now):
                 reader.wake()
         if now - self._keys_checked_at > KEY_CHECK_SECONDS:
             self._keys_checked_at = now

@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 from ledger.feed.blocks import Block
 from ledger.feed.filters import FeedFilter
 
+HEARTBEAT_SECONDS = 15.0
+
 EndReason = Literal["disconnected", "key", "stalled", "stopped"]
 """Why a reader is to end: it has gone, its key is no longer valid, it takes nothing, or the process ends."""
 
@@ -72,6 +74,14 @@ class Reader:
     def wake(self) -> None:
         """Let it look at the feed, and at the time."""
         self._woken.set()
+
+    def is_due(self, head: int, now: float) -> bool:
+        """Whether its task may have something to tell: a heartbeat, what a filter left out, items up
+        to `head`."""
+        if self.told is None or self.position < head:
+            return True
+        told_position, told_at = self.told
+        return self.position > told_position or now - told_at > HEARTBEAT_SECONDS
 
     def offer(self, block: Block, pieces: dict[FeedFilter, Piece]) -> None:
         """The feed has a new block. If all before has been taken, what passes of it is pushed, and the task

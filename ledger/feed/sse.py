@@ -14,9 +14,8 @@ from collections.abc import AsyncIterator
 from ledger.errors import Unavailable
 from ledger.feed.feed import Feed
 from ledger.feed.ndjson import encode_progress
-from ledger.feed.readers import Reader
+from ledger.feed.readers import HEARTBEAT_SECONDS, Reader
 
-HEARTBEAT_SECONDS = 15.0
 PROGRESS_SECONDS_MIN = 1.0
 RETRY_MILLISECONDS = 1000
 """After which time a client connects again."""
