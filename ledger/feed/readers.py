@@ -87,7 +87,8 @@ class Reader:
         """The feed has a new block. If all before has been taken, what passes of it is pushed, and the task
         of this reader goes on waiting: to wake it costs three times as much. `pieces` has what passes for
         others, who may have the same filter."""
-        if self.position != block.first - 1:
+        # While its task runs, the cursor is the task's: it may be about to read on from where it stands.
+        if not self._waits or self.position != block.first - 1:
             self._woken.set()
             return
         piece = pieces.get(self.shown)
@@ -96,7 +97,7 @@ class Reader:
             piece = pieces[self.shown] = Piece(block.encode_sse(positions), positions[-1] if positions else 0)
         if not piece.content:
             self.position = block.last
-        elif self.told and self._waits and not self.end_reason and self.push(piece.content):
+        elif self.told and not self.end_reason and self.push(piece.content):
             self.position = block.last
             self.sent_bytes += len(piece.content)
             self.told = piece.last, asyncio.get_running_loop().time()
