@@ -101,6 +101,25 @@ def test_a_reader_that_is_behind_is_woken() -> None:
     run(test)
 
 
+def test_a_stream_that_waits_is_told_its_progress_when_it_is_time() -> None:
+    async def test() -> None:
+        connected = Connected(FeedFilter(stream="cus_7"))
+        reader = connected.reader
+        assert not await connected.offer(BLOCK)
+        assert not reader.is_due(6, 0.5)
+        assert reader.is_due(6, 1.5)
+        task = asyncio.create_task(reader.wait())
+        await asyncio.sleep(0)
+        assert not reader.push_progress(7, 1.5)
+        assert reader.push_progress(6, 1.5)
+        assert connected.pushed == [b'event: progress\nid: 6\ndata: {"progress":6,"head":6}\n\n']
+        assert not reader.is_due(6, 16.0)
+        assert reader.is_due(6, 17.0)
+        task.cancel()
+
+    run(test)
+
+
 def test_a_reader_that_is_to_end_gets_no_more() -> None:
     async def test() -> None:
         connected = Connected()
