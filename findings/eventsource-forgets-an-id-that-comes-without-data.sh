@@ -2,13 +2,13 @@
 # eventsource 4.1.1 (npm) forgets an id that comes without data, and reconnects from an older place.
 #
 # A server that filters for its readers tells them how far it has looked by an id alone (`id: 900` and an empty line): the
-# standard sets the last event id before it looks whether there is data, and dispatches nothing. undici does so. This package
-# drops the id with the empty block: after a cut its `Last-Event-ID` is that of the last event with data, which may be hours
-# old, and the server begins from there each time. In the same way `lastEventId` of an event that has no id of its own is ""
-# instead of the last one. What helps: data with each id, as in a named event of progress.
+# standard sets the last event id before it looks whether there is data, and dispatches nothing. undici does so. This
+# package drops the id with the empty block: after a cut its `Last-Event-ID` is that of the last event with data, which may
+# be hours old, and the server begins from there each time. In the same way `lastEventId` of an event that has no id of its
+# own is "" instead of the last one. What helps: data with each id, as in a named event of progress.
 #
-# Needs Node 20.18.1 or newer and npm. Installs pinned packages into a temporary folder. Only a server on 127.0.0.1 is reached.
-# Exits with 0 while the behaviour is as described.
+# Needs Node 20.18.1 or newer and npm. Installs pinned packages into a temporary folder. Only a server on 127.0.0.1 is
+# reached. Exits with 0 while the behaviour is as described.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -59,3 +59,8 @@ console.log(asDescribed ? 'As described.' : 'Changed.');
 process.exit(asDescribed ? 0 : 1);
 EOF
 node --no-warnings run.mjs
+
+# Output seen:
+#   eventsource 4.1.1: lastEventId of the two events: ["7",""]; Last-Event-ID sent after the cut: 7
+#   undici 7.30.2: lastEventId of the two events: ["7","7"]; Last-Event-ID sent after the cut: 900
+#   As described.

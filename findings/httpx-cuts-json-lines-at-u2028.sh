@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # httpx 0.28.1 cuts a line of JSON in the middle, at characters that JSON allows inside a string.
 #
-# NDJSON is one JSON value a line, and only a line feed ends a line. JSON lets U+0085, U+2028 and U+2029 stand in a string as
-# they are, and orjson, msgspec and JSON.stringify write them so; text copied from documents has them. `Response.iter_lines()` of
-# httpx splits text as str.splitlines does, at all three, and hands out halves. A stream is read rightly for months, then one
-# customer's text ends it with a JSONDecodeError, and each retry ends at the same line. A file read line by line, and the
-# same bytes split by bytes.splitlines, are fine. What helps: iter_bytes and b"\n", or a writer that escapes the three.
+# NDJSON is one JSON value a line, and only a line feed ends a line. JSON lets U+0085, U+2028 and U+2029 stand in a string
+# as they are, and orjson, msgspec and JSON.stringify write them so; text copied from documents has them.
+# `Response.iter_lines()` of httpx splits text as str.splitlines does, at all three, and hands out halves. A stream is read
+# rightly for months, then one customer's text ends it with a JSONDecodeError, and each retry ends at the same line. A file
+# read line by line, and the same bytes split by bytes.splitlines, are fine. What helps: iter_bytes and b"\n", or a writer
+# that escapes the three.
 #
-# Needs Python 3.11 or newer. Installs pinned packages into a temporary folder. Only a server on 127.0.0.1 is reached.
-# Exits with 0 while the behaviour is as described.
+# Needs Python 3.11 or newer. Installs pinned packages into a temporary folder. Only a server on 127.0.0.1 is reached. Exits
+# with 0 while the behaviour is as described.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

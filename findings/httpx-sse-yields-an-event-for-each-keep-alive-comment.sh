@@ -2,13 +2,14 @@
 # httpx-sse 0.4.3 yields an event without data for each keep-alive comment, once the stream has had an id.
 #
 # Servers of server-sent events send a comment now and then (`: keep-alive` and an empty line), so that no proxy closes the
-# connection. The standard has nothing dispatched for it. httpx-sse looks whether it knows any id, and it keeps the last one for
-# ever: so from the first `id:` on, each comment is an event with the data "" and the id of the event before. A block of `retry:`
-# alone is one too, even before the first id. `event.json()` raises on it; who counts events, or stores positions by id, takes the last event twice.
-# With a server that sends no ids, nothing of it is seen. What helps: skip events whose data is empty.
+# connection. The standard has nothing dispatched for it. httpx-sse looks whether it knows any id, and it keeps the last one
+# for ever: so from the first `id:` on, each comment is an event with the data "" and the id of the event before. A block of
+# `retry:` alone is one too, even before the first id. `event.json()` raises on it; who counts events, or stores positions
+# by id, takes the last event twice. With a server that sends no ids, nothing of it is seen. What helps: skip events whose
+# data is empty.
 #
-# Needs Python 3.11 or newer. Installs pinned packages into a temporary folder. No server is reached.
-# Exits with 0 while the behaviour is as described.
+# Needs Python 3.11 or newer. Installs pinned packages into a temporary folder. No server is reached. Exits with 0 while the
+# behaviour is as described.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -52,3 +53,10 @@ print("As described." if seen == expected else "Changed.")
 raise SystemExit(seen != expected)
 EOF
 env/bin/python run.py
+
+# Output seen:
+#   httpx-sse 0.4.3
+#     comments before the first id: [('', '{}')]
+#     comments after an id: [('7', '{"n": 7}'), ('7', ''), ('7', '')]
+#     retry alone: [('', '')]
+#   As described.

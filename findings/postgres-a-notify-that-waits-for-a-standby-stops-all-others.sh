@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # PostgreSQL 18: a commit with NOTIFY that waits for its synchronous standby stops every other NOTIFY of the whole cluster.
 #
-# NOTIFY takes a lock at commit, so that messages have the order of commits, and keeps it until the transaction has ended: that
-# is after the wait for the standby. The lock is not of the database but of the cluster. So while a standby is slow or away, one
-# waiting commit holds up the commits of all databases that notify, also those that set synchronous_commit to off or local
-# because they need no standby; commits without NOTIFY go on. With a healthy standby it means one NOTIFY commit at a time,
-# each for as long as the standby takes to answer. lock_timeout does end the wait: the transaction is then rolled back.
+# NOTIFY takes a lock at commit, so that messages have the order of commits, and keeps it until the transaction has ended:
+# that is after the wait for the standby. The lock is not of the database but of the cluster. So while a standby is slow or
+# away, one waiting commit holds up the commits of all databases that notify, also those that set synchronous_commit to off
+# or local because they need no standby; commits without NOTIFY go on. With a healthy standby it means one NOTIFY commit at
+# a time, each for as long as the standby takes to answer. lock_timeout does end the wait: the transaction is then rolled
+# back.
 #
 # Needs Python 3.11 or newer. Installs pinned packages, PostgreSQL among them, into a temporary folder, and talks to the
 # server over a Unix socket there. Exits with 0 while the behaviour is as described.
@@ -72,3 +73,12 @@ if seen != ["SyncRep", "committed", refused, "committed", refused]:
 print("As described.")
 PY
 env/bin/python run.py "$place/server"
+
+# Output seen:
+#   PostgreSQL 18.6
+#   A commit with NOTIFY in the database postgres waits for: SyncRep
+#     database other, synchronous_commit = local, with SELECT 1: committed
+#     database other, synchronous_commit = local, with NOTIFY second: rolled back: canceling statement due to lock timeout
+#     database other, synchronous_commit = off, with SELECT 1: committed
+#     database other, synchronous_commit = off, with NOTIFY second: rolled back: canceling statement due to lock timeout
+#   As described.

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # psycopg 3.3.9 drops notifications when a loop over `notifies()` is left, by `break`, by return or by an exception.
 #
-# A program waits for the next message, leaves the loop, works, and loops again on the same connection. What comes in between is kept for
-# the next loop. But the generator takes all that one read of the socket has brought, and hands it out one by one; the rest
-# of a burst goes with the generator, without a line. It needs two messages at once, so tests with one at a time never show
-# it. `stop_after=1` drops none: it yields all of the read, also more than asked. What helps: run the loop to its end
-# (`timeout=`, `stop_after=`), or a handler (`add_notify_handler`).
+# A program waits for the next message, leaves the loop, works, and loops again on the same connection. What comes in
+# between is kept for the next loop. But the generator takes all that one read of the socket has brought, and hands it out
+# one by one; the rest of a burst goes with the generator, without a line. It needs two messages at once, so tests with one
+# at a time never show it. `stop_after=1` drops none: it yields all of the read, also more than asked. What helps: run the
+# loop to its end (`timeout=`, `stop_after=`), or a handler (`add_notify_handler`).
 #
 # Needs Python 3.11 or newer. Installs pinned packages, PostgreSQL among them, into a temporary folder, and talks to the
 # server over a Unix socket there. Exits with 0 while the behaviour is as described.
@@ -86,3 +86,11 @@ print("As described." if seen == expected else "Changed.")
 raise SystemExit(seen != expected)
 PY
 env/bin/python run.py "$place/server"
+
+# Output seen:
+#   psycopg 3.3.9
+#     loop left after the first: the loop had ['1'], the next one []
+#     stop_after=1: the loop had ['1', '2', '3'], the next one []
+#     no loop while they come: the loop had [], the next one ['1', '2', '3']
+#     async, loop left after the first: the loop had ['1'], the next one []
+#   As described.

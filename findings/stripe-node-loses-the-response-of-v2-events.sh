@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # stripe-node 23.1.0: `lastResponse` of v2 events is undefined, although its type says that it is always there.
 #
-# Each object that the API answers with has `lastResponse` with status, headers and request id, as a property that is not enumerable.
-# For v2 events, one by one and as a list, the client makes a copy by object spread, to add `fetchRelatedObject` to it, and a
-# spread copies only what is enumerable. So code that logs `event.lastResponse.requestId` after each call, and that compiles
-# strictly, throws a TypeError for these two calls, after they have succeeded. Other v2 objects keep it.
+# Each object that the API answers with has `lastResponse` with status, headers and request id, as a property that is not
+# enumerable. For v2 events, one by one and as a list, the client makes a copy by object spread, to add `fetchRelatedObject`
+# to it, and a spread copies only what is enumerable. So code that logs `event.lastResponse.requestId` after each call, and
+# that compiles strictly, throws a TypeError for these two calls, after they have succeeded. Other v2 objects keep it.
 #
-# Needs Node 20 and npm. Installs a pinned package into a temporary folder, and answers on loopback.
-# Exits with 0 while the behaviour is as described.
+# Needs Node 20 and npm. Installs a pinned package into a temporary folder, and answers on loopback. Exits with 0 while the
+# behaviour is as described.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -50,3 +50,11 @@ console.log(asDescribed ? 'As described.' : 'Changed.');
 process.exit(asDescribed ? 0 : 1);
 EOF
 node run.mjs
+
+# Output seen:
+#   stripe-node 23.1.0
+#     v1 charge: lastResponse with req_1
+#     v2 event destination: lastResponse with req_1
+#     v2 event: lastResponse undefined
+#     v2 list of events: lastResponse undefined
+#   As described.

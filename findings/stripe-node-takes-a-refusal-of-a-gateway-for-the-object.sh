@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # stripe-node 23.1.0 resolves with the body of a 404, 429 or 503, if it is JSON and not in the form of Stripe's errors.
 #
-# Whether a call has failed is decided by a member `error` in the body, never by the status. Gateways, load balancers and egress
-# proxies in front of the API refuse with JSON of their own, such as {"message": "…"}. stripe-node retries a 503 as often as
-# it may, and then resolves: `refund.id` is undefined, no catch block runs, and the caller notes as done what was refused. A body that is not JSON
-# does reject, and so stripe-python does with both. What helps: look at `lastResponse.statusCode`, or at the id.
+# Whether a call has failed is decided by a member `error` in the body, never by the status. Gateways, load balancers and
+# egress proxies in front of the API refuse with JSON of their own, such as {"message": "…"}. stripe-node retries a 503 as
+# often as it may, and then resolves: `refund.id` is undefined, no catch block runs, and the caller notes as done what was
+# refused. A body that is not JSON does reject, and so stripe-python does with both. What helps: look at
+# `lastResponse.statusCode`, or at the id.
 #
-# Needs Node 20 and npm. Installs a pinned package into a temporary folder, and answers on loopback.
-# Exits with 0 while the behaviour is as described.
+# Needs Node 20 and npm. Installs a pinned package into a temporary folder, and answers on loopback. Exits with 0 while the
+# behaviour is as described.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -51,3 +52,15 @@ console.log(asDescribed ? 'As described.' : 'Changed.');
 process.exit(asDescribed ? 0 : 1);
 EOF
 node run.mjs
+
+# Output seen:
+#   stripe-node 23.1.0
+#     401 {"message":"refused by the gateway"}: resolves with id undefined, statusCode 401, requests: 1
+#     403 {"message":"refused by the gateway"}: resolves with id undefined, statusCode 403, requests: 1
+#     404 {"message":"refused by the gateway"}: resolves with id undefined, statusCode 404, requests: 1
+#     429 {"message":"refused by the gateway"}: resolves with id undefined, statusCode 429, requests: 1
+#     502 {"message":"refused by the gateway"}: resolves with id undefined, statusCode 502, requests: 2
+#     503 {"message":"refused by the gateway"}: resolves with id undefined, statusCode 503, requests: 2
+#     503 <p>refused</p>: rejects with StripeAPIError, requests: 2
+#     404 {"error":{"type":"invalid_request_error","message":"none"}}: rejects with StripeInvalidRequestError, requests: 1
+#   As described.

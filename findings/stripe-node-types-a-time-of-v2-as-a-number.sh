@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# stripe-node 23.1.0 compiles only numbers as `created` of v2 events, and sends them as they are; the API has RFC 3339 there.
+# stripe-node 23.1.0 compiles only numbers as `created` of v2 events, and sends them as they are; the API has RFC 3339
+# there.
 #
-# Times of /v2 are strings, "2026-11-28T12:00:00Z": so is `created` of each event, and so stripe-python 16.1.0 types the filter of
-# v2.core.events.list. stripe-node gives it the type of v1's ranges, Unix seconds: the right value does not compile, and
-# what compiles, `{gte: 1795000000}`, reaches the API as `created[gte]=1795000000`. Not even `gte: lastEvent.created` compiles. Without
-# types both work, as text. What helps a server: take both forms; a program: a cast.
+# Times of /v2 are strings, "2026-11-28T12:00:00Z": so is `created` of each event, and so stripe-python 16.1.0 types the
+# filter of v2.core.events.list. stripe-node gives it the type of v1's ranges, Unix seconds: the right value does not
+# compile, and what compiles, `{gte: 1795000000}`, reaches the API as `created[gte]=1795000000`. Not even `gte:
+# lastEvent.created` compiles. Without types either is sent as it is. What helps a server: take both forms; a program: a
+# cast.
 #
 # Needs Python 3.11 or newer, Node 20 and npm. Installs pinned packages into a temporary folder, and answers on loopback.
 # Exits with 0 while the behaviour is as described.
@@ -66,3 +68,12 @@ console.log(asDescribed ? 'As described.' : 'Changed.');
 process.exit(asDescribed ? 0 : 1);
 EOF
 node run.mjs
+
+# Output seen:
+#   stripe-node 23.1.0
+#     a number is sent as /v2/core/events?created[gte]=1795000000
+#     stripe-python 16.1.0 has the type <class 'str'>
+#     number.ts: compiles
+#     string.ts: string.ts(3,63): error TS2322: Type 'string' is not assignable to type 'number'.
+#     event.ts: event.ts(4,63): error TS2322: Type 'string' is not assignable to type 'number'.
+#   As described.

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # stripe-python 16.1.0: "Circular reference detected" for any Stripe object among the parameters of a v2 call.
 #
-# To change one member of `metadata` or of `webhook_endpoint`, one passes on what was retrieved:
-# `{"metadata": destination.metadata}`. In v1 calls that works: a form is written from the object. In v2 calls the
-# parameters are JSON, and a StripeObject is no dict; the encoder's hook returns what it does not know as it is, so that json
-# reports a circular reference, and nothing is sent. Nothing is circular: `to_dict()` is what is missing. Lists of strings pass.
+# To change one member of `metadata` or of `webhook_endpoint`, one passes on what was retrieved: `{"metadata":
+# destination.metadata}`. In v1 calls that works: a form is written from the object. In v2 calls the parameters are JSON,
+# and a StripeObject is no dict; the encoder's hook returns what it does not know as it is, so that json reports a circular
+# reference, and nothing is sent. Nothing is circular: `to_dict()` is what is missing. Lists of strings pass.
 #
-# Needs Python 3.11 or newer. Installs pinned packages into a temporary folder, and answers on loopback.
-# Exits with 0 while the behaviour is as described.
+# Needs Python 3.11 or newer. Installs pinned packages into a temporary folder, and answers on loopback. Exits with 0 while
+# the behaviour is as described.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -74,3 +74,11 @@ print("As described." if seen == expected else "Changed.")
 raise SystemExit(seen != expected)
 EOF
 env/bin/python run.py
+
+# Output seen:
+#   stripe-python 16.1.0
+#     v1, metadata as retrieved: metadata[order]=6735
+#     v2, metadata as retrieved: ValueError: Circular reference detected; requests: 0
+#     v2, its to_dict(): {"metadata": {"order": "6735"}}
+#     v2, a list as retrieved: {"enabled_events": ["v1.charge.captured"]}
+#   As described.

@@ -7,8 +7,8 @@
 # A server, proxy or test double that refuses unknown parameters refuses these and nothing else; one that compares URLs
 # (recorded answers, caches, signatures) does not find them.
 #
-# Needs Python 3.11 or newer. Installs pinned packages into a temporary folder, and answers on loopback.
-# Exits with 0 while the behaviour is as described.
+# Needs Python 3.11 or newer. Installs pinned packages into a temporary folder, and answers on loopback. Exits with 0 while
+# the behaviour is as described.
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -71,3 +71,17 @@ print("As described." if as_described else "Changed.")
 raise SystemExit(not as_described)
 EOF
 env/bin/python run.py
+
+# Output seen:
+#   stripe-python 16.1.0
+#   V1ChargeCapturedEventNotification
+#     GET /v2/core/events/evt_1
+#     GET /v1/charges/ch_1
+#     GET /v2/core/events/evt_1?usage[0]=pushed_event_pull&usage[1]=pushed_event_pull_async
+#     GET /v1/charges/ch_1?usage[0]=fetch_related_object
+#   UnknownEventNotification
+#     GET /v2/core/events/evt_1
+#     GET /v1/charges/ch_1
+#     GET /v2/core/events/evt_1?usage[0]=pushed_event_pull&usage[1]=pushed_event_pull_async
+#     GET /v1/charges/ch_1?usage[0]=fetch_related_object&usage[1]=unknown_event
+#   As described.
