@@ -24,10 +24,14 @@ from ledger.feed.jetstream.source import READ_AT_ONCE, LogSource
 from ledger.feed.jetstream.stream import CallRefused, Stream
 from ledger.feed.jetstream.window import IN_FLIGHT_MAX, Refused, Window
 
+STEP_SECONDS = 1.0
+"""A connection that has lasted so long counts as a success: the next failure is followed by a short pause."""
 POLL_SECONDS = 1.0
-WATCH_SECONDS = 0.5
-TAKEOVER_SECONDS = (1.5, 3.0)
+WATCH_SECONDS = 0.25
+TAKEOVER_SECONDS = (0.75, 1.75)
 """How long the stream may lag behind the log without moving before a publisher that stands by takes over."""
+RIVAL_SECONDS = 2.0
+"""Refused twice within this time, it has a rival; once, that may be what it sent before it lost a connection."""
 REPORT_SECONDS = 60.0
 
 log = structlog.get_logger()
@@ -67,11 +71,13 @@ class Publisher:
         self._has_found_stream = False
         self._sent = self._durable = 0
         self._stands_by = False
+        self._refused_at = -RIVAL_SECONDS
         self._lags_since: float | None = None
         self._patience_seconds = 0.0
         self._conflict: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reported_at = 0.0
-        self._loop = BackgroundLoop("feed publisher", self._step)
+        # It ends at once: what is under way is what a crash leaves, and the next publisher finds out.
+        self._loop = BackgroundLoop("feed publisher", self._step, close_timeout_seconds=0)
         self.position = 0
         """The last position that the stream has, as far as this publisher knows."""
 
@@ -80,7 +86,7 @@ class Publisher:
         await self._loop.start()
 
     async def close(self) -> None:
-        """Finish what is under way, then close the connections."""
+        """End, and close the connections."""
         await self._loop.close()
         await self._disconnect()
         await self._source.close()
@@ -100,14 +106,16 @@ class Publisher:
             await self._disconnect()
 
     async def _step(self) -> float | None:
-        """Publish until half of the time of a step has passed. What is raised ends the connection."""
+        """Publish for a while, or wait for the next event. What is raised ends the connection."""
+        end = asyncio.get_running_loop().time() + STEP_SECONDS
         try:
             if self._window is None:
                 await self._connect()
-            while not self._loop.step_should_end:
+            while asyncio.get_running_loop().time() < end:
                 if not await self._publish_next():
                     await self._source.wait_past(self.position, timeout_seconds=POLL_SECONDS)
-                self._report()
+                    break
+            self._report()
             return 0
         except SettingError as error:
             await self._disconnect()
@@ -178,7 +186,7 @@ class Publisher:
                     f"{self.position}: see docs/feed.md, A stream that was purged"
                 ) from refusal
             if self.position >= refusal.position:
-                self._begin_to_stand_by()
+                self._observe_rival()
             return True
 
     async def _publish_batch(self, window: Window) -> bool:
@@ -196,7 +204,12 @@ class Publisher:
         self.position = (window.first_position or self._sent + 1) - 1
         return True
 
-    def _begin_to_stand_by(self) -> None:
+    def _observe_rival(self) -> None:
+        """Something else has published the position: stand by, if it is another publisher."""
+        now = asyncio.get_running_loop().time()
+        self._refused_at, before = now, self._refused_at
+        if now - before >= RIVAL_SECONDS:
+            return
         self._stands_by, self._lags_since = True, None
         self._patience_seconds = random.uniform(*TAKEOVER_SECONDS)  # noqa: S311 (no secret)
         log.info("feed_publisher_stands_by", stream=self._target.name, position=self.position)
