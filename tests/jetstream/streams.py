@@ -24,9 +24,11 @@ _customers = itertools.count(1)
 
 
 async def append_events(store: Store, count: int) -> None:
-    """Append `count` events to the log, at once."""
+    """Append `count` events to the log."""
     names = [f"cus_{next(_customers)}" for _ in range(count)]
-    await asyncio.gather(*(store.journal.append(create_customer(name)) for name in names))
+    for start in range(0, count, 2000):
+        part = names[start : start + 2000]
+        await asyncio.gather(*(store.journal.append(create_customer(name)) for name in part))
 
 
 @asynccontextmanager
@@ -60,7 +62,10 @@ def make_publisher(store: Store, url: str, name: str, **options: Any) -> Publish
 async def wait_for_stream(server: NatsServer, name: str, position: int) -> None:
     """Wait until the stream has `position`."""
     async with asyncio.timeout(WAIT_SECONDS), connect_to(server) as client:
-        while (info := await Stream(client, name).read()) is None or info.state.last_seq < position:
+        while True:
+            info = await Stream(client, name).read()
+            if info is not None and info.state.last_seq >= position:
+                return
             await asyncio.sleep(0.02)
 
 

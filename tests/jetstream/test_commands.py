@@ -55,6 +55,7 @@ class Shell:
             environment=build_environment(self._data_dir, **self._settings | settings),
             directory=self._place,
             output=self.log,
+            errors=self.log,
         )
         try:
             yield process
@@ -216,7 +217,9 @@ def test_repair_makes_the_stream_again_and_consumers_go_on_where_they_were(
         async with connect_to(nats_server) as client:
             js = client.jetstream()
             await js.publish(f"{name}.x", b"not ours")
-            config = ConsumerConfig(durable_name="mirror", ack_policy=AckPolicy.NONE, deliver_subject="mirror")
+            config = ConsumerConfig(
+                durable_name="mirror", ack_policy=AckPolicy.NONE, deliver_subject="mirror"
+            )
             await js.add_consumer(name, config)
 
     assert asyncio.run(read(60)) == list(range(1, 61))

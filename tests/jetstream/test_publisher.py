@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64decode
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,11 @@ from tests.jetstream.streams import (
 from tests.store.stores import open_store
 
 
-async def _get_raw(server: NatsServer, name: str, sequence: int) -> dict[str, str]:
+async def _get_raw(server: NatsServer, name: str, sequence: int) -> dict[str, Any]:
     async with connect_to(server) as client:
         request = json.dumps({"seq": sequence}).encode()
         answer = await client.request(f"$JS.API.STREAM.MSG.GET.{name}", request)
-        message: dict[str, str] = json.loads(answer.data)["message"]
+        message: dict[str, Any] = json.loads(answer.data)["message"]
         return message
 
 
@@ -97,7 +98,9 @@ def test_a_position_of_the_future_is_refused_and_makes_no_stream(
         async with open_store(dsn) as store:
             await append_events(store, 5)
             publisher = make_publisher(store, nats_server.url, name, first=7)
-            with pytest.raises(SettingError, match=r"^--from: position 7 is in the future: the log ends at 5$"):
+            with pytest.raises(
+                SettingError, match=r"^--from: position 7 is in the future: the log ends at 5$"
+            ):
                 await publisher.publish_upto(7)
         async with connect_to(nats_server) as client:
             answer = await client.request(f"$JS.API.STREAM.INFO.{name}")
@@ -134,11 +137,13 @@ def test_a_message_of_somebody_else_stops_every_publisher(
                 async with connect_to(nats_server) as client:
                     await client.jetstream().publish(f"{name}.acct_1.test.charge.captured", b"{}")
                 await append_events(store, 600)
-                with pytest.raises(StreamConflict, match=rf"^message 6 of stream {name} is not this ledger's"):
+                with pytest.raises(
+                    StreamConflict, match=rf"^message 6 of stream {name} is not this ledger's"
+                ):
                     await asyncio.wait_for(publisher.wait_for_conflict(), 10)
             # What was under way may have passed: the next publisher finds the message all the same.
             for _ in range(2):
-                with pytest.raises(StreamConflict, match=rf"^message 6 .* ledger feed repair$"):
+                with pytest.raises(StreamConflict, match=r"^message 6 .* ledger feed repair$"):
                     await make_publisher(store, nats_server.url, name).publish_upto(605)
 
     asyncio.run(run())

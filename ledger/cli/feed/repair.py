@@ -143,14 +143,15 @@ async def _repair(
     address: NatsAddress, prefix: str, first: int, stream: Stream, source: LogSource
 ) -> dict[str, Any]:
     from ledger.feed.jetstream.publisher import Publisher, StreamTarget
-    from ledger.feed.jetstream.repair import remake_stream
+    from ledger.feed.jetstream.repair import remake_consumers, remake_stream
 
     plan = await _plan(first, stream, source)  # anew: consumers have read on while somebody was asked
     for each in plan.consumers:  # nothing else has them if this process ends half-way
         print(f"consumer {each.consumer.name}: {json.dumps(each.consumer.config)}", file=sys.stderr)
     await remake_stream(stream, plan, prefix)
     publisher = Publisher(source, address, StreamTarget(stream.name, prefix, plan.first))
-    await publisher.publish_upto(plan.upto)
+    await publisher.publish_upto(max(plan.upto, plan.read_upto))
+    await remake_consumers(stream, plan)
     return plan.to_json()
 
 

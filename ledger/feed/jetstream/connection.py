@@ -99,7 +99,11 @@ async def connect(address: NatsAddress, on_lost: Callable[[], None]) -> Client:
     async def report_lost() -> None:
         on_lost()
 
-    failure = "no server"
+    errors: list[Exception] = []
+
+    async def note_error(error: Exception) -> None:  # else the library logs them, perhaps with URLs
+        errors.append(error)
+
     for url in random.sample(address.urls, len(address.urls)):
         client: Client = module.Client()
         try:
@@ -113,13 +117,16 @@ async def connect(address: NatsAddress, on_lost: Callable[[], None]) -> Client:
                     max_outstanding_pings=PINGS_WITHOUT_ANSWER_MAX,
                     user_credentials=None if address.creds is None else str(address.creds),
                     closed_cb=report_lost,
-                    error_cb=_ignore,
+                    error_cb=note_error,
+                    max_reconnect_attempts=1,  # or it would try a refused connection without end
+                    reconnect_time_wait=0,
                 )
             return client
         except Exception as error:  # of the library, of TLS, of a file of credentials that is none
-            failure = describe(error)
+            errors.append(error)
             await _close_quietly(client)
-    raise NatsUnavailable(f"no connection to {address}: {failure}")
+    failure = next((each for each in errors if isinstance(each, OSError)), errors[-1])
+    raise NatsUnavailable(f"no connection to {address}: {describe(failure)}")
 
 
 async def close(client: Client) -> None:
@@ -140,10 +147,6 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__
-
-
-async def _ignore(_: Exception) -> None:
-    """The library would log errors, whose texts may have URLs in them; who uses the connection reports."""
 
 
 async def _close_quietly(client: Client) -> None:

@@ -20,18 +20,19 @@ from ledger.feed.jetstream.comparison import StreamConflict, find_place, make_co
 from ledger.feed.jetstream.connection import NatsAddress, NatsUnavailable, close, connect
 from ledger.feed.jetstream.first_sequence import create_stream_at
 from ledger.feed.jetstream.messages import make_message
-from ledger.feed.jetstream.source import READ_AT_ONCE, LogSource
+from ledger.feed.jetstream.source import LogSource
 from ledger.feed.jetstream.stream import CallRefused, Stream
 from ledger.feed.jetstream.window import IN_FLIGHT_MAX, Refused, Window
 
 STEP_SECONDS = 1.0
 """A connection that has lasted so long counts as a success: the next failure is followed by a short pause."""
 POLL_SECONDS = 1.0
+READ_AT_ONCE = 256
 WATCH_SECONDS = 0.25
 TAKEOVER_SECONDS = (0.75, 1.75)
 """How long the stream may lag behind the log without moving before a publisher that stands by takes over."""
 RIVAL_SECONDS = 2.0
-"""Refused twice within this time, it has a rival; once, that may be what it sent before it lost a connection."""
+"""Refused twice within this time, it has a rival; once, it may have met what it sent before it connected."""
 REPORT_SECONDS = 60.0
 
 log = structlog.get_logger()

@@ -46,6 +46,11 @@ class RepairPlan(NamedTuple):
     consumers: list[ConsumerPlan]
     temporary: int
 
+    @property
+    def read_upto(self) -> int:
+        """The last position that some consumer needs to be there to go on."""
+        return max((plan.goes_on_at - 1 for plan in self.consumers), default=0)
+
     def to_json(self) -> dict[str, Any]:
         """For --json."""
         state = self.old.state
@@ -111,12 +116,16 @@ async def plan_repair(stream: Stream, source: LogSource, first: int | None) -> R
 
 
 async def remake_stream(stream: Stream, plan: RepairPlan, prefix: str) -> None:
-    """Delete the stream, and make it and its consumers as planned, without messages. Raises NatsUnavailable;
-    what is missing then is made by hand."""
+    """Delete the stream, and make it as planned, without messages and consumers. Raises NatsUnavailable."""
     await stream.delete()
     replicas = plan.old.config.get("num_replicas", 1)
     old = {name: value for name, value in plan.old.config.items() if name not in ("first_seq", *_GIVEN_UP)}
     await create_stream_at(stream, old | make_config(prefix, replicas) | _kept(plan.old.config), plan.first)
+
+
+async def remake_consumers(stream: Stream, plan: RepairPlan) -> None:
+    """Make the consumers as planned, once the stream has the positions before those at which they go on:
+    NATS would let them begin at its end. Raises NatsUnavailable; what is missing then is made by hand."""
     for each in plan.consumers:
         await stream.create_consumer(each.consumer.name, _make_consumer_config(each))
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ledger.errors import LedgerError
-from ledger.feed.jetstream.placeholder import render
+from ledger.feed.history import BlockReader
 from ledger.logs import OwnWords
-from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection, fetch_one
-from ledger.postgres.sessions import LOCAL_COMMITS
+from ledger.postgres.statements import StatementPool, parse_statement
 from ledger.store.durability import WAITS_FOR_STANDBYS
-from ledger.store.log import read_log
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 
-READ_AT_ONCE = 256
+NAME = "feed publisher"
 
-_HEAD = f"""
+_HEAD = parse_statement(f"""
 SELECT h.position, {WAITS_FOR_STANDBYS}, ledger.is_active_database() FROM ledger.head h
-"""  # noqa: S608 (a constant)
+""")  # noqa: S608 (a constant)
 
 
 class Head(NamedTuple):
@@ -38,29 +37,25 @@ class CopyOfLedger(LedgerError, OwnWords):
 
 
 class LogSource:
-    """Reads the log on a connection of its own. Calls raise psycopg.OperationalError and Unavailable."""
+    """Reads the log on connections of its own. Calls raise Unavailable."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._connection = ReconnectingConnection(
-            store.dsn,
-            "ledger_api",
-            name="feed publisher",
-            settings=LOCAL_COMMITS,
-            answer_seconds=BACKGROUND_ANSWER_SECONDS,
+        self._durability = store.durability
+        self._notifier = store.notifier
+        self._blocks = BlockReader(store.dsn, store.codec, name=NAME, connections_max=1)
+        self._heads = StatementPool(
+            store.dsn, "ledger_api", name=NAME, settings=PLANNER_SETTINGS, connections_max=1
         )
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._connection.drop()
+        """Close the connections."""
+        await self._blocks.close()
+        await self._heads.close()
 
     async def read_head(self) -> Head:
         """The end of the log now."""
-        async with self._connection as conn:
-            row = await fetch_one(conn, _HEAD)
-        assert row is not None, "the log has a head"
-        position, waits_for_standbys, is_active = row
-        durable = await self._store.durability.limit(position, waits_for_standbys=waits_for_standbys)
+        ((position, waits_for_standbys, is_active),) = await self._heads.fetch(_HEAD, {})
+        durable = await self._durability.limit(position, waits_for_standbys=waits_for_standbys)
         return Head(position, durable, is_active)
 
     async def read_durable(self) -> int:
@@ -74,10 +69,10 @@ class LogSource:
         return head.durable
 
     async def read(self, after: int, upto: int) -> list[bytes]:
-        """The items of the positions after `after` up to `upto`, which the log has."""
-        async with self._connection as conn:
-            return render(await read_log(conn, self._store.codec, after, upto - after))
+        """The items of the positions after `after` up to `upto`, which the log has, without line feeds."""
+        block = await self._blocks.read(after, upto)
+        return [block.get_line(position)[:-1] for position in range(after + 1, upto + 1)]
 
     async def wait_past(self, position: int, *, timeout_seconds: float) -> None:
         """Wait until the log is known to have a later position, or until the timeout."""
-        await self._store.notifier.wait_past(position, timeout_seconds=timeout_seconds)
+        await self._notifier.wait_past(position, timeout_seconds=timeout_seconds)
