@@ -13,8 +13,8 @@ from nats.aio.client import Client
 
 from ledger.feed.jetstream.connection import parse_address
 from ledger.feed.jetstream.publisher import Publisher, StreamTarget
-from ledger.feed.jetstream.source import LogSource
 from ledger.feed.jetstream.stream import StoredMessage, Stream
+from ledger.feed.source import LogSource
 from ledger.store.store import Store
 from tests.jetstream.nats_server import NatsServer
 from tests.store.stores import create_customer

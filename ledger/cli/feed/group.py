@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from ledger.cli.feed.publish import add_publish_command
+from ledger.cli.feed.read import add_read_command
 from ledger.cli.feed.repair import add_repair_commands
 from ledger.cli.groups import build_group
 
@@ -18,4 +19,5 @@ def build_feed_group() -> typer.Typer:
     )
     add_publish_command(group)
     add_repair_commands(group)
+    add_read_command(group)
     return group

@@ -82,7 +82,7 @@ async def _publish(
     from ledger.cli.shell import run_until_stopped
     from ledger.clock import Clock
     from ledger.feed.jetstream.publisher import Publisher
-    from ledger.feed.jetstream.source import LogSource
+    from ledger.feed.source import LogSource
     from ledger.store.store import Store
 
     store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))

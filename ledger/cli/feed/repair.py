@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ledger.cli.shell import Deployment
     from ledger.feed.jetstream.connection import NatsAddress
     from ledger.feed.jetstream.repair import RepairPlan
-    from ledger.feed.jetstream.source import LogSource
     from ledger.feed.jetstream.stream import Stream
+    from ledger.feed.source import LogSource
 
 Result = TypeVar("Result")
 
@@ -161,25 +161,11 @@ async def _run(
     name: str,
     action: Callable[[Stream, LogSource], Awaitable[Result]],
 ) -> Result:
+    from ledger.cli.feed.source import open_source
     from ledger.feed.jetstream.stream import Stream
 
-    async with _open_source(deployment) as source, _open_client(address) as client:
+    async with open_source(deployment) as source, _open_client(address) as client:
         return await action(Stream(client, name), source)
-
-
-@asynccontextmanager
-async def _open_source(deployment: Deployment) -> AsyncIterator[LogSource]:
-    from ledger.clock import Clock
-    from ledger.feed.jetstream.source import LogSource
-    from ledger.store.store import Store
-
-    store = Store(deployment.dsn, deployment.service_key, deployment.settings, Clock())
-    source = LogSource(store)
-    try:
-        yield source
-    finally:
-        await source.close()
-        await store.close()
 
 
 @asynccontextmanager

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from ledger.errors import SettingError
 from ledger.feed.jetstream.connection import NatsUnavailable
 from ledger.feed.jetstream.messages import is_same_event
-from ledger.feed.jetstream.source import LogSource
 from ledger.feed.jetstream.stream import Stream, StreamInfo
 from ledger.feed.jetstream.window import IN_FLIGHT_MAX
+from ledger.feed.source import LogSource
 from ledger.logs import OwnWords
 
 COMPARED_AT_ONCE = 256

@@ -20,14 +20,13 @@ from ledger.feed.jetstream.comparison import StreamConflict, find_place, make_co
 from ledger.feed.jetstream.connection import NatsAddress, NatsUnavailable, close, connect
 from ledger.feed.jetstream.first_sequence import create_stream_at
 from ledger.feed.jetstream.messages import make_message
-from ledger.feed.jetstream.source import LogSource
 from ledger.feed.jetstream.stream import CallRefused, Stream
 from ledger.feed.jetstream.window import IN_FLIGHT_MAX, Refused, Window
+from ledger.feed.source import READ_AT_ONCE, LogSource
 
 STEP_SECONDS = 1.0
 """A connection that has lasted so long counts as a success: the next failure is followed by a short pause."""
 POLL_SECONDS = 1.0
-READ_AT_ONCE = 256
 WATCH_SECONDS = 0.25
 TAKEOVER_SECONDS = (0.75, 1.75)
 """How long the stream may lag behind the log without moving before a publisher that stands by takes over."""

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from ledger.errors import SettingError
 from ledger.feed.jetstream.comparison import Difference, describe_difference, find_difference, make_config
 from ledger.feed.jetstream.first_sequence import create_stream_at
-from ledger.feed.jetstream.source import LogSource
 from ledger.feed.jetstream.stream import Consumer, Stream, StreamInfo
 from ledger.feed.jetstream.window import IN_FLIGHT_MAX
+from ledger.feed.source import LogSource
 
 
 class ConsumerPlan(NamedTuple):

@@ -1,10 +1,11 @@
-"""The log as a publisher reads it: up to where it is durable, as items of the feed."""
+"""The log as publishers and commands read it: up to where it is durable, as items of the feed."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ledger.errors import LedgerError
+from ledger.feed.blocks import Block
 from ledger.feed.history import BlockReader
 from ledger.logs import OwnWords
 from ledger.postgres.statements import StatementPool, parse_statement
@@ -12,7 +13,8 @@ from ledger.store.durability import WAITS_FOR_STANDBYS
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 
-NAME = "feed publisher"
+NAME = "feed source"
+READ_AT_ONCE = 256
 
 _HEAD = parse_statement(f"""
 SELECT h.position, {WAITS_FOR_STANDBYS}, ledger.is_active_database() FROM ledger.head h
@@ -70,8 +72,12 @@ class LogSource:
 
     async def read(self, after: int, upto: int) -> list[bytes]:
         """The items of the positions after `after` up to `upto`, which the log has, without line feeds."""
-        block = await self._blocks.read(after, upto)
+        block = await self.read_block(after, upto)
         return [block.get_line(position)[:-1] for position in range(after + 1, upto + 1)]
+
+    async def read_block(self, after: int, upto: int) -> Block:
+        """The same as a block."""
+        return await self._blocks.read(after, upto)
 
     async def wait_past(self, position: int, *, timeout_seconds: float) -> None:
         """Wait until the log is known to have a later position, or until the timeout."""
