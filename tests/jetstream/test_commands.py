@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,21 @@ class Shell:
             self._data_dir, "feed", command, *self._options, *arguments, **self._settings | settings
         )
 
+    def run_ledger(self, *arguments: str) -> str:
+        ended = run_ledger(self._data_dir, *arguments, **self._settings)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    def run_ledger_refused(self, *arguments: str) -> str:
+        return run_refused(self._data_dir, *arguments, **self._settings)
+
+    def publish(self, *arguments: str, **settings: Any) -> AbstractContextManager[ForkedProcess]:
+        return self.start("feed", "publish", *self._options, *arguments, **settings)
+
     @contextmanager
-    def publish(self, *arguments: str, **settings: Any) -> Iterator[ForkedProcess]:
+    def start(self, *arguments: str, **settings: Any) -> Iterator[ForkedProcess]:
         process = start_ledger(
-            ["feed", "publish", *self._options, *arguments],
+            arguments,
             environment=build_environment(self._data_dir, **self._settings | settings),
             directory=self._place,
             output=self.log,
@@ -289,3 +300,46 @@ def _wait_for_line(shell: Shell, text: str) -> None:
     while text not in shell.log.read_text():
         assert time.monotonic() < deadline, shell.log.read_text()
         time.sleep(0.05)
+
+
+def test_a_copy_of_the_database_publishes_nothing(
+    shell: Shell, with_store: WithStore, nats_server: NatsServer, name: str, dsn: str
+) -> None:
+    fill(with_store, 3)
+    shell.run_ledger("webhooks", "pause", "--copy", "--reason", "restore drill")
+    with shell.publish() as process:
+        _wait_for_line(shell, "this database is a copy, from which nothing is published")
+        assert process.poll() is None
+        shell.run_ledger("webhooks", "resume", "--yes")
+        wait(nats_server, name, 3)
+
+
+def test_the_feed_is_printed_line_by_line_and_filtered(shell: Shell, with_store: WithStore, dsn: str) -> None:
+    fill(with_store, 600)
+
+    def read(*arguments: str) -> list[dict[str, Any]]:
+        ended = shell.run_ledger("feed", "read", *arguments)
+        return [json.loads(line) for line in ended.splitlines()]
+
+    items = read()
+    assert [item["position"] for item in items] == list(range(1, 601))
+    assert read("--after", "590", "--limit", "5") == items[590:595]
+    assert read("--object", items[7]["object"]) == [items[7]]
+    assert read("--type", "customer.*", "--after", "598") == items[598:]
+    assert read("--type", "charge.*") == []
+    for arguments, line in (
+        (("--after", "601"), "--after: position 601 is in the future: the log ends at 600"),
+        (("--type", "charge.captred"), "Did you mean"),
+        (("--account", "acct_none"), "--account: no such account: acct_none"),
+    ):
+        assert line in shell.run_ledger_refused("feed", "read", *arguments)
+
+
+def test_the_feed_is_followed_until_a_signal(shell: Shell, with_store: WithStore) -> None:
+    fill(with_store, 2)
+    with shell.start("feed", "read", "--follow", "--after", "1") as process:
+        fill(with_store, 2)
+        _wait_for_line(shell, '"position":4')
+        process.terminate()
+        assert process.wait(STOP_SECONDS) == 0
+    assert [json.loads(line)["position"] for line in shell.log.read_text().splitlines()] == [2, 3, 4]
