@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +19,7 @@ from ledger.cli.feed.options import (
     choose_address,
 )
 from ledger.cli.groups import format_examples
-from ledger.cli.shell import configure_service
+from ledger.cli.shell import Deployment, configure_service
 
 if TYPE_CHECKING:
     from ledger.config import Settings
@@ -62,36 +64,50 @@ def add_publish_command(group: typer.Typer) -> None:
 
 
 def run_publisher(settings: Settings, address: NatsAddress, target: StreamTarget) -> None:
-    """Publish until a signal. Raises SettingError when an operator is needed."""
+    """Publish until a signal, with the health port if there is to be one. Raises SettingError when an
+    operator is needed."""
     import uvloop
 
+    from ledger.cli.service.listener import open_listener
     from ledger.feed.jetstream.connection import require_nats
     from ledger.postgres.deployment import open_database
     from ledger.service_key import check_database
 
     require_nats()
-    with open_database(settings) as (dsn, service_key):
+    with ExitStack() as stack:
+        dsn, service_key = stack.enter_context(open_database(settings))
         check_database(settings, dsn, service_key)
-        uvloop.run(_publish(settings, dsn, service_key, address, target))
+        sock = None
+        if settings.health_port is not None:
+            hint = "LEDGER_HOST, LEDGER_HEALTH_PORT"
+            sock = stack.enter_context(open_listener(settings.host, settings.health_port, hint=hint))
+        uvloop.run(_publish(Deployment(settings, dsn, service_key), address, target, sock))
 
 
 async def _publish(
-    settings: Settings, dsn: str, service_key: bytes, address: NatsAddress, target: StreamTarget
+    deployment: Deployment, address: NatsAddress, target: StreamTarget, health_sock: socket.socket | None
 ) -> None:
+    from ledger.api.worker_health import create_worker_health_app
     from ledger.background import Closers
+    from ledger.cli.service.health_port import serve_health
     from ledger.cli.shell import run_until_stopped
     from ledger.clock import Clock
     from ledger.feed.jetstream.publisher import Publisher
     from ledger.feed.source import LogSource
     from ledger.store.store import Store
 
-    store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
+    settings = deployment.settings
+    store = Store(deployment.dsn, deployment.service_key, settings, Clock(movable=settings.test_clock))
     publisher = Publisher(LogSource(store), address, target)
     closers = Closers()
     closers.add("store", store.close)
-    try:
-        await store.notifier.start()
-        await closers.start([publisher])
-        await run_until_stopped([publisher.wait_for_conflict()])
-    finally:
-        await closers.close(CLOSE_SECONDS)
+    async with AsyncExitStack() as stack:
+        if health_sock is not None:
+            app = create_worker_health_app(store, settings, None)
+            await stack.enter_async_context(serve_health(app, health_sock))
+        try:
+            await store.notifier.start()
+            await closers.start([publisher])
+            await run_until_stopped([publisher.wait_for_conflict()])
+        finally:
+            await closers.close(CLOSE_SECONDS)
