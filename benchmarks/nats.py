@@ -27,6 +27,7 @@ from benchmarks.measurement import Effort, alternate
 from benchmarks.report import Figure, compare, figure
 from benchmarks.service import THIS_BUILD, build_environment, stop_process
 from benchmarks.store import CAUSE, SECRET_KEY, open_store
+from ledger import logs
 from ledger.feed.jetstream.connection import parse_address
 from ledger.feed.jetstream.publisher import Publisher, StreamTarget
 from ledger.feed.jetstream.window import IN_FLIGHT_MAX
@@ -53,6 +54,7 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
     if program is None:
         print(f"  skipped: {MISSING}", file=sys.stderr, flush=True)
         return []
+    logs.configure("warning")  # a publisher logs that it has connected
     events = min(EVENTS, effort.events)
     with run_server(directory) as server, run_nats_server(program) as nats_server:
         dsn = server.create_ledger_database("nats")

@@ -39,8 +39,8 @@ MENU = {
         "examples/stripe-cli/README",
     ),
     "Run it": (
-        "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README", "docs/rebuilding",
-        "docs/benchmarks",
+        "docs/operations", "docs/high-availability", "docs/scaling", "docs/feed", "deploy/README",
+        "docs/rebuilding", "docs/benchmarks",
     ),
     "Ask it": ("docs/analysis", "docs/audit"),
     "Change it": (

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import nats
 import psycopg
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -21,6 +22,7 @@ from tests.jetstream.streams import append_events, check_stream, connect_to, rea
 from tests.serving.process import STOP_SECONDS, build_environment, run_ledger, run_refused
 from tests.store.stores import KEY, open_store
 
+ROOT = Path(__file__).parents[2]
 PASSWORD = "a-password-of-nats"
 
 
@@ -293,6 +295,55 @@ def test_no_credentials_are_in_logs_and_errors(
         refused = shell.run_refused("check", nats_url=wrong)
         assert f"no connection to nats://127.0.0.1:{server.port}: the server refuses" in refused
     assert PASSWORD not in shell.log.read_text() + refused
+
+
+def test_the_documented_permissions_are_enough_and_keep_others_out(
+    tmp_path: Path, dsn: str, with_store: WithStore, name: str
+) -> None:
+    fill(with_store, 20)
+    documented = (
+        (ROOT / "docs" / "feed.md").read_text().partition("    permissions: {")[2].partition("    }")[0]
+    )
+    permissions = documented.replace("LEDGER", name).replace('"ledger.>"', f'"{name}.>"')
+    users = f"""authorization {{ users: [
+        {{ user: publisher, password: {PASSWORD}, permissions: {{ {permissions} }} }}
+        {{ user: reader, password: {PASSWORD}, permissions: {{ publish: ["$JS.API.>"], subscribe: ">" }} }}
+    ] }}"""
+    with run_nats_server(require_program(), options=users) as server:
+
+        async def intrude() -> None:
+            client = await nats.connect(f"nats://reader:{PASSWORD}@127.0.0.1:{server.port}", error_cb=_ignore)
+            with pytest.raises(nats.errors.TimeoutError):
+                await client.jetstream().publish(f"{name}.x", b"not ours", timeout=0.5)
+            info = await client.jetstream().stream_info(name)
+            assert info.state.last_seq == 20
+            subscription = await client.jetstream().pull_subscribe("", "mirror", stream=name)
+            await subscription.fetch(3)
+            await client.close()
+
+        shell = Shell(tmp_path, dsn, server, name)
+        shell.log.touch()
+        url = f"nats://publisher:{PASSWORD}@127.0.0.1:{server.port}"
+        with shell.publish("--from", "11", nats_url=url):
+            _wait_for_check(shell, nats_url=url)
+        asyncio.run(intrude())
+        status, _, errors = shell.run("repair", "--from", "5", "--yes", nats_url=url)
+        assert status == 0, errors
+        assert json.loads(shell.run("check", "--json", nats_url=url)[1])["first"] == 5
+
+
+async def _ignore(_: Exception) -> None:
+    """The client would log that it may not publish."""
+
+
+def _wait_for_check(shell: Shell, **settings: Any) -> None:
+    """Wait until the stream has the whole log."""
+    deadline = time.monotonic() + 10
+    while True:
+        status, output, _ = shell.run("check", "--json", **settings)
+        if status == 0 and (found := json.loads(output))["last"] == found["head"]:
+            return
+        assert time.monotonic() < deadline, shell.log.read_text()
 
 
 def _wait_for_line(shell: Shell, text: str) -> None:
