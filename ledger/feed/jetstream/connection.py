@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
 
 CONNECT_SECONDS_MAX = 5
+CLOSE_SECONDS_MAX = 1
 PING_SECONDS = 5
 PINGS_WITHOUT_ANSWER_MAX = 2
 SCHEMES = ("nats", "tls", "ws", "wss")
@@ -124,14 +125,17 @@ async def connect(address: NatsAddress, on_lost: Callable[[], None]) -> Client:
             return client
         except Exception as error:  # of the library, of TLS, of a file of credentials that is none
             errors.append(error)
-            await _close_quietly(client)
+            await close(client)
     failure = next((each for each in errors if isinstance(each, OSError)), errors[-1])
     raise NatsUnavailable(f"no connection to {address}: {describe(failure)}")
 
 
 async def close(client: Client) -> None:
     """End the connection; never raises."""
-    await _close_quietly(client)
+    closing = asyncio.ensure_future(client.close())
+    await asyncio.wait({closing}, timeout=CLOSE_SECONDS_MAX)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
 
 
 def describe(error: BaseException) -> str:
@@ -147,12 +151,3 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__
-
-
-async def _close_quietly(client: Client) -> None:
-    closed: Awaitable[None] = client.close()
-    try:
-        async with asyncio.timeout(1):
-            await closed
-    except Exception:  # noqa: S110 (it is given up in any case)
-        pass
