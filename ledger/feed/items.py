@@ -68,6 +68,11 @@ class Item(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     unreadable: str | msgspec.UnsetType = msgspec.UNSET
 
 
+def encode_sse_item(position: int, line: bytes) -> bytes:
+    """The item at a position, whose line ends with a line feed, as a server-sent event."""
+    return b"id: %d\ndata: %b\n" % (position, line)
+
+
 class ItemEncoder:
     """Encodes the items of one process. `codec` is the store's."""
 

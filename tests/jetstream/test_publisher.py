@@ -7,11 +7,14 @@ import json
 from base64 import b64decode
 from typing import Any
 
+import psycopg
 import pytest
 
 from ledger.errors import SettingError
 from ledger.feed.jetstream.comparison import StreamConflict
-from tests.jetstream.nats_server import NatsServer
+from ledger.feed.jetstream.connection import NatsUnavailable
+from ledger.feed.source import LogSource
+from tests.jetstream.nats_server import NatsServer, require_program, run_nats_server
 from tests.jetstream.streams import (
     append_events,
     check_stream,
@@ -20,7 +23,7 @@ from tests.jetstream.streams import (
     run_publisher,
     wait_for_stream,
 )
-from tests.store.stores import open_store
+from tests.store.stores import create_customer, open_store
 
 
 async def _get_raw(server: NatsServer, name: str, sequence: int) -> dict[str, Any]:
@@ -154,16 +157,28 @@ def test_a_log_that_ends_before_the_stream_is_refused(dsn: str, nats_server: Nat
         async with open_store(dsn) as store:
             await append_events(store, 5)
             await make_publisher(store, nats_server.url, name).publish_upto(5)
-        import psycopg
-
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute("SET session_replication_role = replica")
             conn.execute("DELETE FROM ledger.events WHERE notification_id > 3")
         async with open_store(dsn) as store:
-            for after in (3, 6):
+            for _ in range(2):
                 with pytest.raises(StreamConflict, match="ledger feed repair"):
                     await make_publisher(store, nats_server.url, name).publish_upto(10)
                 await append_events(store, 3)  # the log goes on otherwise
-                del after
 
     asyncio.run(run())
+
+
+def test_a_message_that_is_too_long_for_the_server_is_named(dsn: str, name: str) -> None:
+    async def run(server: NatsServer) -> None:
+        async with open_store(dsn) as store:
+            await append_events(store, 3)
+            await store.journal.append(create_customer(f"cus_{'x' * 200}"))
+            size = len((await LogSource(store).read(3, 4))[0])
+            assert size <= 1024, "with its headers it is longer"
+            with pytest.raises(NatsUnavailable, match=r"^the message of position 4 has .* 1024 at most"):
+                await make_publisher(store, server.url, name).publish_upto(4)
+            await wait_for_stream(server, name, 3)
+
+    with run_nats_server(require_program(), options="max_payload: 1KB") as server:
+        asyncio.run(run(server))

@@ -27,6 +27,7 @@ PING_SECONDS = 5
 PINGS_WITHOUT_ANSWER_MAX = 2
 SCHEMES = ("nats", "tls", "ws", "wss")
 DEFAULT_PORT = 4222
+_LOST = ("ConnectionClosedError", "ConnectionReconnectingError", "StaleConnectionError", "UnexpectedEOF")
 
 
 class NatsUnavailable(LedgerError, OwnWords):
@@ -148,6 +149,8 @@ def describe(error: BaseException) -> str:
         return "the user may not do this (permissions violation)"
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if type(error).__name__ in _LOST:
+        return "the connection was lost"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__

@@ -14,6 +14,7 @@ import msgspec
 
 POSITION_HEADER = "Ledger-Position"
 OBJECT_HEADER = "Ledger-Object"
+_HEADERS_BEGIN = b"NATS/1.0\r\n"
 _NO_TOKEN = re.compile(r"[^0-9A-Za-z_-]")
 
 
@@ -36,6 +37,12 @@ class Message(NamedTuple):
     subject: str
     headers: dict[str, str]
     body: bytes
+
+    @property
+    def size(self) -> int:
+        """Its bytes as NATS counts them: with its headers."""
+        lines = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in self.headers.items())
+        return len(self.body) + len(_HEADERS_BEGIN) + lines + 2
 
 
 _decode = msgspec.json.Decoder(Identity).decode

@@ -74,6 +74,11 @@ class Window:
         while len(self._sizes) >= self._in_flight_max or self._bytes > IN_FLIGHT_BYTES_MAX:
             await self._wait()
         self._check()
+        if message.size > self._client.max_payload:
+            raise NatsUnavailable(
+                f"the message of position {message.position} has {message.size} bytes, and the server takes "
+                f"{self._client.max_payload} at most: raise its max_payload"
+            )
         self._sizes[message.position] = len(message.body)
         self._bytes += len(message.body)
         try:
@@ -84,7 +89,7 @@ class Window:
                 headers=message.headers,
             )
         except Exception as error:
-            raise NatsUnavailable(self._explain(error, message)) from error
+            raise NatsUnavailable(describe(error)) from error
 
     async def wait_until_empty(self) -> None:
         """Wait until all is acknowledged. Raises as `send`."""
@@ -142,11 +147,3 @@ class Window:
             self.fail(Refused(position) if is_place else CallRefused(f"position {position}", answer.error))
         elif answer.seq != position:
             self.fail(Refused(position))
-
-    def _explain(self, error: Exception, message: Message) -> str:
-        if type(error).__name__ == "MaxPayloadError":
-            return (
-                f"position {message.position} has {len(message.body)} bytes, and the server takes "
-                f"{self._client.max_payload} at most: raise its max_payload"
-            )
-        return describe(error)
