@@ -98,3 +98,26 @@ def run_nats_server(program: str, *, options: str = "") -> Iterator[NatsServer]:
             yield server
         finally:
             server.kill()
+
+
+@contextlib.contextmanager
+def run_nats_cluster(program: str, size: int = 3) -> Iterator[list[NatsServer]]:
+    """Servers that keep copies of the same streams."""
+    with tempfile.TemporaryDirectory(prefix="nats-") as directory, contextlib.ExitStack() as stack:
+        probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(size)]
+        ports = [probe.getsockname()[1] for probe in probes]
+        for probe in probes:
+            probe.close()
+        routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in ports)
+        servers = []
+        for number, port in enumerate(ports):
+            place = Path(directory) / str(number)
+            place.mkdir()
+            options = (
+                f"server_name: n{number}\n"
+                f'cluster {{ name: cluster, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+            )
+            server = NatsServer(program, place, options=options)
+            stack.callback(server.kill)
+            servers.append(server)
+        yield servers

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import nats
 from nats.aio.client import Client
 
-from ledger.feed.jetstream.connection import parse_address
+from ledger.feed.jetstream.connection import NatsUnavailable, parse_address
 from ledger.feed.jetstream.publisher import Publisher, StreamTarget
 from ledger.feed.jetstream.stream import StoredMessage, Stream
 from ledger.feed.source import LogSource
@@ -63,9 +63,10 @@ async def wait_for_stream(server: NatsServer, name: str, position: int) -> None:
     """Wait until the stream has `position`."""
     async with asyncio.timeout(WAIT_SECONDS), connect_to(server) as client:
         while True:
-            info = await Stream(client, name).read()
-            if info is not None and info.state.last_seq >= position:
-                return
+            with suppress(NatsUnavailable):  # a cluster that chooses a leader does not answer
+                info = await Stream(client, name).read()
+                if info is not None and info.state.last_seq >= position:
+                    return
             await asyncio.sleep(0.02)
 
 

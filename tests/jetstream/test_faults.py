@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ledger.feed.jetstream.publisher import Publisher
 from ledger.store.store import Store
 from tests.jetstream.nats_proxy import NatsProxy, open_nats_proxy
-from tests.jetstream.nats_server import NatsServer, require_program, run_nats_server
+from tests.jetstream.nats_server import NatsServer, require_program, run_nats_cluster, run_nats_server
 from tests.jetstream.streams import append_events, check_stream, make_publisher, wait_for_stream
 from tests.store.stores import open_store
 
@@ -110,3 +110,26 @@ def test_ten_cut_connections_and_as_many_lost_acknowledgements_change_nothing(
             await check_stream(fragile_server, store, name)
 
     asyncio.run(run())
+
+
+def test_servers_of_a_cluster_that_are_killed_in_turn_change_nothing(dsn: str, name: str) -> None:
+    async def run(servers: list[NatsServer]) -> None:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(open_store(dsn))
+            urls = ",".join(server.url for server in servers)
+            for _ in range(2):
+                publisher = make_publisher(store, urls, name, replicas=len(servers))
+                await publisher.start()
+                stack.push_async_callback(publisher.close)
+            for server in servers[1:]:
+                await append_events(store, 400)
+                await wait_for_stream(servers[0], name, 1)
+                await asyncio.to_thread(server.kill)
+                await append_events(store, 400)
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(server.start)
+            await wait_for_stream(servers[0], name, 1600)
+            await check_stream(servers[0], store, name)
+
+    with run_nats_cluster(require_program()) as servers:
+        asyncio.run(run(servers))
