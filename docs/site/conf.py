@@ -35,11 +35,11 @@ html_use_index = False
 MENU = {
     "Use it": (
         "README", "docs/api", "docs/webhooks", "docs/stripe-cli", "docs/testing", "docs/wire-contract",
-        "docs/compatibility", "docs/internal-api", "clients/README", "examples/front-end/README",
+        "docs/compatibility", "docs/internal-api", "docs/feed", "clients/README", "examples/front-end/README",
         "examples/stripe-cli/README",
     ),
     "Run it": (
-        "docs/operations", "docs/high-availability", "docs/scaling", "docs/feed", "deploy/README",
+        "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README",
         "docs/rebuilding", "docs/benchmarks",
     ),
     "Ask it": ("docs/analysis", "docs/audit"),

@@ -75,6 +75,7 @@ class Publisher:
         self._lags_since: float | None = None
         self._patience_seconds = 0.0
         self._conflict: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._conflict.add_done_callback(lambda conflict: conflict.cancelled() or conflict.exception())
         self._reported_at = 0.0
         # It ends at once: what is under way is what a crash leaves, and the next publisher finds out.
         self._loop = BackgroundLoop("feed publisher", self._step, close_timeout_seconds=0)
