@@ -38,10 +38,13 @@ MENU = {
         "docs/wire-contract", "docs/compatibility", "docs/internal-api", "clients/README",
         "examples/front-end/README", "examples/stripe-cli/README",
         "examples/thin-events/README",
+        "README", "docs/api", "docs/webhooks", "docs/stripe-cli", "docs/testing", "docs/wire-contract",
+        "docs/compatibility", "docs/internal-api", "docs/feed", "clients/README", "examples/front-end/README",
+        "examples/stripe-cli/README",
     ),
     "Run it": (
-        "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README", "docs/rebuilding",
-        "docs/benchmarks",
+        "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README",
+        "docs/rebuilding", "docs/benchmarks",
     ),
     "Ask it": ("docs/analysis", "docs/audit"),
     "Change it": (
