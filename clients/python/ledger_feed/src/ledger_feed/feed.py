@@ -96,7 +96,7 @@ class Feed:
                     await self._check_last(last)
                     is_checked = True
                 is_alive = False  # the first batch may come from a service that ends at once
-                async with aclosing(self.read(after)) as batches:
+                async with aclosing(self._read(after)) as batches:
                     async for batch in batches:
                         yield batch
                         if is_alive or batch.position > after:
@@ -110,7 +110,7 @@ class Feed:
                 is_checked = False
                 await backoff.wait(error.seconds_min if isinstance(error, Interrupted) else 0.0)
 
-    async def read(self, after: int) -> AsyncGenerator[Batch]:
+    async def _read(self, after: int) -> AsyncGenerator[Batch]:
         """One answer, in batches as its bytes arrive. What came before an interruption holds."""
         form: Body = EventStreamBody() if self._sends_events else NdjsonBody()
         sequence = Sequence(after, whole_ledger=self._whole_ledger)

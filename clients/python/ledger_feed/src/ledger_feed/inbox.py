@@ -30,7 +30,7 @@ class Inbox:
     """The inbox of one consumer, in the database of its positions.
 
     `put` is the handler of the consumer: an item gets into the inbox exactly once. `run` hands items to
-    `call`, in order: at least once, since a process may die after a call and before it is noted. Then the item
+    `call`, in order: at least once, since a process may die between a call and its record. Then the item
     comes again, under the same idempotency key. What `call` raises means: try again, and later items wait.
     """
 
@@ -54,7 +54,7 @@ class Inbox:
         await conn.execute(PUT, (self._consumer, item.position, json.dumps(item.members)))
 
     async def run(self, call: Call) -> None:
-        """Hand items to `call` until `stop`. Of several instances, one has the first item, the others wait."""
+        """Hand items to `call` until `stop`. Of several instances, one calls and the others wait."""
         while not self._is_stopped.is_set():
             try:
                 async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as conn:
