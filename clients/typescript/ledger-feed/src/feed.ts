@@ -114,15 +114,16 @@ export class Feed {
     const body: Body = this.sendsEvents ? new EventStreamBody() : new NdjsonBody();
     const sequence = new Sequence(after, this.options.wholeLedger ?? false);
     const wait: Record<string, string> = this.sendsEvents ? {} : { wait: String(this.waitSeconds) };
-    let isWhole = false;
+    let last: Batch | undefined;
     for await (const chunk of this.request({ after: String(after), ...wait }, this.sendsEvents, signal)) {
       const batch = sequence.accept(body.accept(chunk));
       if (batch.items.length === 0 && batch.head === undefined) continue;
-      isWhole = batch.head !== undefined;
+      last = batch;
       yield batch;
     }
     if (this.sendsEvents) throw new Interrupted("the service ended the stream");
-    if (!isWhole) throw new Interrupted("the answer ended without its progress");
+    if (last?.head === undefined) throw new Interrupted("the answer ended without its progress");
+    if (last.position === after && last.head > after) throw new Interrupted("the service could not read on");
   }
 
   private async checkLast(last: LastItem, signal: AbortSignal): Promise<void> {

@@ -19,8 +19,9 @@ export interface Item {
   /** Unix time in seconds. */
   readonly recorded_at: number;
   readonly request: string | null;
-  readonly causation: unknown;
-  readonly events: readonly PublicEvent[];
+  readonly causation: string | null;
+  /** Null if the service cannot tell, since it cannot read the event. */
+  readonly events: readonly PublicEvent[] | null;
   /** The event's fields without personal ones; absent if the service cannot read the event. */
   readonly data?: { readonly [field: string]: unknown };
   /** Why the service cannot read the event; everything else is as usual. */

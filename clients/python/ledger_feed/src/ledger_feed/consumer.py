@@ -11,17 +11,13 @@ import psycopg
 
 from ledger_feed.backoff import Backoff
 from ledger_feed.feed import Feed
-from ledger_feed.items import Batch, Item
+from ledger_feed.items import Batch, Item, PositionMovedBack
 from ledger_feed.positions import Connection, PostgresPositions
 
 Handler = Callable[[Connection, Item], Awaitable[None]]
 """Applies one item through the connection of the transaction, which it leaves open."""
 
 _log = logging.getLogger("ledger_feed")
-
-
-class _PositionMovedBack(Exception):
-    """Someone has set the position to an earlier one: what follows it is to be read anew."""
 
 
 class Consumer:
@@ -69,7 +65,7 @@ class Consumer:
         while not self._is_stopped:
             try:
                 await self._follow()
-            except _PositionMovedBack:
+            except PositionMovedBack:
                 _log.warning("the position of %s was set back: going on from there", self._positions.consumer)
             except psycopg.OperationalError as error:
                 _log.warning(
@@ -95,14 +91,11 @@ class Consumer:
     async def _apply(self, batch: Batch) -> None:
         """One transaction. The locked position decides: what another instance has applied is left out."""
         async with self._positions.lock(self._feed.filter) as (conn, position):
-            if position < batch.after:
-                raise _PositionMovedBack
-            if position >= batch.position:
-                return
             for item in batch.list_after(position):
                 try:
                     await self._handler(conn, item)
                 except Exception as error:
                     error.add_note(f"while handling position {item.position}; its batch was rolled back")
                     raise
-            await self._positions.move(conn, batch)
+            if batch.position > position:
+                await self._positions.move(conn, batch)

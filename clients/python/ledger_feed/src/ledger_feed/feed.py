@@ -117,17 +117,19 @@ class Feed:
         parameters: dict[str, str | int] = {"after": after}
         if not self._sends_events:
             parameters["wait"] = self._wait_seconds
-        is_whole = False
+        last: Batch | None = None
         async with aclosing(self._request(parameters, sends_events=self._sends_events)) as chunks:
             async for chunk in chunks:
                 batch = sequence.accept(form.accept(chunk))
                 if batch.items or batch.head is not None:
-                    is_whole = batch.head is not None
+                    last = batch
                     yield batch
         if self._sends_events:
             raise Interrupted("the service ended the stream")
-        if not is_whole:
+        if last is None or last.head is None:
             raise Interrupted("the answer ended without its progress")
+        if last.position == after and last.head > after:
+            raise Interrupted("the service could not read on")
 
     async def read_head(self) -> int:
         """The last position of the log, for a consumer that begins with what comes from now on."""

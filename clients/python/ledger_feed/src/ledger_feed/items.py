@@ -34,8 +34,9 @@ class Item:
     recorded_at: float
     """Unix time in seconds."""
     request: str | None
-    causation: Any
-    events: tuple[PublicEvent, ...]
+    causation: str | None
+    events: tuple[PublicEvent, ...] | None
+    """None if the service cannot tell, since it cannot read the event."""
     data: Mapping[str, Any] | None
     unreadable: str | None
     members: Mapping[str, Any]
@@ -44,6 +45,7 @@ class Item:
     def from_members(cls, members: Mapping[str, Any]) -> Item:
         """The item of a JSON object. Raises MalformedFeed if it has not what an item has."""
         try:
+            events = members["events"]
             return cls(
                 members["position"],
                 members["type"],
@@ -54,7 +56,7 @@ class Item:
                 members["recorded_at"],
                 members["request"],
                 members["causation"],
-                tuple(PublicEvent(event["id"], event["type"]) for event in members["events"]),
+                None if events is None else tuple(PublicEvent(each["id"], each["type"]) for each in events),
                 members.get("data"),
                 members.get("unreadable"),
                 members,
@@ -83,6 +85,10 @@ class Progress(NamedTuple):
     head: int
 
 
+class PositionMovedBack(Exception):
+    """The consumer's position was set to an earlier one: what follows it is to be read anew."""
+
+
 class Batch(NamedTuple):
     """Items in order. All that pass the filter after position `after`, up to `position`, are among them."""
 
@@ -93,7 +99,9 @@ class Batch(NamedTuple):
     """The end of the log, if it came with them."""
 
     def list_after(self, position: int) -> list[Item]:
-        """What is left for a consumer that has come to `position`."""
+        """What a consumer at `position` has not applied. Raises PositionMovedBack if it lacks more than that."""
+        if position < self.after:
+            raise PositionMovedBack
         if not self.items or self.items[0].position > position:
             return list(self.items)
         return [item for item in self.items if item.position > position]
