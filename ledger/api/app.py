@@ -27,6 +27,7 @@ from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
 from ledger.api.internal.external_facts import external_fact_routes
+from ledger.api.internal.feed import feed_routes
 from ledger.api.internal.keys import key_routes
 from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
@@ -52,6 +53,7 @@ from ledger.commands.execution import Execution
 from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
+from ledger.feed.feed import Feed
 from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
@@ -144,6 +146,7 @@ class _Components(NamedTuple):
     queries: QueryContext
     execution: Execution
     accesses: Accesses
+    feed: Feed
     listeners: Listeners
     request_log: RequestLog
 
@@ -225,6 +228,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         queries=queries,
         execution=execution,
         accesses=Accesses(pool, clock, store.durability, secret_key),
+        feed=Feed(store),
         listeners=Listeners(store, metrics),
         request_log=RequestLog(store),
     )
@@ -264,6 +268,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
         webhook_routes(callers, execution, components.queries),
+        feed_routes(callers, components.feed),
     ]
 
 
@@ -289,7 +294,7 @@ def _create_lifespan(
             if store.replica is not None:
                 await closers.start([store.replica])
             cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
-            services: list[Service] = [components.listeners, components.request_log, cleanup]
+            services: list[Service] = [components.listeners, components.request_log, components.feed, cleanup]
             await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
         finally:

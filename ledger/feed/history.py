@@ -1,0 +1,160 @@
+"""Blocks of the log, read once per process: those used last stay in memory, up to HISTORY_BYTES_MAX.
+
+A range of positions has one grid of blocks, and a block that is asked for by several is read once. What is
+asked for must be durable (`ledger.store.durability`): a block stays, and must not show what may be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from contextvars import Context
+
+from ledger.errors import Unavailable
+from ledger.feed.blocks import Block, ItemKeys, Owner
+from ledger.feed.items import ITEM_COLUMNS, ItemEncoder
+from ledger.lru import LruCache
+from ledger.postgres.statements import StatementPool, parse_statement
+from ledger.store.codec import Codec
+from ledger.store.log import PLANNER_SETTINGS
+
+BLOCK_POSITIONS = 512
+HISTORY_BYTES_MAX = 64 * 2**20
+SLICE_ROWS = 128
+"""Rows encoded before the event loop gets its turn: about one millisecond."""
+CONNECTIONS_MAX = 2
+PLATFORMS_CACHED_MAX = 50_000
+
+_ITEMS = parse_statement(f"""
+SELECT {ITEM_COLUMNS} FROM ledger.events e
+WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s
+ORDER BY e.notification_id
+""")  # noqa: S608 (a constant)
+_PLATFORMS = parse_statement("""
+SELECT id, platform FROM ledger.accounts WHERE id = ANY (%(accounts)s::text[])
+""")
+
+
+class BlockReader:
+    """Reads blocks from the database. `name` is that of its connections."""
+
+    def __init__(self, dsn: str, codec: Codec, *, name: str, connections_max: int = CONNECTIONS_MAX) -> None:
+        self._encoder = ItemEncoder(codec)
+        self._statements = StatementPool(
+            dsn, "ledger_api", name=name, settings=PLANNER_SETTINGS, connections_max=connections_max
+        )
+        # An account's platform never changes. "" for one that is connected to none.
+        self._platforms: LruCache[str, str] = LruCache(PLATFORMS_CACHED_MAX)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._statements.close()
+
+    async def read(self, after: int, upto: int) -> Block:
+        """The block of the positions after `after` up to `upto`, which the log has. Raises Unavailable, also
+        when the server that answers does not have all of them."""
+        rows = await self._statements.fetch(_ITEMS, {"after": after, "upto": upto})
+        if len(rows) != upto - after:
+            raise Unavailable(f"the log lacks positions after {after}, up to {upto}, on the server asked")
+        buffer = bytearray()
+        ends: list[int] = []
+        owners: dict[Owner, Owner] = {}
+        topics: dict[str, str] = {}  # one text for each: a block is kept
+        keys = []
+        for start in range(0, len(rows), SLICE_ROWS):
+            part = rows[start : start + SLICE_ROWS]
+            ends += self._encoder.encode_into(buffer, part)
+            for row in part:
+                owner = (row[4], row[5])
+                keys.append(
+                    ItemKeys(owners.setdefault(owner, owner), topics.setdefault(row[1], row[1]), row[2])
+                )
+            await asyncio.sleep(0)
+        return Block(after + 1, bytes(buffer), ends, keys, await self._find_platforms(owners))
+
+    async def _find_platforms(self, owners: dict[Owner, Owner]) -> dict[Owner, str | None]:
+        known = {account: self._platforms.get(account) for account, _ in owners}
+        unknown = [account for account, platform in known.items() if platform is None]
+        if unknown:
+            for account, platform in await self._statements.fetch(_PLATFORMS, {"accounts": unknown}):
+                known[account] = platform or ""
+                self._platforms.put(account, platform or "")
+        return {owner: known[owner[0]] or None for owner in owners}
+
+
+class History:
+    """The blocks of the grid: number 0 has the positions from 1 to BLOCK_POSITIONS."""
+
+    def __init__(self, reader: BlockReader) -> None:
+        self._reader = reader
+        self._blocks: OrderedDict[tuple[int, int], Block] = OrderedDict()
+        self._reads: dict[tuple[int, int], asyncio.Task[Block]] = {}
+        self._bytes = 0
+
+    async def close(self) -> None:
+        """End the reads under way, and close the connections."""
+        reads = list(self._reads.values())
+        for read in reads:
+            read.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
+        await self._reader.close()
+
+    @property
+    def cached_bytes(self) -> int:
+        """How many bytes the cached blocks take."""
+        return self._bytes
+
+    async def get(self, after: int, head: int) -> Block:
+        """A block with the position `after + 1`, up to `head` at most, which is durable. Raises
+        Unavailable."""
+        place = _find_place(after, head)
+        block = self._blocks.get(place)
+        if block is not None:
+            self._blocks.move_to_end(place)
+            return block
+        return await asyncio.shield(self._begin_read(place))
+
+    def read_ahead(self, after: int, head: int) -> None:
+        """Begin to read the block with the position `after + 1`, if there is one and it is not cached."""
+        if after < head and (place := _find_place(after, head)) not in self._blocks:
+            self._begin_read(place)
+
+    def put(self, block: Block) -> None:
+        """Cache a block of the grid that was read elsewhere; one that is cut at its end counts as another."""
+        self._keep((block.first - 1, block.last), block)
+
+    def _begin_read(self, place: tuple[int, int]) -> asyncio.Task[Block]:
+        read = self._reads.get(place)
+        if read is None:
+            # In a context of its own: it is not the affair of the request that happens to begin it.
+            read = asyncio.create_task(self._read(place), name="feed block", context=Context())
+            read.add_done_callback(_observe)
+            self._reads[place] = read
+        return read
+
+    async def _read(self, place: tuple[int, int]) -> Block:
+        try:
+            block = await self._reader.read(*place)
+        finally:
+            del self._reads[place]
+        self._keep(place, block)
+        return block
+
+    def _keep(self, place: tuple[int, int], block: Block) -> None:
+        replaced = self._blocks.pop(place, None)
+        self._bytes += block.size - (0 if replaced is None else replaced.size)
+        self._blocks[place] = block
+        while self._bytes > HISTORY_BYTES_MAX and len(self._blocks) > 1:
+            self._bytes -= self._blocks.popitem(last=False)[1].size
+
+
+def _find_place(after: int, head: int) -> tuple[int, int]:
+    """The block of the grid with the position `after + 1`: after which position it begins, and its last."""
+    begin = after - after % BLOCK_POSITIONS
+    return begin, min(begin + BLOCK_POSITIONS, head)
+
+
+def _observe(read: asyncio.Task[Block]) -> None:
+    """Take note of the error of a read that nobody waits for any more."""
+    if not read.cancelled():
+        read.exception()
