@@ -123,7 +123,7 @@ class Consumers(RuleBasedStateMachine):
             instance.batches.clear()
 
     def apply(self, batches: list[Batch], items_max: int, commits_max: int) -> bool:
-        """What transactions do, once each holds the row of the position. Returns whether the instance lives."""
+        """What transactions do, once each holds the row of the position. False if the instance died."""
         parts = [part for batch in batches for part in batch.split(items_max)]
         for part in parts[:commits_max]:
             try:
