@@ -27,7 +27,7 @@ from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
 from ledger.api.internal.external_facts import external_fact_routes
-from ledger.api.internal.feed import feed_routes
+from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
 from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
@@ -103,10 +103,12 @@ class LedgerApp(FastAPI):
     public_api: PublicApi
     internal_api: InternalApiMiddleware
     listener_socket: ListenerSocket
+    feed: Feed
 
     def stop(self) -> None:
-        """Begin to count the time in which the process has to end."""
+        """Begin to count the time in which the process has to end, and end what would never end by itself."""
         self.stopped_at = time.monotonic()
+        self.feed.stop()
 
     def get_close_seconds(self) -> float:
         """How much of that time is left for closing, once requests are drained."""
@@ -184,6 +186,7 @@ def create_app(
         find_direct=reader.find,
     )
     app.public_api = _create_public_api(components)
+    app.feed = components.feed
     app.listener_socket = ListenerSocket(components.listeners, render_error)
     extend_openapi(app, OPERATIONS, extensions.build_schemas, public_url=settings.public_url)
     routers = [
@@ -228,7 +231,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         queries=queries,
         execution=execution,
         accesses=Accesses(pool, clock, store.durability, secret_key),
-        feed=Feed(store),
+        feed=Feed(store, metrics),
         listeners=Listeners(store, metrics),
         request_log=RequestLog(store),
     )
@@ -261,6 +264,9 @@ def _create_public_api(components: _Components) -> PublicApi:
 
 def _create_internal_routers(components: _Components, callers: Callers) -> list[APIRouter]:
     execution, store, pool = components.execution, components.store, components.pool
+    readers = FeedReaders(
+        components.feed, callers, components.keys, components.clock_reader.refresh, components.pool
+    )
     return [
         external_fact_routes(callers, execution),
         key_routes(callers, components.keys, pool, execution, components.clock),
@@ -268,7 +274,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
         webhook_routes(callers, execution, components.queries),
-        feed_routes(callers, components.feed),
+        feed_routes(callers, readers),
     ]
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 BASE_URLS_CACHED_MAX = 16
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 POSITION_HEADER = b"ledger-position"
+ABORT_EXTENSION = "ledger.abort"
+"""The extension of ASGI that ends the connection at once, whatever is still to be sent."""
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 
 
@@ -117,6 +119,8 @@ class Exchange:
     is_durable = False  # whether what the answer says is known to be, on the standbys too
     status = 0
     error_body: str | None = None
+    is_stream = False  # whether the answer may last: its time is then that until it begins
+    answered_at: float | None = None  # when it began, as `started_at`
     on_authorized: Callable[[bool], None] | None = None
     before_answer: Callable[[int], Awaitable[None]] | None = None
 

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.api.app import LedgerApp
 from ledger.api.errors import encode_refusal
+from ledger.api.exchange import ABORT_EXTENSION
 from ledger.api.public.request_cycle import RequestCycle
 from ledger.api.stripe_cli.routes import SOCKET_PATH
 from ledger.errors import InvalidParameter
@@ -361,6 +362,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Let uvicorn begin the request; it makes its own copy of the head."""
         url, headers = self.url, self.headers
         super().on_message_begin()
+        extensions: dict[str, Any] = {ABORT_EXTENSION: self.transport.abort}
+        self.scope["extensions"] = extensions
         self.url = url
         for name, value in headers:
             super().on_header(name, value)

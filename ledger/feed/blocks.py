@@ -33,9 +33,10 @@ class Block:
     ends    where each line ends in `lines`
     keys    by what each is filtered
     owners  the owners of the items, and the platform of each one's account; None for an account without one
+    reach   the owners, and the platforms as owners
     """
 
-    __slots__ = ("_sse", "ends", "first", "keys", "last", "lines", "owners")
+    __slots__ = ("_sse", "ends", "first", "keys", "last", "lines", "owners", "reach")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Block:
         self.ends = array("Q", ends)
         self.keys = keys
         self.owners = owners
+        self.reach = {*owners, *((platform, owner[1]) for owner, platform in owners.items() if platform)}
         self._sse: bytes | None = None
 
     @property

@@ -1,36 +1,157 @@
-"""The feed by position of one process: the log as items, up to what is durable."""
+"""The feed by position of one process: the log as items, up to what is durable, for all its readers."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ledger.background import BackgroundLoop
+from ledger.errors import RateLimited, Unavailable
+from ledger.feed.blocks import Block
 from ledger.feed.history import BlockReader, History
-from ledger.postgres.statements import StatementPool, parse_statement
-from ledger.store.durability import WAITS_FOR_STANDBYS
-from ledger.store.log import PLANNER_SETTINGS
+from ledger.feed.readers import Reader
+from ledger.feed.tail import Tail
+from ledger.metrics.prometheus import Metrics
 from ledger.store.store import Store
 
-_HEAD = parse_statement(f"SELECT position, {WAITS_FOR_STANDBYS} FROM ledger.head")  # noqa: S608
+READERS_MAX = 2000
+"""Readers that may be connected to one process."""
+LOOK_SECONDS = 1.0
+KEY_CHECK_SECONDS = 10.0
+"""How long a key that was revoked or has expired goes on reading, about."""
+STALLED_SECONDS_MAX = 60.0
+"""How long a reader may take nothing of what it is sent."""
+AWAY_SECONDS = 5.0
+"""After this time without a read of the log the database counts as away."""
 
 
 class Feed:
     """What the readers of one process share."""
 
-    def __init__(self, store: Store) -> None:
-        self._durability = store.durability
-        self._heads = StatementPool(
-            store.dsn, "ledger_api", name="feed", settings=PLANNER_SETTINGS, connections_max=1
-        )
-        self.history = History(BlockReader(store.dsn, store.codec, name="feed history"))
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._readers: set[Reader] = set()
+        self._followers: set[Reader] = set()
+        self._history = History(BlockReader(store.dsn, store.codec, name="feed history"))
+        self._tail = Tail(store, self._history, lambda: self._followers)
+        self._look_loop = BackgroundLoop("feed readers", self._look, close_timeout_seconds=0.5)
+        self._keys_checked_at = 0.0
+        self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self._ended_bytes = self._counted_bytes = 0
 
     async def start(self) -> None:
-        """Nothing yet: connections are opened when they are needed."""
+        """Begin to serve readers."""
+        self._event_loop = asyncio.get_running_loop()
+        await self._tail.start()
+        await self._look_loop.start()
+
+    def stop(self) -> None:
+        """Let all readers end: the process is to. May be called by a signal handler."""
+        self._stopping = True
+        if self._event_loop is not None:
+            self._event_loop.call_soon_threadsafe(self._end_all)
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self.history.close()
-        await self._heads.close()
+        """Stop. All readers have ended before."""
+        await self._look_loop.close()
+        await self._tail.close()
+        await self._history.close()
+
+    @property
+    def position(self) -> int:
+        """The last position that followers are sent: what is after it is not known to be durable."""
+        return self._tail.position
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the log cannot be read at present: `position` may be old."""
+        return asyncio.get_running_loop().time() - self._tail.read_at > AWAY_SECONDS
 
     async def read_head(self) -> tuple[int, int]:
         """The last position of the log that is durable, and the last one that there is. Raises
         Unavailable."""
-        ((head, waits_for_standbys),) = await self._heads.fetch(_HEAD, {})
-        return await self._durability.limit(head, waits_for_standbys=waits_for_standbys), head
+        return await self._tail.read_head()
+
+    async def get_block(self, after: int, head: int) -> Block:
+        """A block with the position `after + 1`, up to `head` at least in part. Raises Unavailable."""
+        return self._tail.find(after) or await self._history.get(after, head)
+
+    def read_ahead(self, after: int, head: int) -> None:
+        """Begin to read the block with the position `after + 1`, if there is one and nobody has it."""
+        if after < head and self._tail.find(after) is None:
+            self._history.read_ahead(after, head)
+
+    def check_room(self) -> None:
+        """Raises RateLimited when too many readers are connected."""
+        if len(self._readers) >= READERS_MAX:
+            raise RateLimited("Too many readers are connected. Try again later.", code="rate_limit")
+
+    @contextmanager
+    def connect(self, reader: Reader) -> Iterator[None]:
+        """The reader is connected, while its answer is sent."""
+        self._readers.add(reader)
+        if self._stopping:
+            reader.end("stopped")
+        self._look_loop.wake()
+        try:
+            yield
+        finally:
+            self._readers.discard(reader)
+            self._ended_bytes += reader.sent_bytes
+            self._report()
+
+    @contextmanager
+    def follow(self, reader: Reader, head: int) -> Iterator[None]:
+        """The connected reader is offered what comes after `head`, up to which everything is durable."""
+        self._followers.add(reader)
+        self._tail.begin(head)
+        try:
+            yield
+        finally:
+            self._followers.discard(reader)
+
+    async def _look(self) -> float | None:
+        """Wake each reader for its heartbeat, and end those that take nothing or whose key has ended."""
+        now = asyncio.get_running_loop().time()
+        for number, reader in enumerate(list(self._readers)):
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+            if reader.get_stalled_seconds(now) > STALLED_SECONDS_MAX:
+                reader.end("stalled")
+                reader.abort()
+            elif reader in self._followers:
+                reader.wake()
+        if now - self._keys_checked_at > KEY_CHECK_SECONDS:
+            self._keys_checked_at = now
+            await self._check_keys()
+        self._report()
+        return LOOK_SECONDS if self._readers else None
+
+    async def _check_keys(self) -> None:
+        valid: dict[bytes, bool] = {}
+        for reader in list(self._readers):
+            if reader.key not in valid:
+                try:
+                    valid[reader.key] = await reader.check_key()
+                except Unavailable:  # nobody can tell: the next look may
+                    return
+            if not valid[reader.key]:
+                reader.end("key")
+
+    def _end_all(self) -> None:
+        for reader in self._readers:
+            reader.end("stopped")
+
+    def _report(self) -> None:
+        """Update the metrics."""
+        sent = self._ended_bytes + sum(reader.sent_bytes for reader in self._readers)
+        sent, self._counted_bytes = sent - self._counted_bytes, sent
+        slowest = min((reader.position for reader in self._followers), default=self.position)
+        self._metrics.set_feed_readers(
+            len(self._readers),
+            lag_events=max(self.position - slowest, 0),
+            sent_bytes=sent,
+            cached_bytes=self._history.cached_bytes,
+        )

@@ -36,24 +36,31 @@ class FeedFilter:
         """Whether it leaves nothing out."""
         return self == _ALL
 
+    def may_pass(self, block: Block) -> bool:
+        """Whether an item of the block may pass, as far as its owners tell."""
+        account = self.account or self.platform
+        if account is None:
+            return True
+        if self.livemode is None:
+            return (account, False) in block.reach or (account, True) in block.reach
+        return (account, self.livemode) in block.reach
+
     def select(self, block: Block, after: int, upto: int) -> Sequence[int]:
         """The positions of the items of `block` that pass, after one position and up to another."""
         positions = range(max(after + 1, block.first), min(upto, block.last) + 1)
         if self.passes_all or not positions:
             return positions
-        owners = self._find_owners(block)
+        owners = self._find_owners(block) if self.may_pass(block) else set()
         if not owners:
             return ()
         first, keys, topics, stream = block.first, block.keys, self.topics, self.stream
-        if len(owners) < len(block.owners):
-            positions_of_owners = [each for each in positions if keys[each - first].owner in owners]
-        else:
-            positions_of_owners = list(positions)
+        all_owners = len(owners) == len(block.owners)
         return [
-            each
-            for each in positions_of_owners
-            if (topics is None or keys[each - first].topic in topics)
-            and (stream is None or keys[each - first].stream == stream)
+            position
+            for position in positions
+            if (all_owners or keys[position - first].owner in owners)
+            and (topics is None or keys[position - first].topic in topics)
+            and (stream is None or keys[position - first].stream == stream)
         ]
 
     def _find_owners(self, block: Block) -> set[Owner]:

@@ -35,6 +35,10 @@ SELECT id, platform FROM ledger.accounts WHERE id = ANY (%(accounts)s::text[])
 """)
 
 
+Place = tuple[int, int]
+"""A range of positions: after the first one, up to the second one."""
+
+
 class BlockReader:
     """Reads blocks from the database. `name` is that of its connections."""
 
@@ -83,12 +87,12 @@ class BlockReader:
 
 
 class History:
-    """The blocks of the grid: number 0 has the positions from 1 to BLOCK_POSITIONS."""
+    """The blocks that were read last. The grid's blocks have BLOCK_POSITIONS each, from position 1 on."""
 
     def __init__(self, reader: BlockReader) -> None:
         self._reader = reader
-        self._blocks: OrderedDict[tuple[int, int], Block] = OrderedDict()
-        self._reads: dict[tuple[int, int], asyncio.Task[Block]] = {}
+        self._blocks: OrderedDict[Place, Block] = OrderedDict()
+        self._reads: dict[Place, asyncio.Task[Block]] = {}
         self._bytes = 0
 
     async def close(self) -> None:
@@ -120,10 +124,10 @@ class History:
             self._begin_read(place)
 
     def put(self, block: Block) -> None:
-        """Cache a block of the grid that was read elsewhere; one that is cut at its end counts as another."""
+        """Cache a block that was read elsewhere."""
         self._keep((block.first - 1, block.last), block)
 
-    def _begin_read(self, place: tuple[int, int]) -> asyncio.Task[Block]:
+    def _begin_read(self, place: Place) -> asyncio.Task[Block]:
         read = self._reads.get(place)
         if read is None:
             # In a context of its own: it is not the affair of the request that happens to begin it.
@@ -132,7 +136,7 @@ class History:
             self._reads[place] = read
         return read
 
-    async def _read(self, place: tuple[int, int]) -> Block:
+    async def _read(self, place: Place) -> Block:
         try:
             block = await self._reader.read(*place)
         finally:
@@ -140,7 +144,7 @@ class History:
         self._keep(place, block)
         return block
 
-    def _keep(self, place: tuple[int, int], block: Block) -> None:
+    def _keep(self, place: Place, block: Block) -> None:
         replaced = self._blocks.pop(place, None)
         self._bytes += block.size - (0 if replaced is None else replaced.size)
         self._blocks[place] = block
@@ -148,10 +152,12 @@ class History:
             self._bytes -= self._blocks.popitem(last=False)[1].size
 
 
-def _find_place(after: int, head: int) -> tuple[int, int]:
-    """The block of the grid with the position `after + 1`: after which position it begins, and its last."""
+def _find_place(after: int, head: int) -> Place:
+    """The block to read for the position `after + 1`: that of the grid, or what there is of it after `after`
+    as long as it is not complete."""
     begin = after - after % BLOCK_POSITIONS
-    return begin, min(begin + BLOCK_POSITIONS, head)
+    end = begin + BLOCK_POSITIONS
+    return (begin, end) if end <= head else (after, head)
 
 
 def _observe(read: asyncio.Task[Block]) -> None:

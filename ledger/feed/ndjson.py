@@ -7,14 +7,15 @@ when the database is lost for longer than a read may take.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
 import structlog
 
 from ledger.errors import Unavailable
-from ledger.feed.filters import FeedFilter
-from ledger.feed.history import History
+from ledger.feed.feed import Feed
+from ledger.feed.readers import Reader
 
 _encode = msgspec.json.Encoder().encode
 
@@ -27,28 +28,50 @@ def encode_progress(progress: int, head: int) -> bytes:
 
 
 async def stream_ndjson(
-    history: History, shown: FeedFilter, after: int, head: int, *, limit: int | None = None
+    feed: Feed, reader: Reader, head: int, *, limit: int | None = None, wait_seconds: float = 0.0
 ) -> AsyncIterator[bytes]:
-    """The items after a position up to `head`, which is durable; at most `limit`."""
-    position, left = after, limit
-    while position < head and left != 0:
+    """The items for a connected reader up to `head`, which is durable; at most `limit`. If there are none,
+    those that come within `wait_seconds`."""
+    is_empty = True
+    async for lines in _stream_items(feed, reader, head, limit):
+        is_empty = False
+        yield lines
+    if is_empty and wait_seconds and reader.position == head:
+        deadline = asyncio.get_running_loop().time() + wait_seconds
+        with feed.follow(reader, head):
+            while is_empty and (seconds := deadline - asyncio.get_running_loop().time()) > 0:
+                if reader.end_reason is not None:
+                    break
+                await reader.wait(seconds)
+                head = max(head, feed.position)
+                async for lines in _stream_items(feed, reader, head, limit):
+                    is_empty = False
+                    yield lines
+    yield encode_progress(reader.position, max(head, reader.position)) + b"\n"
+
+
+async def _stream_items(feed: Feed, reader: Reader, head: int, limit: int | None) -> AsyncIterator[bytes]:
+    """The lines of the items up to `head`; fewer when the reader is to end, or the log cannot be read."""
+    left = limit
+    while reader.position < head and left != 0 and reader.end_reason is None:
+        after = reader.position
         try:
-            block = await history.get(position, head)
+            block = await feed.get_block(after, head)
         except Unavailable as error:
-            log.warning("feed_interrupted", position=position, reason=str(error))
-            break
-        history.read_ahead(block.last, head)
+            log.warning("feed_interrupted", position=after, reason=str(error))
+            return
+        if left is None:
+            feed.read_ahead(block.last, head)
         upto = min(block.last, head)
-        if left is None and shown.passes_all:
-            lines = block.get_lines(position, upto)
+        if left is None and reader.passes_all:
+            lines = block.get_lines(after, upto)
         else:
-            positions = shown.select(block, position, upto)
+            positions = reader.shown.select(block, after, upto)
             if left is not None and len(positions) >= left:
                 positions = positions[:left]
                 upto = positions[-1]
             lines = block.join_lines(positions)
             left = None if left is None else left - len(positions)
-        position = upto
+        reader.position = upto
         if lines:
             yield lines
-    yield encode_progress(position, head) + b"\n"
