@@ -25,6 +25,8 @@ def ledger(cluster: Cluster) -> Iterator[RestartableLedger]:
 
 
 @pytest.fixture
-def database(ledger: RestartableLedger) -> ConsumerDatabase:
+def database(ledger: RestartableLedger) -> Iterator[ConsumerDatabase]:
     """An empty schema for the tables of one consumer, beside the log that they are compared with."""
-    return ConsumerDatabase(ledger.dsn, f"consumer_{uuid4().hex}")
+    database = ConsumerDatabase(ledger.dsn, f"consumer_{uuid4().hex}")
+    yield database
+    database.close()

@@ -118,25 +118,27 @@ class ConsumerDatabase:
     """A consumer's tables, in a schema of their own."""
 
     def __init__(self, dsn: str, schema: str) -> None:
-        self._dsn = psycopg.conninfo.make_conninfo(dsn, options=f"-csearch_path={schema}")
+        search_path = f"-csearch_path={schema}"
         self._application_name = schema
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-            info = conn.info
-            login = f"{quote(info.user)}:{quote(info.password)}"
-            parameters = {
-                "host": info.host,
-                "port": info.port,
-                "application_name": schema,
-                "options": f"-csearch_path={schema}",
-            }
-            # quote: in an URL of Postgres a plus sign is no space
-            self.url = f"postgresql://{login}@/{info.dbname}?{urlencode(parameters, quote_via=quote)}"
+        self._conn = psycopg.connect(dsn, options=search_path, autocommit=True)
+        self._conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+        info = self._conn.info
+        login = f"{quote(info.user)}:{quote(info.password)}"
+        parameters = {
+            "host": info.host,
+            "port": info.port,
+            "application_name": schema,
+            "options": search_path,
+        }
+        # quote: in a URL of Postgres a plus sign is no space
+        self.url = f"postgresql://{login}@/{info.dbname}?{urlencode(parameters, quote_via=quote)}"
+
+    def close(self) -> None:
+        self._conn.close()
 
     def read(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self._dsn, autocommit=True) as conn:
-            cur = conn.execute(query, parameters)
-            return cur.fetchall() if cur.description else []
+        cur = self._conn.execute(query, parameters)
+        return cur.fetchall() if cur.description else []
 
     def read_position(self) -> int:
         """How far the consumer has come; 0 before it has begun."""

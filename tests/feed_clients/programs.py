@@ -111,23 +111,28 @@ def advance(database: ConsumerDatabase, events: int, processes: Sequence[Process
 
 
 def check_that_failures_lose_and_double_nothing(
-    program: Program, ledger: RestartableLedger, database: ConsumerDatabase, *, instances: int = 1
+    program: Program,
+    ledger: RestartableLedger,
+    database: ConsumerDatabase,
+    *,
+    instances: int = 1,
+    cuts: int = CUTS,
 ) -> None:
     """While events are appended, connections are cut, consumers killed, their database connections ended, and
     the service restarted. Then what was applied is the log, and a signal ends the consumers."""
     chance = random.Random(database.url)
-    with open_cutting_proxy(ledger.service.port, CUTS, seed=chance.randrange(1000)) as (url, proxy):
+    with open_cutting_proxy(ledger.service.port, cuts, seed=chance.randrange(1000)) as (url, proxy):
         program = program.with_settings(API_URL=url)
         with run(*[program] * instances) as processes:
             with ledger.append_meanwhile():
                 for _ in range(KILLS):
-                    advance(database, chance.randint(1, 60), processes)
+                    advance(database, chance.randint(1, 40), processes)
                     killed = chance.randrange(instances)
                     processes[killed].kill()
                     processes[killed] = program.start()
-                advance(database, chance.randint(1, 60), processes)
+                advance(database, chance.randint(1, 40), processes)
                 database.end_connections()
-                advance(database, chance.randint(1, 60), processes)
+                advance(database, chance.randint(1, 40), processes)
                 ledger.restart()
                 proxy.port = ledger.service.port
                 wait_for(lambda: proxy.cuts_left == 0, *processes)

@@ -63,7 +63,7 @@ def test_fifty_cuts_three_kills_and_a_restart_lose_and_double_nothing(
 def test_two_instances_of_a_consumer_apply_each_event_once(
     event_counts: Program, ledger: RestartableLedger, database: ConsumerDatabase
 ) -> None:
-    programs.check_that_failures_lose_and_double_nothing(event_counts, ledger, database, instances=2)
+    programs.check_that_failures_lose_and_double_nothing(event_counts, ledger, database, instances=2, cuts=10)
 
 
 def test_a_refused_key_ends_a_consumer_with_the_service_s_words(

@@ -18,6 +18,8 @@ const PATH = "/internal/v1/feed";
 const HEARTBEAT_SECONDS = 15;
 /** What an answer may be late before its connection counts as lost. */
 const GRACE_SECONDS = 15;
+/** How long a process of the service may take to learn of an event that another one has sent. */
+const CHECK_SECONDS = 5;
 /** Refusals that pass by themselves, as all 5xx do. */
 const RETRIED = new Set([408, 425, 429]);
 
@@ -106,7 +108,7 @@ export class Feed {
 
   /** The last position of the log, for a consumer that begins with what comes from now on. */
   async readHead(signal: AbortSignal = new AbortController().signal): Promise<number> {
-    return (await this.readNext(0, signal)).head;
+    return (await this.readNext(0, 0, signal)).head;
   }
 
   /** One answer, in batches as its bytes arrive. What came before an interruption holds. */
@@ -127,16 +129,22 @@ export class Feed {
   }
 
   private async checkLast(last: LastItem, signal: AbortSignal): Promise<void> {
-    const { item } = await this.readNext(last.position - 1, signal);
+    const { item, head } = await this.readNext(last.position - 1, CHECK_SECONDS, signal);
+    if (item === undefined && head >= last.position) throw new Interrupted("the service could not read on");
     const found = describe(item);
     if (found !== describe(last)) throw new LedgerChanged(last.position, describe(last), found);
   }
 
   /** The next item, if there is one, and the head. */
-  private async readNext(after: number, signal: AbortSignal): Promise<{ item: Item | undefined; head: number }> {
+  private async readNext(
+    after: number,
+    waitSeconds: number,
+    signal: AbortSignal,
+  ): Promise<{ item: Item | undefined; head: number }> {
     const body = new NdjsonBody();
     const messages: Message[] = [];
-    for await (const chunk of this.request({ after: String(after), limit: "1" }, false, signal)) {
+    const parameters = { after: String(after), limit: "1", wait: String(waitSeconds) };
+    for await (const chunk of this.request(parameters, false, signal)) {
       messages.push(...body.accept(chunk));
     }
     const { items, head } = new Sequence(after, false).accept(messages);

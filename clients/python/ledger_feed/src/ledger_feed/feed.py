@@ -27,6 +27,8 @@ HEARTBEAT_SECONDS = 15.0
 """The longest silence of server-sent events."""
 GRACE_SECONDS = 15.0
 """What an answer may be late before its connection counts as lost."""
+CHECK_SECONDS = 5
+"""How long a process of the service may take to learn of an event that another one has sent."""
 RETRIED = {408, 425, 429}
 """Refusals that pass by themselves, as all 5xx do."""
 
@@ -133,7 +135,7 @@ class Feed:
 
     async def read_head(self) -> int:
         """The last position of the log, for a consumer that begins with what comes from now on."""
-        _, head = await self._read_next(after=0)
+        _, head = await self._read_next(after=0, wait_seconds=0)
         return head
 
     async def aclose(self) -> None:
@@ -142,17 +144,19 @@ class Feed:
             await self._client.aclose()
 
     async def _check_last(self, last: LastItem) -> None:
-        item, _ = await self._read_next(after=last.position - 1)
+        item, head = await self._read_next(after=last.position - 1, wait_seconds=CHECK_SECONDS)
+        if item is None and head >= last.position:
+            raise Interrupted("the service could not read on")
         found = item.last if item else None
         if found != last:
             raise LedgerChanged(last.position, _describe(last), _describe(found))
 
-    async def _read_next(self, after: int) -> tuple[Item | None, int]:
+    async def _read_next(self, after: int, wait_seconds: int) -> tuple[Item | None, int]:
         """The next item, if there is one, and the head."""
         form = NdjsonBody()
         sequence = Sequence(after, whole_ledger=False)
         messages: list[Item | Progress] = []
-        parameters: dict[str, str | int] = {"after": after, "limit": 1}
+        parameters: dict[str, str | int] = {"after": after, "limit": 1, "wait": wait_seconds}
         async with aclosing(self._request(parameters, sends_events=False)) as chunks:
             async for chunk in chunks:
                 messages.extend(form.accept(chunk))

@@ -99,7 +99,7 @@ class Batch(NamedTuple):
     """The end of the log, if it came with them."""
 
     def list_after(self, position: int) -> list[Item]:
-        """What a consumer at `position` has not applied. Raises PositionMovedBack if it lacks more than that."""
+        """What a consumer at `position` has not applied. Raises PositionMovedBack if it lacks more."""
         if position < self.after:
             raise PositionMovedBack
         if not self.items or self.items[0].position > position:
