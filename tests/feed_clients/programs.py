@@ -19,7 +19,8 @@ from tests.webhooks.receiver import ScriptedResponse, run_receiver
 CUTS = 50
 KILLS = 3
 WAIT_SECONDS = 60
-STOP_SECONDS = 20
+STOP_SECONDS = 15
+"""Less than a poll of the feed takes, so that a consumer which waits for its end fails."""
 DISPUTES = 8
 DISPUTES_OPENED = """
 SELECT originator_id FROM ledger.events WHERE topic LIKE 'dispute.opened%%' ORDER BY notification_id

@@ -1,4 +1,4 @@
-"""The two libraries of the feed as packages: what is in them, what they need, and that they are one in the database."""
+"""The two libraries of the feed as packages: what is in them, what they need, and what they share."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ The library is compiled strictly, against the platform's types alone.
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.api.service import ROOT
 from tests.clients.program import INSTALLED, find_node, run_to_success
 from tests.feed_clients import programs
+from tests.feed_clients.answers import END, ITEM, PASSING, REFUSED, Answer, open_server
 from tests.feed_clients.ledger import ConsumerDatabase, RestartableLedger
 from tests.feed_clients.programs import Program
 
@@ -89,6 +91,43 @@ def test_the_inbox_tells_another_system_of_each_dispute(
 ) -> None:
     program = make_program(node, "dispute-notices", ledger, database, tmp_path)
     programs.check_that_the_inbox_tells_another_system_of_each_dispute(program, ledger, database)
+
+
+def follow_until_5(node: str, url: str) -> str:
+    """The positions that the library reads after 4, or its error."""
+    script = """
+        import { Feed } from "./dist/index.js";
+        const feed = new Feed(process.argv[1], "rk_test_key", { types: ["charge.*"], log: () => {} });
+        try {
+          for await (const batch of feed.follow(4, undefined, new AbortController().signal)) {
+            console.log(batch.items.map((item) => item.position).join());
+            if (batch.position === 5) break;
+          }
+        } catch (error) {
+          console.log(String(error));
+        }
+    """
+    command = [node, "--input-type=module", "--eval", script, url]
+    completed = subprocess.run(command, cwd=BUILD, capture_output=True, text=True, timeout=30, check=True)
+    return completed.stdout
+
+
+@pytest.mark.parametrize("first", PASSING.values(), ids=PASSING)
+def test_what_passes_by_itself_is_asked_for_again(node: str, first: Answer) -> None:
+    with open_server([first, Answer(ITEM + END)]) as (url, paths):
+        assert follow_until_5(node, url) == "5\n"
+    assert paths == ["/internal/v1/feed?types=charge.*&after=4&wait=20"] * 2
+
+
+@pytest.mark.parametrize(("answer", "kind", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_pass_by_itself_is_an_error_that_shows_it(
+    node: str, answer: Answer, kind: str, message: str
+) -> None:
+    with open_server([answer]) as (url, paths):
+        printed = follow_until_5(node, url)
+    assert printed.startswith(f"{kind}: ")
+    assert message in printed
+    assert len(paths) == 1
 
 
 def test_the_library_depends_on_nothing_and_the_lock_file_has_no_addresses() -> None:

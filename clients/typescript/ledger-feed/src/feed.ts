@@ -39,13 +39,15 @@ export interface FeedOptions {
   readonly log?: (message: string) => void;
 }
 
+type Parameters = Record<string, string>;
+
 /** The feed as one key may read it, through one filter. */
 export class Feed {
   /** What passes, as one text: the same for the same filter. */
   readonly filter: string;
   private readonly url: URL;
   private readonly headers: Record<string, string>;
-  private readonly parameters: Record<string, string>;
+  private readonly parameters: Parameters;
   private readonly options: FeedOptions;
   private readonly sendsEvents: boolean;
   private readonly waitSeconds: number;
@@ -108,16 +110,17 @@ export class Feed {
 
   /** The last position of the log, for a consumer that begins with what comes from now on. */
   async readHead(signal: AbortSignal = new AbortController().signal): Promise<number> {
-    return (await this.readNext(0, 0, signal)).head;
+    return (await this.readNext({ after: "0" }, signal)).head; // unfiltered: the first item ends it
   }
 
   /** One answer, in batches as its bytes arrive. What came before an interruption holds. */
   private async *read(after: number, signal: AbortSignal): AsyncGenerator<Batch> {
     const body: Body = this.sendsEvents ? new EventStreamBody() : new NdjsonBody();
     const sequence = new Sequence(after, this.options.wholeLedger ?? false);
-    const wait: Record<string, string> = this.sendsEvents ? {} : { wait: String(this.waitSeconds) };
+    const wait: Parameters = this.sendsEvents ? {} : { wait: String(this.waitSeconds) };
+    const parameters = { ...this.parameters, after: String(after), ...wait };
     let last: Batch | undefined;
-    for await (const chunk of this.request({ after: String(after), ...wait }, this.sendsEvents, signal)) {
+    for await (const chunk of this.request(parameters, this.sendsEvents, signal)) {
       const batch = sequence.accept(body.accept(chunk));
       if (batch.items.length === 0 && batch.head === undefined) continue;
       last = batch;
@@ -129,7 +132,8 @@ export class Feed {
   }
 
   private async checkLast(last: LastItem, signal: AbortSignal): Promise<void> {
-    const { item, head } = await this.readNext(last.position - 1, CHECK_SECONDS, signal);
+    const parameters = { ...this.parameters, after: String(last.position - 1), wait: String(CHECK_SECONDS) };
+    const { item, head } = await this.readNext(parameters, signal);
     if (item === undefined && head >= last.position) throw new Interrupted("the service could not read on");
     const found = describe(item);
     if (found !== describe(last)) throw new LedgerChanged(last.position, describe(last), found);
@@ -137,24 +141,22 @@ export class Feed {
 
   /** The next item, if there is one, and the head. */
   private async readNext(
-    after: number,
-    waitSeconds: number,
+    parameters: Parameters & { after: string },
     signal: AbortSignal,
   ): Promise<{ item: Item | undefined; head: number }> {
     const body = new NdjsonBody();
     const messages: Message[] = [];
-    const parameters = { after: String(after), limit: "1", wait: String(waitSeconds) };
-    for await (const chunk of this.request(parameters, false, signal)) {
+    for await (const chunk of this.request({ ...parameters, limit: "1" }, false, signal)) {
       messages.push(...body.accept(chunk));
     }
-    const { items, head } = new Sequence(after, false).accept(messages);
+    const { items, head } = new Sequence(Number(parameters.after), false).accept(messages);
     if (head === undefined) throw new Interrupted("the answer ended without its progress");
     return { item: items[0], head };
   }
 
   /** The bytes of an answer. Throws FeedRefused, or Interrupted if it cannot be had now. */
   private async *request(
-    parameters: Record<string, string>,
+    parameters: Parameters,
     sendsEvents: boolean,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
@@ -166,7 +168,7 @@ export class Feed {
     if (signal.aborted) onAbort();
     try {
       const url = new URL(this.url);
-      url.search = new URLSearchParams({ ...this.parameters, ...parameters }).toString();
+      url.search = new URLSearchParams(parameters).toString();
       const request = this.fetch(url, { headers: { ...this.headers, accept }, signal: abort.signal });
       const response = await within(silenceSeconds, abort, request);
       if (!response.ok) throw toRefusal(response, await within(silenceSeconds, abort, response.text()));

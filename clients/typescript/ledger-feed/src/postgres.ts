@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS ledger_feed_positions (
 CREATE TABLE IF NOT EXISTS ledger_feed_inbox (
     consumer text NOT NULL,
     position bigint NOT NULL,
-    item     jsonb NOT NULL,
+    item     json NOT NULL,
     PRIMARY KEY (consumer, position)
 )`;
 // Two instances may start at once: CREATE TABLE IF NOT EXISTS alone fails in one of them.

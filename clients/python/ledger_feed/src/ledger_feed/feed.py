@@ -32,6 +32,8 @@ CHECK_SECONDS = 5
 RETRIED = {408, 425, 429}
 """Refusals that pass by themselves, as all 5xx do."""
 
+Parameters = dict[str, str | int]
+
 _log = logging.getLogger("ledger_feed")
 
 
@@ -66,7 +68,7 @@ class Feed:
         client: httpx.AsyncClient | None = None,
     ) -> None:
         wanted = {"types": ",".join(sorted(types)), "account": account, "object": object}
-        self._filter: dict[str, str | int] = {name: value for name, value in wanted.items() if value}
+        self._filter: Parameters = {name: value for name, value in wanted.items() if value}
         if whole_ledger and self._filter:
             raise ValueError("whole_ledger: a filter leaves events out")
         self._whole_ledger = whole_ledger
@@ -116,7 +118,7 @@ class Feed:
         """One answer, in batches as its bytes arrive. What came before an interruption holds."""
         form: Body = EventStreamBody() if self._sends_events else NdjsonBody()
         sequence = Sequence(after, whole_ledger=self._whole_ledger)
-        parameters: dict[str, str | int] = {"after": after}
+        parameters = self._filter | {"after": after}
         if not self._sends_events:
             parameters["wait"] = self._wait_seconds
         last: Batch | None = None
@@ -135,7 +137,7 @@ class Feed:
 
     async def read_head(self) -> int:
         """The last position of the log, for a consumer that begins with what comes from now on."""
-        _, head = await self._read_next(after=0, wait_seconds=0)
+        _, head = await self._read_next({"after": 0})  # unfiltered: the first item ends it
         return head
 
     async def aclose(self) -> None:
@@ -144,36 +146,32 @@ class Feed:
             await self._client.aclose()
 
     async def _check_last(self, last: LastItem) -> None:
-        item, head = await self._read_next(after=last.position - 1, wait_seconds=CHECK_SECONDS)
+        item, head = await self._read_next(self._filter | {"after": last.position - 1, "wait": CHECK_SECONDS})
         if item is None and head >= last.position:
             raise Interrupted("the service could not read on")
         found = item.last if item else None
         if found != last:
             raise LedgerChanged(last.position, _describe(last), _describe(found))
 
-    async def _read_next(self, after: int, wait_seconds: int) -> tuple[Item | None, int]:
+    async def _read_next(self, parameters: Parameters) -> tuple[Item | None, int]:
         """The next item, if there is one, and the head."""
         form = NdjsonBody()
-        sequence = Sequence(after, whole_ledger=False)
         messages: list[Item | Progress] = []
-        parameters: dict[str, str | int] = {"after": after, "limit": 1, "wait": wait_seconds}
-        async with aclosing(self._request(parameters, sends_events=False)) as chunks:
+        async with aclosing(self._request(parameters | {"limit": 1}, sends_events=False)) as chunks:
             async for chunk in chunks:
                 messages.extend(form.accept(chunk))
-        batch = sequence.accept(messages)
+        batch = Sequence(int(parameters["after"]), whole_ledger=False).accept(messages)
         if batch.head is None:
             raise Interrupted("the answer ended without its progress")
         return (batch.items[0] if batch.items else None), batch.head
 
-    async def _request(
-        self, parameters: dict[str, str | int], *, sends_events: bool
-    ) -> AsyncGenerator[bytes]:
+    async def _request(self, parameters: Parameters, *, sends_events: bool) -> AsyncGenerator[bytes]:
         """The bytes of an answer. Raises FeedRefused, or Interrupted if it cannot be had now."""
         form = SERVER_SENT_EVENTS if sends_events else NDJSON
         async with self._client.stream(
             "GET",
             self._url,
-            params=self._filter | parameters,
+            params=parameters,
             headers=self._authorization | {"accept": form},
             timeout=self._timeout,
         ) as response:
