@@ -41,6 +41,7 @@ from benchmarks import (
 from benchmarks.against import measure_group
 from benchmarks.audit import group as audit
 from benchmarks.database import Server, run_server
+from benchmarks.feed import group as feed
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, describe_machine, show, write_json
 
@@ -61,6 +62,7 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
 }
 SERVICE_BENCHMARKS: dict[str, Run] = {
     "expansion": expansion.run,
+    "feed": feed.run,
     "http": http.run,
     "layers": layers.run,
     "meanwhile": rebuild_impact.run,
@@ -139,7 +141,7 @@ def _parse_arguments() -> argparse.Namespace:
         "--against",
         type=Path,
         metavar="CHECKOUT",
-        help="another checkout of this repository to measure in turns with this one: http, layers and mixed, "
+        help="another checkout of this repository to measure in turns: feed, http, layers, mixed, "
         + ", ".join(IN_OWN_PROCESS),
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")

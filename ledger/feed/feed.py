@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from ledger.background import BackgroundLoop
 from ledger.errors import RateLimited, Unavailable
 from ledger.feed.blocks import Block
-from ledger.feed.history import BlockReader, History
+from ledger.feed.history import BLOCK_POSITIONS, BlockReader, History
 from ledger.feed.readers import Reader
+from ledger.feed.scans import ScannedItems, Scanner
 from ledger.feed.tail import Tail
 from ledger.metrics.prometheus import Metrics
 from ledger.store.store import Store
@@ -22,8 +24,21 @@ KEY_CHECK_SECONDS = 10.0
 """How long a key that was revoked or has expired goes on reading, about."""
 STALLED_SECONDS_MAX = 60.0
 """How long a reader may take nothing of what it is sent."""
+SCAN_POSITIONS_MIN = 8 * BLOCK_POSITIONS
+SCAN_SHARE_MAX = 0.25
+"""A reader with a filter that is further behind than this, and gets less than this share of what there is, is
+served by scans of the database."""
 AWAY_SECONDS = 5.0
 """After this time without a read of the log the database counts as away."""
+
+
+class Taken(NamedTuple):
+    """What a reader is to be sent next: the items at `positions`, of which `source` has the lines. That is
+    all up to the position `upto`."""
+
+    upto: int
+    positions: Sequence[int]
+    source: Block | ScannedItems
 
 
 class Feed:
@@ -34,6 +49,7 @@ class Feed:
         self._readers: set[Reader] = set()
         self._followers: set[Reader] = set()
         self._history = History(BlockReader(store.dsn, store.codec, name="feed history"))
+        self._scanner = Scanner(store.dsn, store.codec)
         self._tail = Tail(store, self._history, lambda: self._followers)
         self._look_loop = BackgroundLoop("feed readers", self._look, close_timeout_seconds=0.5)
         self._keys_checked_at = 0.0
@@ -57,6 +73,7 @@ class Feed:
         """Stop. All readers have ended before."""
         await self._look_loop.close()
         await self._tail.close()
+        await self._scanner.close()
         await self._history.close()
 
     @property
@@ -74,14 +91,26 @@ class Feed:
         Unavailable."""
         return await self._tail.read_head()
 
-    async def get_block(self, after: int, head: int) -> Block:
-        """A block with the position `after + 1`, up to `head` at least in part. Raises Unavailable."""
-        return self._tail.find(after) or await self._history.get(after, head)
+    async def take(self, reader: Reader, head: int) -> Taken:
+        """What comes next for a reader that is behind `head`, which is durable. Raises Unavailable.
 
-    def read_ahead(self, after: int, head: int) -> None:
-        """Begin to read the block with the position `after + 1`, if there is one and nobody has it."""
-        if after < head and self._tail.find(after) is None:
-            self._history.read_ahead(after, head)
+        The reader's cursor is the caller's to move.
+        """
+        after = reader.position
+        block = self._tail.find(after)
+        is_far = block is None and head - after > SCAN_POSITIONS_MIN
+        if is_far and not reader.passes_all and reader.passed_share < SCAN_SHARE_MAX:
+            scanned = await self._scanner.find(reader.shown, after, head)
+            reader.note_passed(len(scanned.positions), scanned.upto - after)
+            return Taken(scanned.upto, scanned.positions, scanned)
+        if block is None:
+            block = await self._history.get(after, head)
+            if block.last < head and self._tail.find(block.last) is None:
+                self._history.read_ahead(block.last, head)
+        upto = min(block.last, head)
+        positions = reader.shown.select(block, after, upto)
+        reader.note_passed(len(positions), upto - after)
+        return Taken(upto, positions, block)
 
     def check_room(self) -> None:
         """Raises RateLimited when too many readers are connected."""

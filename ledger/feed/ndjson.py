@@ -54,24 +54,16 @@ async def _stream_items(feed: Feed, reader: Reader, head: int, limit: int | None
     """The lines of the items up to `head`; fewer when the reader is to end, or the log cannot be read."""
     left = limit
     while reader.position < head and left != 0 and reader.end_reason is None:
-        after = reader.position
         try:
-            block = await feed.get_block(after, head)
+            upto, positions, source = await feed.take(reader, head)
         except Unavailable as error:
-            log.warning("feed_interrupted", position=after, reason=str(error))
+            log.warning("feed_interrupted", position=reader.position, reason=str(error))
             return
-        if left is None:
-            feed.read_ahead(block.last, head)
-        upto = min(block.last, head)
-        if left is None and reader.passes_all:
-            lines = block.get_lines(after, upto)
-        else:
-            positions = reader.shown.select(block, after, upto)
-            if left is not None and len(positions) >= left:
+        if left is not None:
+            if len(positions) >= left:
                 positions = positions[:left]
                 upto = positions[-1]
-            lines = block.join_lines(positions)
-            left = None if left is None else left - len(positions)
+            left -= len(positions)
         reader.position = upto
-        if lines:
-            yield lines
+        if positions:
+            yield source.join_lines(positions)

@@ -23,6 +23,8 @@ class Reader:
 
     shown      what it gets
     position   everything that passes has been taken for it up to here
+    passed_share
+               of the positions taken last, how many passed: 0 to 1
     key        what its key is known by
     check_key  whether the key is still valid
     abort      ends the connection at once, whatever it still has to send
@@ -43,8 +45,8 @@ class Reader:
         self.key = key
         self.check_key = check_key
         self.abort = abort
-        self.follows = False
         self.end_reason: EndReason | None = None
+        self.passed_share = 0.0
         self.sent_bytes = 0
         self._sending_since: float | None = None
         self._woken = asyncio.Event()
@@ -64,6 +66,10 @@ class Reader:
             self.position = block.last
         else:
             self._woken.set()
+
+    def note_passed(self, passed: int, positions: int) -> None:
+        """Of so many positions, so many have passed the filter."""
+        self.passed_share = passed / positions
 
     async def wait(self, seconds: float | None = None) -> None:
         """Wait until it is woken, for `seconds` at most."""

@@ -34,12 +34,13 @@ async def stream_sse(feed: Feed, reader: Reader, head: int) -> AsyncIterator[byt
             head = max(head, feed.position)
             while reader.position < head and reader.end_reason is None:
                 try:
-                    last_item, events = await _take_events(feed, reader, head)
+                    upto, positions, source = await feed.take(reader, head)
                 except Unavailable:
                     break  # to be tried again after the next look
-                if events:
-                    told_position, told_at = last_item, now()
-                    yield events
+                reader.position = upto
+                if positions:
+                    told_position, told_at = positions[-1], now()
+                    yield source.encode_sse(positions)
             silent_seconds = now() - told_at
             if feed.is_away:
                 caught_up = False
@@ -55,15 +56,6 @@ async def stream_sse(feed: Feed, reader: Reader, head: int) -> AsyncIterator[byt
                 told_position, told_at = reader.position, now()
                 yield _encode_progress(told_position, max(head, told_position))
             await reader.wait()
-
-
-async def _take_events(feed: Feed, reader: Reader, head: int) -> tuple[int, bytes]:
-    """The events of the next block, after the position of the last of them. Raises Unavailable."""
-    block = await feed.get_block(reader.position, head)
-    upto = min(block.last, head)
-    positions = reader.shown.select(block, reader.position, upto)
-    reader.position = upto
-    return (positions[-1], block.encode_sse(positions)) if positions else (upto, b"")
 
 
 def _encode_progress(progress: int, head: int) -> bytes:
