@@ -29,6 +29,7 @@ SELECT
     (SELECT count(*) FROM (SELECT type, count(*) FROM applied GROUP BY type) AS listed (type, count)
      FULL JOIN event_counts AS counted USING (type) WHERE counted.count IS DISTINCT FROM listed.count)
 """
+IMPORTED = 1000
 END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
 
 
@@ -57,7 +58,23 @@ class RestartableLedger:
         self.account = registrar.account()
         self.feed_key = registrar.key(self.account.id, "rk", scopes=["ledger_feed"])[1]
         self.account_feed_key = registrar.key(self.account.id, "rk", scopes=["feed"])[1]
+        operator_key = registrar.key(self.account.id, "rk", scopes=["catalog", "network"])[1]
         registrar.close()
+        self._import_customers(operator_key)
+
+    def _import_customers(self, operator_key: str) -> None:
+        """A history, so that cuts need not wait for what is appended."""
+        lines = [
+            f'{{"op": "customer", "id": "cus_{number}", "name": "Zoë 漢"}}' for number in range(IMPORTED)
+        ]
+        answer = httpx.post(
+            f"{self.service.url}/internal/v1/import",
+            content="\n".join(lines).encode(),
+            headers={"authorization": f"Bearer {operator_key}", "content-type": "application/x-ndjson"},
+            timeout=30,
+        )
+        assert answer.status_code == 200, answer.text
+        assert "error" not in answer.text, answer.text[:500]
 
     def _start(self) -> Service:
         place = self._place / str(len(self._logs))

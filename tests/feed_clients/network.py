@@ -9,7 +9,7 @@ import random
 import threading
 from collections.abc import Iterator
 
-BYTES_MAX = 2500
+BYTES_MAX = 12_000
 """A connection is cut before it has carried so many bytes of answers."""
 
 

@@ -127,13 +127,13 @@ def check_that_failures_lose_and_double_nothing(
         with run(*[program] * instances) as processes:
             with ledger.append_meanwhile():
                 for _ in range(KILLS):
-                    advance(database, chance.randint(1, 40), processes)
+                    advance(database, chance.randint(1, 100), processes)
                     killed = chance.randrange(instances)
                     processes[killed].kill()
                     processes[killed] = program.start()
-                advance(database, chance.randint(1, 40), processes)
+                advance(database, chance.randint(1, 100), processes)
                 database.end_connections()
-                advance(database, chance.randint(1, 40), processes)
+                advance(database, chance.randint(1, 100), processes)
                 ledger.restart()
                 proxy.port = ledger.service.port
                 wait_for(lambda: proxy.cuts_left == 0, *processes)
