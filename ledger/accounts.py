@@ -38,9 +38,6 @@ INTERNAL_SCOPES = (
     "feed", "ledger_feed",
 )  # fmt: skip
 
-SHELL_SCOPES = frozenset({"ledger_feed"})
-"""Scopes that reach beyond an account and those connected to it: only the command line gives them."""
-
 _PERMISSIONS = {
     "account",
     "balance",

@@ -148,7 +148,6 @@ def _measure_idle(service: Service, port: int, pid: int, effort: Effort) -> list
     """CPU and memory of an API process with readers while nothing is recorded, beside the same without."""
     seconds = IDLE_SECONDS if effort.rounds > 1 else IDLE_SECONDS_QUICK
     group = f"feed, {READERS:,} idle readers"
-    without = _measure_idle_cpu(pid, seconds)
     memory_before = _read_resident_mb(pid)
     with run_readers(port, service.operator_key, [""] * READERS, after=read_head(service)) as readers:
         time.sleep(SETTLE_SECONDS)
@@ -156,6 +155,8 @@ def _measure_idle(service: Service, port: int, pid: int, effort: Effort) -> list
         with_readers = _measure_idle_cpu(pid, seconds)
         memory = _read_resident_mb(pid)
         heartbeats = sum(each.heartbeats for each in readers.take_report().readers)
+    time.sleep(SETTLE_SECONDS)
+    without = _measure_idle_cpu(pid, seconds)
     note = f"{heartbeats:,} heartbeats in {seconds:.0f} s; without readers {without:.2f} ms"
     return [
         figure(group, "CPU of the process in a second", [with_readers], "ms", note=note),

@@ -24,7 +24,7 @@ from benchmarks.database import run_server
 from benchmarks.feed.readers import PATH
 from benchmarks.history import DAY_SECONDS, copy_history
 from benchmarks.measurement import Effort
-from benchmarks.process_stats import read_cpu_clock, read_peak_mb
+from benchmarks.process_stats import read_cpu_clock, read_peak_mb, read_server_cpu_seconds
 from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.service import build_environment, run_api, run_ledger_command
 from benchmarks.store import ACCOUNT, SECRET_KEY
@@ -72,11 +72,12 @@ FROM (SELECT notification_id, recorded_at FROM ledger.events ORDER BY notificati
 
 
 class Drain(NamedTuple):
-    """Items and bytes that one answer had, and how long it took."""
+    """Items and bytes that one answer had, how long it took, and the CPU seconds of who read it."""
 
     items: int
     size: int
     seconds: float
+    reader_cpu: float
 
     @property
     def rate(self) -> float:
@@ -91,8 +92,9 @@ class _Round(NamedTuple):
     again         of the newest events, which it has rendered before
     one_type      of the events of one type among all
     side_by_side  events per second of several drains at once, together
-    cpu_us        of the process that answers, for an item of `first`; own_cpu_us of the reader
-    memory_mb     of that process before, and the most at once
+    copy_cpu_us   of Postgres and the client, for a row of `copy`
+    cpu_us        of the process that answers, Postgres and the reader, for an item of `first`
+    memory_mb     of the process that answers before, and the most at once
     """
 
     copy: Drain
@@ -101,8 +103,8 @@ class _Round(NamedTuple):
     again: Drain
     one_type: Drain
     side_by_side: float
-    cpu_us: float
-    own_cpu_us: float
+    copy_cpu_us: float
+    cpu_us: Sequence[float]
     memory_mb: tuple[float, float]
 
 
@@ -140,7 +142,7 @@ def drain(port: int, key: str, query: str = "") -> Drain:
     """Read the whole answer. Raises RuntimeError when it is refused, or cut: without the last line of
     progress."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.thread_time()
     try:
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/x-ndjson"}
         connection.request("GET", f"{PATH}?{query}", headers=headers)
@@ -156,20 +158,23 @@ def drain(port: int, key: str, query: str = "") -> Drain:
     last = end.rstrip(b"\n").rpartition(b"\n")[2]
     if response.status != 200 or not last.startswith(b'{"progress":'):
         raise RuntimeError(f"the feed answered {response.status}, and its last line is {last!r}")
-    return Drain(lines - 1, size, seconds)
+    return Drain(lines - 1, size, seconds, time.thread_time() - cpu)
 
 
 def _measure_round(dsn: str, key: str, events: int) -> _Round:
     newest = f"after={max(0, events - NEWEST_EVENTS)}"
     side_by_side = f"after={max(0, events - SIDE_BY_SIDE_EVENTS)}"
-    copy, copy_of_type = _copy(dsn, _COPY_ALL), _copy(dsn, _COPY_TYPE)
     settings = {"LEDGER_DATABASE_URL": dsn, "LEDGER_SECRET_KEY": SECRET_KEY.decode()}
-    with run_api(build_environment() | settings) as api:
+    with psycopg.connect(dsn, autocommit=True) as conn, run_api(build_environment() | settings) as api:
         drain(api.port, key, "limit=1")
         memory_before = read_peak_mb(api.pid)
-        cpu, own_cpu = read_cpu_clock(api.pid), time.process_time()
+        before = read_server_cpu_seconds(conn)
+        copy = _copy(dsn, _COPY_ALL)
+        copy_cpu = copy.reader_cpu + read_server_cpu_seconds(conn) - before
+        copy_of_type = _copy(dsn, _COPY_TYPE)
+        before_api, before = read_cpu_clock(api.pid), read_server_cpu_seconds(conn)
         first = drain(api.port, key)
-        cpu, own_cpu = read_cpu_clock(api.pid) - cpu, time.process_time() - own_cpu
+        cpu = [read_cpu_clock(api.pid) - before_api, read_server_cpu_seconds(conn) - before, first.reader_cpu]
         again = [drain(api.port, key, newest) for _ in range(2)][1]
         one_type = drain(api.port, key, f"types={TYPE}")
         started = time.perf_counter()
@@ -183,18 +188,18 @@ def _measure_round(dsn: str, key: str, events: int) -> _Round:
     together = sum(each.items for each in drains) / seconds
     return _Round(
         copy, copy_of_type, first, again, one_type, together,
-        cpu / first.items * 1e6, own_cpu / first.items * 1e6, memory_mb,
+        copy_cpu / copy.items * 1e6, [seconds / first.items * 1e6 for seconds in cpu], memory_mb,
     )  # fmt: skip
 
 
 def _copy(dsn: str, statement: str) -> Drain:
     """Read the rows of a COPY as bytes."""
-    size, started = 0, time.perf_counter()
+    size, started, cpu = 0, time.perf_counter(), time.thread_time()
     with psycopg.connect(dsn) as conn, conn.cursor() as cur:
         with cur.copy(statement.encode()) as copy:
             for data in copy:
                 size += len(data)
-        return Drain(cur.rowcount, size, time.perf_counter() - started)
+        return Drain(cur.rowcount, size, time.perf_counter() - started, time.thread_time() - cpu)
 
 
 def _check(drains: Sequence[Drain], expected: int) -> None:
@@ -214,14 +219,14 @@ def _create_key(dsn: str) -> str:
 def _build_figures(rounds: Sequence[_Round], events: int) -> Iterator[Figure]:
     copies = [each.copy.rate for each in rounds]
     size = rounds[0].first.size / rounds[0].first.items
-    note = (
-        f"{size:.0f} B an item; CPU of an item: API process {median(each.cpu_us for each in rounds):.1f}, "
-        f"the reader {median(each.own_cpu_us for each in rounds):.1f} µs"
-    )
     firsts = [each.first.rate for each in rounds]
-    yield figure(GROUP, f"{events:,} events, 1 connection", firsts, goal=GOAL, note=note)
-    note = f"{rounds[0].copy.size / rounds[0].copy.items:.0f} B a row"
+    yield figure(GROUP, f"{events:,} events, 1 connection", firsts, goal=GOAL)
+    note = f"{size:.0f} B an item, {rounds[0].copy.size / rounds[0].copy.items:.0f} B a row"
     yield compare(GROUP, f"{events:,} events, 1 connection", firsts, COPY, copies, note=note)
+    api, postgres, reader = (median(parts) for parts in zip(*(each.cpu_us for each in rounds), strict=True))
+    note = f"API process {api:.1f}, Postgres {postgres:.1f}, reader {reader:.1f} µs"
+    yield compare(GROUP, "CPU of an event", [sum(each.cpu_us) for each in rounds], COPY,
+                  [each.copy_cpu_us for each in rounds], unit="µs", note=note)  # fmt: skip
     agains = [each.again.rate for each in rounds]
     yield compare(
         GROUP, f"the newest {rounds[0].again.items:,} events, rendered before", agains, COPY, copies

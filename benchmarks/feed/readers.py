@@ -26,6 +26,8 @@ from benchmarks.service import THIS_BUILD, stop_process
 CONNECTS_MAX = 50
 """How many connect at a time."""
 START_SECONDS = 60.0
+ARRIVAL_SECONDS_MAX = 30.0
+POLL_SECONDS = 0.3
 PATH = "/internal/v1/feed"
 
 _ITEM = b'data: {"position":'
@@ -46,12 +48,18 @@ class Arrivals(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What all readers have received since the last report. `ended`: streams that have ended, which none
-    should."""
+    """What all readers have received since the last report, and the CPU seconds that they took."""
 
     readers: Sequence[Arrivals]
-    ended: int
     cpu_seconds: float
+
+    def __add__(self, later: Report) -> Report:  # type: ignore[override]
+        """Both together."""
+        readers = [
+            Arrivals(a.items + b.items, a.heartbeats + b.heartbeats, [*a.chunks, *b.chunks])
+            for a, b in zip(self.readers, later.readers, strict=True)
+        ]
+        return Report(readers, self.cpu_seconds + later.cpu_seconds)
 
 
 class Readers:
@@ -67,9 +75,24 @@ class Readers:
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
         answer = _read_line(self._process)
-        report = Report([Arrivals(*each) for each in answer["readers"]], answer["ended"], answer["cpu"])
-        if report.ended:
-            raise RuntimeError(f"{report.ended} of {len(report.readers)} streams have ended")
+        if answer["ended"]:
+            raise RuntimeError(f"{answer['ended']} of {len(answer['readers'])} streams have ended")
+        return Report([Arrivals(*each) for each in answer["readers"]], answer["cpu"])
+
+    def collect(self, expected: Sequence[int]) -> Report:
+        """What arrives until each reader has as many items as it is to have, and a moment longer. Raises
+        RuntimeError when one has fewer after ARRIVAL_SECONDS_MAX, or more."""
+        report, deadline = self.take_report(), time.monotonic() + ARRIVAL_SECONDS_MAX
+        is_complete = False
+        while not is_complete and time.monotonic() < deadline:
+            is_complete = all(
+                reader.items >= count for reader, count in zip(report.readers, expected, strict=True)
+            )
+            time.sleep(POLL_SECONDS)
+            report += self.take_report()
+        for number, (reader, count) in enumerate(zip(report.readers, expected, strict=True)):
+            if reader.items != count:
+                raise RuntimeError(f"reader {number} has got {reader.items} of {count} events")
         return report
 
 

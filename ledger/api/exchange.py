@@ -31,9 +31,20 @@ if TYPE_CHECKING:
 BASE_URLS_CACHED_MAX = 16
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 POSITION_HEADER = b"ledger-position"
-ABORT_EXTENSION = "ledger.abort"
-"""The extension of ASGI that ends the connection at once, whatever is still to be sent."""
+CONNECTION_EXTENSION = "ledger.connection"
+"""The extension of ASGI that is the `StreamConnection` of the request."""
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
+
+
+class StreamConnection(Protocol):
+    """What an answer without end asks of its connection."""
+
+    def abort(self) -> None:
+        """End it at once, whatever is still to be sent."""
+
+    def push(self, piece: bytes) -> bool:
+        """Send the next piece of the answer, past ASGI. Returns whether it is sent: not while something else
+        waits to be sent, or once the connection is closed."""
 
 
 class Source(Protocol):

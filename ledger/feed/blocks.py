@@ -9,21 +9,25 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
-KEYS_BYTES = 150
+KEYS_BYTES = 100
 """About how many bytes of memory the keys of one item take."""
+BLOCK_BYTES = 2_000
+"""About how many bytes a block takes besides."""
 
 Owner = tuple[str, bool]
 """An account and a mode: whether it is live mode."""
 
 
-class ItemKeys(NamedTuple):
-    """By what one item is filtered."""
+class Keys(NamedTuple):
+    """By what the items of a block are filtered, in their order. Columns: what is kept as an object for each
+    item, the garbage collector looks at again and again."""
 
-    owner: Owner
-    topic: str
-    stream: str
+    owners: Sequence[Owner]
+    topics: Sequence[str]
+    streams: Sequence[str]
 
 
 class Block:
@@ -31,7 +35,7 @@ class Block:
 
     lines   their lines, each with its line feed
     ends    where each line ends in `lines`
-    keys    by what each is filtered
+    keys    by what they are filtered
     owners  the owners of the items, and the platform of each one's account; None for an account without one
     reach   the owners, and the platforms as owners
     """
@@ -43,7 +47,7 @@ class Block:
         first: int,
         lines: bytes,
         ends: Sequence[int],
-        keys: Sequence[ItemKeys],
+        keys: Keys,
         owners: Mapping[Owner, str | None],
     ) -> None:
         self.first = first
@@ -58,7 +62,7 @@ class Block:
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes, once it has been read in both forms."""
-        return 2 * len(self.lines) + KEYS_BYTES * len(self.keys)
+        return 2 * len(self.lines) + KEYS_BYTES * len(self.ends) + BLOCK_BYTES
 
     def get_line(self, position: int) -> bytes:
         """The line of the item at a position of the block."""
@@ -100,10 +104,6 @@ def join_blocks(blocks: Sequence[Block]) -> Block:
     owners: dict[Owner, str | None] = {}
     for block in blocks:
         owners |= block.owners
-    return Block(
-        blocks[0].first,
-        b"".join(block.lines for block in blocks),
-        ends,
-        [keys for block in blocks for keys in block.keys],
-        owners,
-    )
+    columns = zip(*(block.keys for block in blocks), strict=True)
+    keys = Keys(*(list(chain.from_iterable(column)) for column in columns))
+    return Block(blocks[0].first, b"".join(block.lines for block in blocks), ends, keys, owners)

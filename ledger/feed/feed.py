@@ -20,7 +20,7 @@ from ledger.store.store import Store
 READERS_MAX = 2000
 """Readers that may be connected to one process."""
 LOOK_SECONDS = 1.0
-KEY_CHECK_SECONDS = 10.0
+KEY_CHECK_SECONDS = 5.0
 """How long a key that was revoked or has expired goes on reading, about."""
 STALLED_SECONDS_MAX = 60.0
 """How long a reader may take nothing of what it is sent."""
@@ -94,8 +94,9 @@ class Feed:
     async def take(self, reader: Reader, head: int) -> Taken:
         """What comes next for a reader that is behind `head`, which is durable. Raises Unavailable.
 
-        The reader's cursor is the caller's to move.
+        The reader's cursor is the caller's to move. What waits to be written is written meanwhile.
         """
+        await asyncio.sleep(0)
         after = reader.position
         block = self._tail.find(after)
         is_far = block is None and head - after > SCAN_POSITIONS_MIN
@@ -150,7 +151,7 @@ class Feed:
             if reader.get_stalled_seconds(now) > STALLED_SECONDS_MAX:
                 reader.end("stalled")
                 reader.abort()
-            elif reader in self._followers:
+            elif reader in self._followers and reader.is_due(self.position, now):
                 reader.wake()
         if now - self._keys_checked_at > KEY_CHECK_SECONDS:
             self._keys_checked_at = now

@@ -53,15 +53,15 @@ class FeedFilter:
         owners = self._find_owners(block) if self.may_pass(block) else set()
         if not owners:
             return ()
-        first, keys, topics, stream = block.first, block.keys, self.topics, self.stream
-        all_owners = len(owners) == len(block.owners)
-        return [
-            position
-            for position in positions
-            if (all_owners or keys[position - first].owner in owners)
-            and (topics is None or keys[position - first].topic in topics)
-            and (stream is None or keys[position - first].stream == stream)
-        ]
+        first, keys = block.first, block.keys
+        found: Sequence[int] = positions
+        if (stream := self.stream) is not None:
+            found = [each for each in found if keys.streams[each - first] == stream]
+        if (topics := self.topics) is not None:
+            found = [each for each in found if keys.topics[each - first] in topics]
+        if len(owners) < len(block.owners):
+            found = [each for each in found if keys.owners[each - first] in owners]
+        return found
 
     def _find_owners(self, block: Block) -> set[Owner]:
         """The owners of the block whose items pass."""

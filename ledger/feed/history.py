@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from contextvars import Context
+from sys import intern
 
 from ledger.errors import Unavailable
-from ledger.feed.blocks import Block, ItemKeys, Owner
+from ledger.feed.blocks import Block, Keys, Owner
 from ledger.feed.items import ITEM_COLUMNS, ItemEncoder
 from ledger.lru import LruCache
 from ledger.postgres.statements import StatementPool, parse_statement
@@ -62,18 +63,17 @@ class BlockReader:
             raise Unavailable(f"the log lacks positions after {after}, up to {upto}, on the server asked")
         buffer = bytearray()
         ends: list[int] = []
-        owners: dict[Owner, Owner] = {}
-        topics: dict[str, str] = {}  # one text for each: a block is kept
-        keys = []
         for start in range(0, len(rows), SLICE_ROWS):
-            part = rows[start : start + SLICE_ROWS]
-            ends += self._encoder.encode_into(buffer, part)
-            for row in part:
-                owner = (row[4], row[5])
-                keys.append(
-                    ItemKeys(owners.setdefault(owner, owner), topics.setdefault(row[1], row[1]), row[2])
-                )
+            ends += self._encoder.encode_into(buffer, rows[start : start + SLICE_ROWS])
             await asyncio.sleep(0)
+        _, topics, streams, _, accounts, modes, *_ = zip(*rows, strict=True)
+        # A block is kept: of each account and topic it has one object.
+        owners: dict[Owner, Owner] = {}
+        keys = Keys(
+            [owners.setdefault(owner, owner) for owner in zip(accounts, modes, strict=True)],
+            list(map(intern, topics)),
+            streams,
+        )
         return Block(after + 1, bytes(buffer), ends, keys, await self._find_platforms(owners))
 
     async def _find_platforms(self, owners: dict[Owner, Owner]) -> dict[Owner, str | None]:

@@ -9,13 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ledger.feed.blocks import Block
 from ledger.feed.filters import FeedFilter
 
+HEARTBEAT_SECONDS = 15.0
+
 EndReason = Literal["disconnected", "key", "stalled", "stopped"]
 """Why a reader is to end: it has gone, its key is no longer valid, it takes nothing, or the process ends."""
+
+
+class Piece(NamedTuple):
+    """The items of a block that pass a filter, as server-sent events, and the position of the last one."""
+
+    content: bytes
+    last: int
 
 
 class Reader:
@@ -28,6 +37,9 @@ class Reader:
     key        what its key is known by
     check_key  whether the key is still valid
     abort      ends the connection at once, whatever it still has to send
+    push       sends a piece at once, if nothing else waits to be sent; returns whether it is sent
+    told       up to which position the client has been told, and when (a time of the event loop), of a stream
+               that may be pushed to; None of any other answer
     """
 
     def __init__(
@@ -45,11 +57,14 @@ class Reader:
         self.key = key
         self.check_key = check_key
         self.abort = abort
+        self.push: Callable[[bytes], bool] = lambda _: False
+        self.told: tuple[int, float] | None = None
         self.end_reason: EndReason | None = None
         self.passed_share = 0.0
         self.sent_bytes = 0
         self._sending_since: float | None = None
         self._woken = asyncio.Event()
+        self._waits = False
 
     def end(self, reason: EndReason) -> None:
         """Let it end, after what it is sending."""
@@ -60,10 +75,31 @@ class Reader:
         """Let it look at the feed, and at the time."""
         self._woken.set()
 
-    def offer(self, block: Block) -> None:
-        """The feed has a new block. If nothing in it passes, and all before has been taken, that is all."""
-        if self.position == block.first - 1 and not (self.passes_all or self.shown.may_pass(block)):
+    def is_due(self, head: int, now: float) -> bool:
+        """Whether its task may have something to tell: a heartbeat, what a filter left out, items up
+        to `head`."""
+        if self.told is None or self.position < head:
+            return True
+        told_position, told_at = self.told
+        return self.position > told_position or now - told_at > HEARTBEAT_SECONDS
+
+    def offer(self, block: Block, pieces: dict[FeedFilter, Piece]) -> None:
+        """The feed has a new block. If all before has been taken, what passes of it is pushed, and the task
+        of this reader goes on waiting: to wake it costs three times as much. `pieces` has what passes for
+        others, who may have the same filter."""
+        if self.position != block.first - 1:
+            self._woken.set()
+            return
+        piece = pieces.get(self.shown)
+        if piece is None:
+            positions = self.shown.select(block, self.position, block.last)
+            piece = pieces[self.shown] = Piece(block.encode_sse(positions), positions[-1] if positions else 0)
+        if not piece.content:
             self.position = block.last
+        elif self.told and self._waits and not self.end_reason and self.push(piece.content):
+            self.position = block.last
+            self.sent_bytes += len(piece.content)
+            self.told = piece.last, asyncio.get_running_loop().time()
         else:
             self._woken.set()
 
@@ -73,12 +109,14 @@ class Reader:
 
     async def wait(self, seconds: float | None = None) -> None:
         """Wait until it is woken, for `seconds` at most."""
+        self._waits = True
         if seconds is None:
             await self._woken.wait()
         else:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._woken.wait()
+        self._waits = False
         self._woken.clear()
 
     def begin_send(self, size: int, now: float) -> None:

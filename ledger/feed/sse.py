@@ -14,9 +14,8 @@ from collections.abc import AsyncIterator
 from ledger.errors import Unavailable
 from ledger.feed.feed import Feed
 from ledger.feed.ndjson import encode_progress
-from ledger.feed.readers import Reader
+from ledger.feed.readers import HEARTBEAT_SECONDS, Reader
 
-HEARTBEAT_SECONDS = 15.0
 PROGRESS_SECONDS_MIN = 1.0
 RETRY_MILLISECONDS = 1000
 """After which time a client connects again."""
@@ -28,35 +27,43 @@ async def stream_sse(feed: Feed, reader: Reader, head: int) -> AsyncIterator[byt
     yield b"retry: %d\n\n" % RETRY_MILLISECONDS
     now = asyncio.get_running_loop().time
     with feed.follow(reader, head):
-        caught_up = False
-        told_position, told_at = reader.position, now()
+        caught_up = failed = False
+        reader.told = reader.position, now()
         while reader.end_reason is None:
             head = max(head, feed.position)
-            while reader.position < head and reader.end_reason is None:
+            if reader.position < head:
                 try:
                     upto, positions, source = await feed.take(reader, head)
                 except Unavailable:
-                    break  # to be tried again after the next look
-                reader.position = upto
-                if positions:
-                    told_position, told_at = positions[-1], now()
-                    yield source.encode_sse(positions)
-            silent_seconds = now() - told_at
-            if feed.is_away:
-                caught_up = False
-                if silent_seconds > HEARTBEAT_SECONDS:
-                    told_at = now()
-                    yield _AWAY
-            elif reader.position >= head and (
-                not caught_up
-                or silent_seconds > HEARTBEAT_SECONDS
-                or (reader.position > told_position and silent_seconds > PROGRESS_SECONDS_MIN)
-            ):
-                caught_up = True
-                told_position, told_at = reader.position, now()
-                yield _encode_progress(told_position, max(head, told_position))
-            await reader.wait()
+                    failed = True  # to be tried again after the next look
+                else:
+                    failed, reader.position = False, upto
+                    if positions:
+                        reader.told = positions[-1], now()
+                        yield source.encode_sse(positions)
+            has_all = reader.position >= max(head, feed.position)
+            if heartbeat := _make_heartbeat(feed, reader, now(), is_first=has_all and not caught_up):
+                yield heartbeat
+            caught_up = (caught_up or has_all) and not feed.is_away
+            if failed or has_all:
+                await reader.wait()
 
 
-def _encode_progress(progress: int, head: int) -> bytes:
-    return b"event: progress\nid: %d\ndata: %b\n\n" % (progress, encode_progress(progress, head))
+def _make_heartbeat(feed: Feed, reader: Reader, now: float, *, is_first: bool) -> bytes | None:
+    """What the client is told besides the items, if it is time. `is_first`: the stream has caught up."""
+    assert reader.told is not None, "a stream is pushed to"
+    told_position, told_at = reader.told
+    silent_seconds = now - told_at
+    if feed.is_away:
+        if silent_seconds < HEARTBEAT_SECONDS:
+            return None
+        reader.told = told_position, now
+        return _AWAY
+    is_due = silent_seconds > HEARTBEAT_SECONDS or (
+        reader.position > told_position and silent_seconds > PROGRESS_SECONDS_MIN
+    )
+    if not (is_first or is_due):
+        return None
+    reader.told = reader.position, now
+    progress = encode_progress(reader.position, max(feed.position, reader.position))
+    return b"event: progress\nid: %d\ndata: %b\n\n" % (reader.position, progress)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection
 
 from ledger.background import BackgroundLoop
 from ledger.feed.blocks import Block, join_blocks
+from ledger.feed.filters import FeedFilter
 from ledger.feed.history import BLOCK_POSITIONS, BlockReader, History
-from ledger.feed.readers import Reader
+from ledger.feed.readers import Piece, Reader
 from ledger.postgres.statements import StatementPool, parse_statement
 from ledger.store.durability import WAITS_FOR_STANDBYS
 from ledger.store.log import PLANNER_SETTINGS
@@ -25,8 +26,9 @@ PAUSE_SECONDS_PER_READER = 0.00003
 POLL_SECONDS = 0.05
 BACKOFF_SECONDS_MAX = 1.0
 KEPT_POSITIONS = 2 * BLOCK_POSITIONS
-WOKEN_AT_ONCE = 32
-"""Readers woken before the event loop gets its turn: what they send takes about a millisecond."""
+OFFERED_AT_ONCE = 32
+"""Readers that are offered a block before the event loop gets its turn: what they are sent takes about a
+millisecond."""
 
 _HEAD = parse_statement(f"SELECT position, {WAITS_FOR_STANDBYS} FROM ledger.head")  # noqa: S608
 
@@ -91,15 +93,18 @@ class Tail:
         followers = self._get_followers()
         if not followers:
             return None
-        known = self._notifier.acknowledged_position
-        head = known if known > self.position else (await self.read_head())[0]
-        self.read_at = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time
+        head = self._notifier.acknowledged_position
+        if head <= self.position:
+            head, _ = await self.read_head()
+            self.read_at = now()
         if head <= self.position:
             poll_seconds = self._notifier.get_poll_seconds(POLL_SECONDS)
             await self._notifier.wait_past(self.position, timeout_seconds=poll_seconds)
             return PAUSE_SECONDS / 2
         end_of_grid = self.position - self.position % BLOCK_POSITIONS + BLOCK_POSITIONS
         block = await self._reader.read(self.position, min(head, end_of_grid))
+        self.read_at = now()
         self._add(block)
         await self._offer(block)
         if block.last < head:
@@ -118,10 +123,11 @@ class Tail:
                 del self._blocks[0]
 
     async def _offer(self, block: Block) -> None:
+        pieces: dict[FeedFilter, Piece] = {}
         for number, reader in enumerate(list(self._get_followers())):
-            if number % WOKEN_AT_ONCE == 0:
+            if number % OFFERED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            reader.offer(block)
+            reader.offer(block, pieces)
 
 
 def _get_last(block: Block) -> int:

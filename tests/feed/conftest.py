@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.conftest import account, client, http, raw, registrar, service  # noqa: F401  # fixtures
+from tests.api.conftest import account, client, http, live, raw, registrar, service  # noqa: F401  # fixtures
 from tests.api.service import Account, Registrar
 from tests.internal.conftest import InternalClient, operator  # noqa: F401  # fixture
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ledger.api.exchange import ABORT_EXTENSION
+from ledger.api.exchange import CONNECTION_EXTENSION, StreamConnection
 from ledger.feed.feed import Feed
 from ledger.feed.readers import Reader
 
@@ -29,9 +29,9 @@ class FeedStream(Response):
         self._pieces = pieces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        abort = scope.get("extensions", {}).get(ABORT_EXTENSION)
-        if abort is not None:
-            self._reader.abort = abort
+        connection: StreamConnection | None = scope.get("extensions", {}).get(CONNECTION_EXTENSION)
+        if connection is not None:
+            self._reader.abort, self._reader.push = connection.abort, connection.push
         watch = asyncio.create_task(self._watch(receive), name="feed reader")
         try:
             with self._feed.connect(self._reader):

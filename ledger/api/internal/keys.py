@@ -21,7 +21,6 @@ from ledger.accounts import (
     OVERLAP_SECONDS_MAX,
     SCOPES,
     SCOPES_PAGE,
-    SHELL_SCOPES,
     KeyKind,
     KeySummary,
     Mode,
@@ -38,6 +37,8 @@ from ledger.errors import Forbidden, InvalidParameter, RequestError, SecretAlrea
 from ledger.postgres.connections import Conn, Pool
 from ledger.wire.suggestions import list_alternatives
 
+SHELL_SCOPES = frozenset({"ledger_feed"})
+"""Scopes that reach beyond an account and those connected to it: only the command line gives them."""
 _LIMIT = Query(ge=1, le=100)
 _STARTING_AFTER = Query(max_length=255, description="An id: the page begins after it, towards newer ones.")
 _KEY_ID = Path(alias="id", max_length=255)
