@@ -49,5 +49,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.basicConfig(format="%(name)s: %(message)s")
     asyncio.run(main())
