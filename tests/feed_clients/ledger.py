@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -31,6 +31,10 @@ SELECT
 """
 IMPORTED = 1000
 END_CONNECTIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+IS_WAITED_FOR = """
+SELECT EXISTS (SELECT FROM pg_stat_activity
+               WHERE application_name = %s AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))
+"""
 
 
 class Comparison(NamedTuple):
@@ -163,6 +167,17 @@ class ConsumerDatabase:
             return 0
         rows = self.read("SELECT position FROM ledger_feed_positions")
         return int(rows[0][0]) if rows else 0
+
+    @contextlib.contextmanager
+    def hold_position(self) -> Iterator[Callable[[int], object]]:
+        """Another instance, which holds the position until the end of the block: a function that moves it."""
+        with self._conn.transaction():
+            self.read("SELECT FROM ledger_feed_positions FOR UPDATE")
+            yield lambda position: self.read("UPDATE ledger_feed_positions SET position = %s", position)
+
+    def is_waited_for(self) -> bool:
+        """Whether the consumer waits for a lock of this connection."""
+        return self.read(IS_WAITED_FOR, self._application_name) == [(True,)]
 
     def compare(self) -> Comparison:
         """What was applied, beside the log."""

@@ -144,6 +144,25 @@ def check_that_failures_lose_and_double_nothing(
     assert database.compare() == EQUAL
 
 
+def check_that_only_what_follows_the_locked_position_is_applied(
+    program: Program, ledger: RestartableLedger, database: ConsumerDatabase
+) -> None:
+    """A consumer waits for the instance that holds the position, and leaves out what that one has applied."""
+    with run(program) as (process,):
+        wait_for(lambda: database.read_position() == ledger.read_head(), process)
+        before = ledger.read_head()
+        with database.hold_position() as move:
+            for name in ("Ada", "Bo", "Cy"):
+                ledger.post("/v1/customers", {"name": name})
+            head = ledger.read_head()
+            wait_for(database.is_waited_for, process)
+            move(head - 1)
+        wait_for(lambda: database.read_position() == head, process)
+        process.stop()
+    applied = database.read("SELECT position FROM applied_events WHERE position > %s", before)
+    assert applied == [(head,)]
+
+
 def check_that_a_refused_key_ends_it_with_the_service_s_words(
     program: Program, ledger: RestartableLedger, database: ConsumerDatabase
 ) -> None:
