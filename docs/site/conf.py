@@ -43,13 +43,9 @@ html_use_index = False
 MENU = {
     "Use it": (
         "README", "docs/api", "docs/webhooks", "docs/thin-events", "docs/stripe-cli", "docs/testing",
-        "docs/wire-contract", "docs/compatibility", "docs/internal-api", "clients/README",
-        "examples/front-end/README", "examples/stripe-cli/README",
-        "examples/thin-events/README",
-        "README", "docs/api", "docs/webhooks", "docs/stripe-cli", "docs/testing", "docs/wire-contract",
-        "docs/compatibility", "docs/internal-api", "docs/feed", "clients/README",
+        "docs/wire-contract", "docs/compatibility", "docs/internal-api", "docs/feed", "clients/README",
         "clients/python/ledger_feed/README", "clients/typescript/ledger-feed/README",
-        "examples/front-end/README", "examples/stripe-cli/README",
+        "examples/front-end/README", "examples/stripe-cli/README", "examples/thin-events/README",
     ),
     "Run it": (
         "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README",
