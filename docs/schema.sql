@@ -1301,6 +1301,7 @@ CREATE TABLE projections.webhook_endpoints (
     "position" bigint NOT NULL,
     deleted boolean NOT NULL,
     state bytea NOT NULL,
+    thin boolean,
     CONSTRAINT webhook_endpoints_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
 CREATE INDEX webhook_endpoints_newest ON projections.webhook_endpoints USING btree (account, livemode, created, "position") WHERE (NOT deleted);
@@ -2069,17 +2070,22 @@ CREATE VIEW reporting.webhook_endpoints AS
     account,
     livemode,
     to_timestamp(created::double precision) AS created_at,
-    deleted
+    deleted,
+        CASE
+            WHEN thin THEN 'thin'::text
+            ELSE 'snapshot'::text
+        END AS event_payload
    FROM projections.webhook_endpoints w
   WHERE generation = (( SELECT l.generation
            FROM projections.live l
           WHERE l.projection = 'webhook_endpoints'::text));
 COMMENT ON VIEW reporting.webhook_endpoints IS 'One row per webhook endpoint, deleted ones too, without its URL.';
-COMMENT ON COLUMN reporting.webhook_endpoints.id IS 'Id of the endpoint, we_….';
+COMMENT ON COLUMN reporting.webhook_endpoints.id IS 'Id of the endpoint, we_…; ed_… if it gets thin events.';
 COMMENT ON COLUMN reporting.webhook_endpoints.account IS 'Id of the account that owns it.';
 COMMENT ON COLUMN reporting.webhook_endpoints.livemode IS 'True: live mode; false: test mode.';
 COMMENT ON COLUMN reporting.webhook_endpoints.created_at IS 'When it was created.';
 COMMENT ON COLUMN reporting.webhook_endpoints.deleted IS 'Whether it was deleted.';
+COMMENT ON COLUMN reporting.webhook_endpoints.event_payload IS 'What it is sent: snapshot or thin events.';
 GRANT SELECT ON reporting.webhook_endpoints TO ledger_analyst;
 
 CREATE OR REPLACE FUNCTION reporting.dispute_status(topic text, kind text, round integer)

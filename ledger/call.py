@@ -18,6 +18,7 @@ class Cause(NamedTuple):
     actor            the id of the key, `cli` for an import from the shell; None after a deadline
     request_id       None for a change without a request
     idempotency_key  the request's Idempotency-Key, if it had one
+    reaction_to      id of the Event to which the caller reacts with the request, if it says so
     """
 
     account: str
@@ -25,6 +26,7 @@ class Cause(NamedTuple):
     actor: str | None
     request_id: str | None
     idempotency_key: str | None
+    reaction_to: str | None = None
 
 
 class Call(msgspec.Struct, frozen=True):

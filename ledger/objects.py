@@ -25,6 +25,7 @@ from ledger.domain.money import BalanceTransaction
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
+from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference, UnreadableRecord
 from ledger.wire import balance_transactions, charges, customers, files, payment_methods
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
@@ -36,13 +37,15 @@ Result = TypeVar("Result")
 Fetch = Callable[[str], Awaitable[State | None]]
 """Reads an aggregate by its stream; None if there is none."""
 READS_AT_ONCE_MAX = 256
+DESTINATION_NOUN = "event destination"
 REFUNDS_SHOWN_MAX = 10
 
 log = structlog.get_logger()
 
 
-async def get_target(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
-    """The object that the path names. Raises UnknownObject, and UnreadableRecord for the caller's own."""
+async def get_target(call: Call, kind: type[Kind], fetch: Fetch, *, noun: str | None = None) -> Kind:
+    """The object that the path names; `noun`: what an error calls it, if not as the registry does. Raises
+    UnknownObject, and UnreadableRecord for the caller's own."""
     try:  # as in `fetch_own`, without a coroutine for it: most requests begin with this
         state = await fetch(call.target)
     except UnreadableRecord as error:
@@ -51,7 +54,19 @@ async def get_target(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
     if isinstance(state, kind) and is_visible(state, call):
         return state
     row = AGGREGATES_BY_STATE[kind]
-    raise UnknownObject(row.noun, call.target, param=row.path_param, hint=mode_hint(state, kind, call))
+    hint = mode_hint(state, kind, call)
+    if noun is not None:
+        raise UnknownObject(noun, call.target, hint=hint)
+    raise UnknownObject(row.noun, call.target, param=row.path_param, hint=hint)
+
+
+async def get_destination(call: Call, fetch: Fetch) -> WebhookEndpoint:
+    """The event destination that the path names. Raises UnknownObject, also for a deleted one, and
+    UnreadableRecord for the caller's own."""
+    state = await get_target(call, WebhookEndpoint, fetch, noun=DESTINATION_NOUN)
+    if state.deleted:
+        raise UnknownObject(DESTINATION_NOUN, state.id)
+    return state
 
 
 async def target_newest_dispute(call: Call, fetch: Fetch) -> Call:

@@ -47,6 +47,7 @@ def access_log(metrics: Metrics, settings: Settings, request_log: RequestLog | N
                 account=exchange.account or None,
                 key=exchange.key_id,
                 position=exchange.position,
+                reaction_to=exchange.reaction_to,
             )
 
     return log_access

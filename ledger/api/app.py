@@ -1,7 +1,7 @@
 """The composition root of an API process: it creates the components and connects them, and does nothing else.
 
-`create_app` makes one ASGI application of the public API (/v1, answered before FastAPI's routing), the
-internal API (/internal/v1), file links, /docs, /healthz, /readyz and /metrics.
+`create_app` makes one ASGI application of the public API (/v1 and /v2, answered before FastAPI's routing),
+the internal API (/internal/v1), file links, /docs, /healthz, /readyz and /metrics.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
 from ledger.api.composition import build_execution, build_queries
 from ledger.api.error_handlers import add_error_handlers, answer_within
-from ledger.api.errors import render_error, render_error_body
+from ledger.api.errors import (
+    EncodeAnswer,
+    RenderError,
+    encode_answer,
+    encode_v2_answer,
+    render_error,
+    render_error_body,
+    render_v2_error,
+)
 from ledger.api.health import health_routes
 from ledger.api.internal.audit.objects import ObjectReader
 from ledger.api.internal.audit.router import audit_routes
@@ -38,14 +46,17 @@ from ledger.api.key_cache import KeyCache
 from ledger.api.openapi.document import extend_openapi, name_route
 from ledger.api.pages.routes import add_pages
 from ledger.api.paths import answer_head_as_get, keep_encoded_slashes
+from ledger.api.public.dialect import V1, Dialect
 from ledger.api.public.downloads import file_link_routes
 from ledger.api.public.multipart import UploadReceiver
-from ledger.api.public.operations import RouteTable
+from ledger.api.public.operations import Operation, RouteTable
 from ledger.api.public.protocol import PublicApi
 from ledger.api.public.routes import OPERATIONS
 from ledger.api.rate_limits import RateLimits
 from ledger.api.stripe_cli.routes import SOCKET_PATH, make_operations
 from ledger.api.stripe_cli.socket import ListenerSocket
+from ledger.api.v2.dialect import V2
+from ledger.api.v2.routes import V2_OPERATIONS
 from ledger.audit.accesses import Accesses
 from ledger.background import Closers, Service
 from ledger.clock import Clock
@@ -88,7 +99,7 @@ NO_EXTENSIONS = Extensions()
 
 
 class LedgerApp(FastAPI):
-    """FastAPI, except that the public protocol handles /v1 before its routing, and the internal API's
+    """FastAPI, except that the public protocol handles /v1 and /v2 before its routing, and the internal API's
     middleware wraps it for /internal/v1. There is one websocket, the Stripe CLI's.
 
     own_host         host and port at which a program on this machine reaches the service
@@ -101,6 +112,7 @@ class LedgerApp(FastAPI):
     drain_seconds: float
     stopped_at: float | None = None
     public_api: PublicApi
+    v2_api: PublicApi
     internal_api: InternalApiMiddleware
     listener_socket: ListenerSocket
     feed: Feed
@@ -126,6 +138,8 @@ class LedgerApp(FastAPI):
         keep_encoded_slashes(scope)
         if (scope["path"] + "/").startswith("/v1/"):
             await self.public_api(scope, receive, send)
+        elif (scope["path"] + "/").startswith("/v2/"):
+            await self.v2_api(scope, receive, send)
         elif scope["path"].startswith("/internal/v1/"):
             await self.internal_api(scope, receive, send)
         else:
@@ -185,10 +199,14 @@ def create_app(
         request_seconds=app.request_seconds,
         find_direct=reader.find,
     )
-    app.public_api = _create_public_api(components)
+    v1_operations = (*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))
+    app.public_api = _create_public_api(components, v1_operations, V1, encode_answer, render_error)
+    app.v2_api = _create_public_api(components, V2_OPERATIONS, V2, encode_v2_answer, render_v2_error)
     app.feed = components.feed
     app.listener_socket = ListenerSocket(components.listeners, render_error)
-    extend_openapi(app, OPERATIONS, extensions.build_schemas, public_url=settings.public_url)
+    extend_openapi(
+        app, (*OPERATIONS, *V2_OPERATIONS), extensions.build_schemas, public_url=settings.public_url
+    )
     routers = [
         *_create_internal_routers(components, callers),
         audit_routes(callers, queries, components.accesses, reader, settings.public_url),
@@ -237,13 +255,20 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     )
 
 
-def _create_public_api(components: _Components) -> PublicApi:
+def _create_public_api(
+    components: _Components,
+    operations: Sequence[Operation],
+    dialect: Dialect,
+    encode: EncodeAnswer,
+    render_error: RenderError,
+) -> PublicApi:
     settings, queries = components.settings, components.queries
     storage = components.execution.environment.storage
     return PublicApi(
-        RouteTable((*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))),
+        RouteTable(operations),
+        dialect,
         components.keys,
-        components.execution,
+        components.execution.with_encode(encode),
         queries,
         refresh_clock=components.clock_reader.refresh,
         render_error=render_error,

@@ -19,6 +19,7 @@ from ledger.files.urls import FileLinkUrls
 from ledger.postgres.connections import Pool
 from ledger.queries.charges import find_charge_id
 from ledger.queries.context import QueryContext
+from ledger.queries.page_tokens import PageTokens
 from ledger.queries.pages import Pages
 from ledger.store.store import Store
 from ledger.webhooks.secrets import WebhookSecrets
@@ -37,6 +38,7 @@ def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
             replica=store.replica,
         ),
         link_urls=FileLinkUrls(store.secret_key),
+        page_tokens=PageTokens(store.secret_key),
         derive_intent_secret=PaymentIntentSecrets(store.secret_key).derive,
     )
     store.durability.on_failover.append(queries.totals.clear)

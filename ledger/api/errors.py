@@ -22,6 +22,7 @@ from ledger.errors import (
     Forbidden,
     IdempotencyKeyReused,
     InvalidDisputeState,
+    InvalidParameter,
     InvalidProjectionState,
     InvalidWebhookState,
     NotSealedYet,
@@ -32,12 +33,15 @@ from ledger.errors import (
     Unauthenticated,
     Unavailable,
     UnknownObject,
+    UnknownReference,
     UnknownRoute,
     UnreadableRecord,
     make_doc_url,
 )
 
 Headers = list[tuple[bytes, bytes]]
+EncodeAnswer = Callable[[Mapping[str, Any] | RequestError], tuple[int, str]]
+"""Status and JSON text of an answer: an object, or an error in the envelope of a version of the API."""
 RenderError = Callable[[Exception], tuple[int, str, Headers]]
 """Status, body and further headers of the answer to a request that ended in an error."""
 
@@ -83,6 +87,22 @@ STATUS_CODES: Sequence[tuple[type[RequestError], int, str]] = (
     (RequestError, 400, "invalid_request_error"),
 )
 ERROR_TYPES = tuple(sorted({error_type for _, _, error_type in STATUS_CODES}))
+V2_RATE_LIMIT = "rate_limit"
+V2_ERROR_TYPES = ("api_error", "idempotency_error", "invalid_request_error", V2_RATE_LIMIT)
+_V2_CODES: Sequence[tuple[type[RequestError], str]] = (
+    (InvalidParameter, "invalid_fields"),
+    (UnknownReference, "invalid_fields"),
+    (UnknownObject, "not_found"),
+    (UnknownRoute, "not_found"),
+    (RateLimited, V2_RATE_LIMIT),
+)
+"""The codes of errors of /v2, by which the SDKs choose their exceptions."""
+_V2_DEFAULT_CODES: Sequence[tuple[type[RequestError], str]] = (
+    (Unauthenticated, "unauthenticated"),
+    (Forbidden, "forbidden"),
+    (BodyTooLarge, "request_too_large"),
+)
+"""Those of errors that have no code of their own."""
 _RETRY_HEADERS: Headers = [(b"stripe-should-retry", b"true")]
 
 
@@ -90,10 +110,16 @@ def encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
     """Status and JSON text: of an object, or of an error in the contract's envelope."""
     if not isinstance(answer, RequestError):
         return STATUS_OK, _encoder.encode(answer).decode()
-    for error_class, status, error_type in STATUS_CODES:
-        if isinstance(answer, error_class):
-            return status, _encode_envelope(answer, error_type)
-    raise AssertionError("the last row of the table is every RequestError")
+    status, error_type = _classify(answer)
+    return status, _encode_envelope(answer, error_type)
+
+
+def encode_v2_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
+    """The same for /v2, whose errors have a code each (contract §10.2)."""
+    if not isinstance(answer, RequestError):
+        return STATUS_OK, _encoder.encode(answer).decode()
+    status, error_type = _classify(answer)
+    return status, _encode_v2_envelope(answer, error_type)
 
 
 def encode_refusal(refusal: Exception, request_id: str) -> bytes:
@@ -116,37 +142,72 @@ def indent(text: str) -> str:
 def render_error(error: Exception) -> tuple[int, str, Headers]:
     """Status, body and headers of the answer to a request that ended in `error`. Logs a failure of the
     service."""
+    return _render_error(error, encode_answer)
+
+
+def render_v2_error(error: Exception) -> tuple[int, str, Headers]:
+    """The same for /v2."""
+    return _render_error(error, encode_v2_answer)
+
+
+def _render_error(error: Exception, encode: EncodeAnswer) -> tuple[int, str, Headers]:
     refusal: RequestError
     match error:
         case AccessNotRecorded():
-            return *encode_answer(error), _RETRY_HEADERS
+            return *encode(error), _RETRY_HEADERS
         case RequestError():
-            return *encode_answer(error), []
+            return *encode(error), []
         case QueueFull():
             refusal = RateLimited(
                 "Request rate limit exceeded. The service is overloaded; retry shortly.", code="rate_limit"
             )
-            return *encode_answer(refusal), _RETRY_HEADERS
+            return *encode(refusal), _RETRY_HEADERS
         case ConcurrencyConflict():
             refusal = RateLimited(
                 "This object cannot be accessed right now because another API request or Stripe process is "
                 "currently accessing it. If you see this error intermittently, retry the request.",
                 code="lock_timeout",
             )
-            return *encode_answer(refusal), _RETRY_HEADERS
+            return *encode(refusal), _RETRY_HEADERS
         case Unavailable():
             log.warning("database_unavailable", reason=str(error))
             refusal = TemporarilyUnavailable("The ledger is temporarily unavailable. Please retry.")
-            return *encode_answer(refusal), _RETRY_HEADERS
+            return *encode(refusal), _RETRY_HEADERS
         case UnreadableRecord():
-            return *encode_answer(refuse_unreadable(error)), []
+            return *encode(refuse_unreadable(error)), []
     log.error("unexpected_error", exc_info=error)
-    return *encode_answer(InternalError("An unexpected error occurred.")), []
+    return *encode(InternalError("An unexpected error occurred.")), []
 
 
 def render_error_body(error: Exception) -> str:
     """The error envelope alone, for one line of an import."""
     return render_error(error)[1]
+
+
+def _classify(refusal: RequestError) -> tuple[int, str]:
+    """Status and type of an error."""
+    for error_class, status, error_type in STATUS_CODES:
+        if isinstance(refusal, error_class):
+            return status, error_type
+    raise AssertionError("the last row of the table is every RequestError")
+
+
+def _find_code(codes: Sequence[tuple[type[RequestError], str]], refusal: RequestError) -> str | None:
+    return next((code for error_class, code in codes if isinstance(refusal, error_class)), None)
+
+
+def _encode_v2_envelope(refusal: RequestError, error_type: str) -> str:
+    code = (
+        _find_code(_V2_CODES, refusal) or refusal.code or _find_code(_V2_DEFAULT_CODES, refusal) or error_type
+    )
+    error = {
+        "type": V2_RATE_LIMIT if isinstance(refusal, RateLimited) else error_type,
+        "code": code,
+        "message": refusal.message,
+    }
+    if refusal.param is not None:
+        error["param"] = refusal.param
+    return _encoder.encode({"error": error}).decode()
 
 
 def _encode_envelope(refusal: RequestError, error_type: str) -> str:

@@ -7,6 +7,7 @@ request id, reads the body within a limit, collects the response headers, and go
 from __future__ import annotations
 
 import itertools
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
 BASE_URLS_CACHED_MAX = 16
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 POSITION_HEADER = b"ledger-position"
+TRIGGER_HEADER = b"stripe-request-trigger"
 CONNECTION_EXTENSION = "ledger.connection"
 """The extension of ASGI that is the `StreamConnection` of the request."""
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
+
+_match_trigger = re.compile(rb"event=(evt_[A-Za-z0-9_.~-]{1,251})").fullmatch
 
 
 class StreamConnection(Protocol):
@@ -162,7 +166,17 @@ class Exchange:
     def build_cause(self) -> Cause:
         """The cause that the log records with the request's events. Needs the key and the account."""
         key = self.key
-        return Cause(self.account, key.livemode, key.id, self.request_id, self.idempotency_key)
+        return Cause(
+            self.account, key.livemode, key.id, self.request_id, self.idempotency_key, self.reaction_to
+        )
+
+    @property
+    def reaction_to(self) -> str | None:
+        """The Event to which the caller reacts with the request: the SDKs name it when they fetch a thin
+        event or its object. Any other content of the header means nothing (contract §10.1)."""
+        header = self.request_headers.get(TRIGGER_HEADER)
+        found = None if header is None else _match_trigger(header)
+        return None if found is None else found[1].decode()
 
     @property
     def as_platform(self) -> bool:

@@ -20,13 +20,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ledger.api.app import LedgerApp
 from ledger.api.errors import encode_refusal
 from ledger.api.exchange import CONNECTION_EXTENSION
+from ledger.api.public.protocol import PublicApi
 from ledger.api.public.request_cycle import RequestCycle
 from ledger.api.stripe_cli.routes import SOCKET_PATH
 from ledger.errors import InvalidParameter
 from ledger.ids import encode_base62
 
 HEAD_BYTES_MAX = 65_536
-PUBLIC_PATHS = b"/v1/"
+V1_PATHS = b"/v1/"
+V2_PATHS = b"/v2/"
 _SOCKET_PATH = SOCKET_PATH.encode()
 
 
@@ -130,7 +132,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Put the buffer in front of the connection's transport."""
         assert isinstance(self.app, LedgerApp)
-        self._public_api = self.app.public_api
+        self._v1_api, self._v2_api = self.app.public_api, self.app.v2_api
         self.buffered = BufferedTransport(transport, self.loop)
         super().connection_made(self.buffered)  # type: ignore[arg-type]
         if self.server is not None and self.server[1] is None:  # a path, and no port
@@ -252,8 +254,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         path, _, query = self.url.partition(b"?")
-        if path.startswith(PUBLIC_PATHS) and b"%" not in path and b"#" not in self.url:
-            self._begin_cycle(RequestCycle(self, path.decode("ascii"), query))
+        if path.startswith((V1_PATHS, V2_PATHS)) and b"%" not in path and b"#" not in self.url:
+            api = self._v1_api if path.startswith(V1_PATHS) else self._v2_api
+            self._begin_cycle(RequestCycle(self, path.decode("ascii"), query), api)
         else:
             self._begin_asgi_cycle()
 
@@ -365,14 +368,14 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_idle_timer(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
-    def _begin_cycle(self, cycle: RequestCycle) -> None:
+    def _begin_cycle(self, cycle: RequestCycle, api: PublicApi) -> None:
         """Start the request now, or after the earlier ones of this connection."""
         previous, self.cycle = self.cycle, cycle  # type: ignore[assignment]
         if previous is None or previous.response_complete:
-            self._start_asgi_task(cycle, self._public_api)  # type: ignore[arg-type]
+            self._start_asgi_task(cycle, api)  # type: ignore[arg-type]
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self._public_api))  # type: ignore[arg-type]
+            self.pipeline.appendleft((cycle, api))  # type: ignore[arg-type]
 
     def _begin_asgi_cycle(self) -> None:
         """Let uvicorn begin the request; it makes its own copy of the head."""

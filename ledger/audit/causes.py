@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger.wire.json_values import Json
+from ledger.wire.thin_events import to_snapshot_id
 
 
 def render_actor(
@@ -17,7 +18,8 @@ def render_actor(
 
 
 def render_causation(causation: str | None) -> Json | None:
-    """Why something happened that no request asked for by itself: see `Change.causation`; else None."""
+    """Why something happened that no request asked for by itself, or to which Event the request's caller
+    reacted: see `Change.causation`; else None."""
     if causation is None:
         return None
     kind, _, reference = causation.partition(":")
@@ -27,5 +29,7 @@ def render_causation(causation: str | None) -> Json | None:
         return {"type": "network_fact", "reference": reference}
     if kind == "import":
         return {"type": "import", "request_id": reference}
+    if kind == "event":
+        return {"type": "event", "event": reference, "snapshot_event": to_snapshot_id(reference) or reference}
     stream, _, version = causation.rpartition("/")
     return {"type": "change", "object": stream, "version": int(version) if version.isdecimal() else None}

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from ledger.audit.candidates import LOG_INDEXED
+from ledger.audit.object_json import render_whole_object
 from ledger.domain import customer_session, resource
 from ledger.domain.aggregate import State
 from ledger.domain.file_link import FileLink, is_expired
@@ -120,7 +121,7 @@ class ListedType:
         """The object as its list shows it, without secrets."""
         if isinstance(state, customer_session.CustomerSession):
             return render_session_record(state, now)
-        return render_object(state, now)
+        return render_whole_object(state, now)
 
 
 def get_listed_type(form: Mapping[str, Any]) -> ListedType:

@@ -15,6 +15,7 @@ import structlog
 from ledger.audit.auditor import Auditor
 from ledger.audit.differences import NOTHING, Views, find_differences
 from ledger.audit.moments import Moment, MomentQuery, format_time, parse_moment
+from ledger.audit.object_json import render_whole_object
 from ledger.call import Call, Cause
 from ledger.commands.execution import InternalError
 from ledger.domain.aggregate import State
@@ -22,7 +23,7 @@ from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.domain.resource import Resource
 from ledger.errors import InvalidParameter, UnknownObject, UnreadableRecord
-from ledger.objects import Fetch, expand, get_readable, is_visible, mode_hint, render_object, share_reads
+from ledger.objects import Fetch, expand, get_readable, is_visible, mode_hint, share_reads
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
 from ledger.store.past_streams import PastRead
@@ -71,7 +72,7 @@ async def read_object(
     if found.state is None:
         raise await _make_missing_error(context, auditor, object_id, found.moment)
     tree = _parse_expand(expand_paths, found.state)
-    shown = render_object(found.state, int(found.moment.time))
+    shown = render_whole_object(found.state, int(found.moment.time))
     await expand_then(context, auditor, found.state, shown, found.moment, tree, base_url)
     return {"as_of": found.describe(), "object": shown}
 
@@ -119,8 +120,8 @@ def render_views(state: State | None, closed: State | None, now: int) -> Views:
     version without personal data; None for a caller who sees all."""
     if state is None:
         return NOTHING
-    whole = render_object(state, now)
-    return Views(whole, whole if closed is None else render_object(closed, now))
+    whole = render_whole_object(state, now)
+    return Views(whole, whole if closed is None else render_whole_object(closed, now))
 
 
 def make_unreadable_error(object_id: str, error: UnreadableRecord) -> InternalError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -107,6 +108,12 @@ class Execution:
         self._store = store
         self._attempts_max = attempts_max
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def with_encode(self, encode: Encode) -> Execution:
+        """The same, for answers in another form."""
+        execution = copy(self)
+        execution.encode = encode
+        return execution
 
     async def run(self, call: Call, decide: Decide, *, fingerprint: str) -> CommandResult:
         """Decide and append. Commands on one target that have lost a race are decided again one after

@@ -10,16 +10,23 @@ the network's reference.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ledger.call import Call
 from ledger.commands import refunds, webhook_endpoints
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import read_paid_charge
 from ledger.commands.execution import Decide, Decision
-from ledger.domain import charge_decisions, customer, dispute_decisions, file, imported_event, repeats
-from ledger.domain import webhook_endpoint as endpoint
+from ledger.domain import (
+    charge_decisions,
+    customer,
+    dispute_decisions,
+    file,
+    imported_event,
+    repeats,
+    webhook_endpoint_decisions,
+)
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -30,11 +37,12 @@ from ledger.domain.file import File
 from ledger.domain.imported_event import EventImported, ImportedEvent
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.refund import Refund, RefundCreated
-from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.domain.webhook_endpoint import FROM_ACCOUNTS, FROM_SELF, WebhookEndpoint
 from ledger.errors import ContentConflict, InvalidParameter, InvalidState
 from ledger.ids import parse_id_time
 from ledger.objects import Kind, fetch_own, get_param, get_target, is_visible, render_object
 from ledger.store.journal import Change, fold_changes
+from ledger.wire.event_destinations import check_enabled_events
 from ledger.wire.event_types import check_event_type
 from ledger.wire.public_events import is_event_of_stream
 
@@ -125,9 +133,10 @@ async def _check_intent(call: Call, context: DecisionContext, intent_id: str | N
 
 async def ingest_webhook_endpoint(call: Call, context: DecisionContext, now: int) -> IngestResult:
     """A webhook endpoint, as a line of an import."""
+    call = call.replace(parameters=_check_endpoint(call.parameters))
     existing = await _find_existing(call, WebhookEndpoint, context)
     if existing is not None:
-        (event,) = endpoint.create(
+        (event,) = webhook_endpoint_decisions.create_any(
             endpoint_id=existing.id,
             account=call.account,
             livemode=call.livemode,
@@ -135,11 +144,30 @@ async def ingest_webhook_endpoint(call: Call, context: DecisionContext, now: int
             now=now,
         )
         result = await _repeat_creation(call, context, existing, event)
-        options = endpoint.get_first_options(await context.get_events(existing.id))
+        options = webhook_endpoint_decisions.get_first_options(await context.get_events(existing.id))
         differing = (name for name in options if call.parameters.get(name, options[name]) != options[name])
         return _repeat(result.state, next(differing, None))
     changes = await webhook_endpoints.decide_endpoint(call, context, now, call.parameters["id"])
     return IngestResult(changes, changes[-1].state)
+
+
+def _check_endpoint(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of an endpoint, or of an event destination, that a line has. Raises InvalidParameter for
+    members of the other."""
+    checked = dict(params)
+    is_thin = checked.pop("event_payload", "snapshot") == "thin"
+    if "name" not in params:
+        for member in ("event_payload", "events_from"):
+            if member in params:
+                text = f"Invalid {member}: only an event destination has it, which has a name."
+                raise InvalidParameter(text, param=member)
+    elif "connect" in params:
+        text = f"Invalid connect: with a name, pass events_from: {FROM_SELF}, {FROM_ACCOUNTS}."
+        raise InvalidParameter(text, param="connect")
+    else:
+        checked["thin"] = is_thin
+    check_enabled_events(params["enabled_events"], thin=is_thin)
+    return checked
 
 
 async def ingest_dispute(call: Call, context: DecisionContext, now: int) -> IngestResult:

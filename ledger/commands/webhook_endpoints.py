@@ -10,7 +10,7 @@ from __future__ import annotations
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision, apply_and_render
-from ledger.domain import webhook_endpoint, webhook_endpoint_quota
+from ledger.domain import webhook_endpoint, webhook_endpoint_decisions, webhook_endpoint_quota
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.domain.webhook_endpoint_quota import WebhookEndpointQuota
 from ledger.objects import get_target, render_object
@@ -30,26 +30,37 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
 async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/webhook_endpoints/{id}`"""
     state = await get_target(call, WebhookEndpoint, context.get)
-    events = webhook_endpoint.update(state, call.parameters, now=now)
+    webhook_endpoint_decisions.check_gets_snapshots(state)
+    events = webhook_endpoint_decisions.update(state, call.parameters, now=now)
     return await apply_and_render(call, context, now, state, events)
 
 
 async def delete(call: Call, context: DecisionContext, now: int) -> Decision:
     """`DELETE /v1/webhook_endpoints/{id}`"""
     state = await get_target(call, WebhookEndpoint, context.get)
-    events = webhook_endpoint.delete(state, now=now)
+    webhook_endpoint_decisions.check_gets_snapshots(state)
+    changes = await decide_deletion(call, context, now, state)
+    return Decision(changes, render_object(changes[-1].state, now))
+
+
+async def decide_deletion(
+    call: Call, context: DecisionContext, now: int, state: WebhookEndpoint
+) -> list[Change]:
+    """The changes that delete the endpoint; its own is the last. Raises UnknownObject."""
+    events = webhook_endpoint_decisions.delete(state, now=now)
     quota = await _get_quota(call, context)
     assert quota is not None, "an endpoint is created together with its entry in the quota"
     release_events = webhook_endpoint_quota.release(quota, endpoint_id=state.id, now=now)
-    changes = fold_changes([*release_events, *events], quota, state)
-    return Decision(changes, render_object(changes[-1].state, now))
+    return fold_changes([*release_events, *events], quota, state)
 
 
 async def rotate_secret(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /internal/v1/webhooks/endpoints/{id}/rotate_secret`"""
     state = await get_target(call, WebhookEndpoint, context.get)
-    overlap_seconds = call.parameters.get("overlap_seconds", webhook_endpoint.OVERLAP_SECONDS_DEFAULT)
-    changes = fold_changes(webhook_endpoint.rotate_secret(state, overlap_seconds, now=now), state)
+    overlap_seconds = call.parameters.get(
+        "overlap_seconds", webhook_endpoint_decisions.OVERLAP_SECONDS_DEFAULT
+    )
+    changes = fold_changes(webhook_endpoint_decisions.rotate_secret(state, overlap_seconds, now=now), state)
     after = changes[-1].state
     assert isinstance(after, WebhookEndpoint)
     version = after.dispatch.secret_version
@@ -61,21 +72,22 @@ async def rotate_secret(call: Call, context: DecisionContext, now: int) -> Decis
 async def configure(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /internal/v1/webhooks/endpoints/{id}`"""
     state = await get_target(call, WebhookEndpoint, context.get)
-    changes = fold_changes(webhook_endpoint.configure(state, call.parameters, now=now), state)
+    changes = fold_changes(webhook_endpoint_decisions.configure(state, call.parameters, now=now), state)
     after = changes[-1].state if changes else state
     assert isinstance(after, WebhookEndpoint)
     return Decision(changes, render_settings(after, now))
 
 
 async def decide_endpoint(call: Call, context: DecisionContext, now: int, endpoint_id: str) -> list[Change]:
-    """The changes that create the endpoint the call describes; the endpoint's own are the last. Raises what
-    `webhook_endpoint.create` raises, and InvalidState if the account has reached the limit."""
+    """The changes that create the endpoint the call describes, which is an event destination if it has a
+    name; the endpoint's own are the last. Raises what `webhook_endpoint_decisions.create_destination` raises,
+    and InvalidState if the account has reached the limit."""
     account, livemode = call.account, call.livemode
-    events = webhook_endpoint.create(
+    events = webhook_endpoint_decisions.create_any(
         endpoint_id=endpoint_id, account=account, livemode=livemode, params=call.parameters, now=now
     )
     created = webhook_endpoint.evolve(None, events[0])
-    events += webhook_endpoint.configure(created, call.parameters, now=now)
+    events += webhook_endpoint_decisions.configure(created, call.parameters, now=now)
     quota = await _get_quota(call, context)
     reserve_events = webhook_endpoint_quota.reserve(
         quota,

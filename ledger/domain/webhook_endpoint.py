@@ -1,39 +1,27 @@
-"""Webhook endpoints: the URLs to which an account's Events are delivered (contract §5.1, §5.2).
+"""Webhook endpoints: the URLs to which an account's Events are delivered (contract §5.1, §5.2, §10.5).
 
-A URL often contains a token, so it is a personal field, encrypted in the log. The secret that signs
-deliveries is not stored: it is derived from the endpoint's id and the number of its secret, which a rotation
-raises. The state of a deleted endpoint is kept.
+API v2 calls them event destinations; one that it has made may get thin events instead of snapshots. A URL
+often contains a token, so it is a personal field, encrypted in the log. The secret that signs deliveries is
+not stored: it is derived from the endpoint's id and the number of its secret, which a rotation raises. The
+state of a deleted endpoint is kept.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
-from ledger.domain import merge_patch
-from ledger.domain.aggregate import State, next_header
+from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent, domain_event
-from ledger.domain.money import DAY_SECONDS
-from ledger.errors import InvalidParameter, InvalidWebhookState, UnknownObject
 
 EVENT_TYPE_WILDCARD = "*"
 """In `enabled_events`: Events of every type, whatever else is listed."""
-URL_LENGTH_MAX = 2048
-HOST_LENGTH_MAX = 253
-PORT_MAX = 65_535
-OVERLAP_SECONDS_DEFAULT = DAY_SECONDS
-OVERLAP_SECONDS_MAX = 7 * DAY_SECONDS
-OPTIONS = ("ordered", "standard_webhooks")
-"""What `configure` changes: options of this ledger that Stripe's endpoints do not have."""
 
-_UPDATABLE_FIELDS = ("url", "enabled_events", "description", "disabled")
-_match_url_characters = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+").fullmatch  # RFC 3986
-_match_authority = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::([0-9]{0,5}))?").fullmatch
-_match_label = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?").fullmatch
+FROM_SELF = "@self"
+"""In `events_from`: Events of the endpoint's own account."""
+FROM_ACCOUNTS = "@accounts"
+"""In `events_from`: Events of the accounts connected to it."""
 
 
 @domain_event
@@ -59,8 +47,33 @@ class WebhookEndpointCreated(DomainEvent):
 
 
 @domain_event
+class EventDestinationCreated(DomainEvent):
+    """The endpoint was created as an event destination of API v2.
+
+    thin         whether it gets thin events; then `enabled_events` are types of them, and there is no version
+    events_from  FROM_SELF, FROM_ACCOUNTS, or both
+    api_version  as in WebhookEndpointCreated
+    """
+
+    TOPIC: ClassVar[str] = "webhook_endpoint.destination_created"
+    PERSONAL: ClassVar[frozenset[str]] = frozenset({"name", "url", "description", "metadata"})
+
+    account: str
+    livemode: bool
+    name: str | None
+    url: str | None
+    thin: bool
+    enabled_events: list[str]
+    events_from: list[str]
+    api_version: str | None
+    disabled: bool
+    description: str | None
+    metadata: dict[str, str] | None
+
+
+@domain_event
 class WebhookEndpointUpdated(DomainEvent):
-    """`changes` maps each changed field (url, enabled_events, description, disabled, metadata) to its
+    """`changes` maps each changed field (name, url, enabled_events, description, disabled, metadata) to its
     complete new value."""
 
     TOPIC: ClassVar[str] = "webhook_endpoint.updated"
@@ -71,7 +84,7 @@ class WebhookEndpointUpdated(DomainEvent):
 
 @domain_event
 class WebhookEndpointConfigured(DomainEvent):
-    """`changes` maps each changed option (OPTIONS) to its new value."""
+    """`changes` maps each changed option (`webhook_endpoint_decisions`) to its new value."""
 
     TOPIC: ClassVar[str] = "webhook_endpoint.configured"
 
@@ -119,6 +132,7 @@ class WebhookEndpointDeleted(DomainEvent):
 
 EVENTS: tuple[type[DomainEvent], ...] = (
     WebhookEndpointCreated,
+    EventDestinationCreated,
     WebhookEndpointUpdated,
     WebhookEndpointConfigured,
     WebhookEndpointSecretRotated,
@@ -147,8 +161,18 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 _DEFAULT_DISPATCH = Dispatch()
 
 
+class Destination(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What an endpoint has as an event destination: `name` ('' after its erasure), and the rest as in
+    EventDestinationCreated."""
+
+    name: str
+    thin: bool
+    events_from: list[str]
+
+
 class WebhookEndpoint(State, frozen=True, kw_only=True):
-    """A webhook endpoint. `url` is '' after its erasure."""
+    """A webhook endpoint. `url` is '' after its erasure; `connect` as in WebhookEndpointCreated, and true for
+    one that gets both kinds of Events."""
 
     created: int
     url: str
@@ -162,11 +186,42 @@ class WebhookEndpoint(State, frozen=True, kw_only=True):
     # Absent from the JSON of an endpoint of which all is as by default: rows of earlier releases stay as they
     # are.
     own_dispatch: Dispatch | msgspec.UnsetType = msgspec.UNSET
+    own_destination: Destination | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def dispatch(self) -> Dispatch:
         """How Events are sent to it."""
         return _DEFAULT_DISPATCH if self.own_dispatch is msgspec.UNSET else self.own_dispatch
+
+    @property
+    def destination(self) -> Destination:
+        """What it has as an event destination; one that API v1 has made, and v2 has not named, has its id as
+        its name."""
+        if self.own_destination is not msgspec.UNSET:
+            return self.own_destination
+        events_from = [FROM_ACCOUNTS if self.connect else FROM_SELF]
+        return Destination(name=self.id, thin=False, events_from=events_from)
+
+    @property
+    def name(self) -> str:
+        """The name of the event destination."""
+        return self.destination.name
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether it gets thin events: then API v1 does not know it."""
+        return self.own_destination is not msgspec.UNSET and self.own_destination.thin
+
+    @property
+    def thin(self) -> bool | None:
+        """The same for its row of the projection, where false is None, as in rows of earlier releases."""
+        return self.is_thin or None
+
+    def gets_events_of(self, account: str) -> bool:
+        """Whether it gets Events of `account`: its own, or one connected to it."""
+        if self.own_destination is msgspec.UNSET:
+            return self.connect == (account != self.account)
+        return (FROM_SELF if account == self.account else FROM_ACCOUNTS) in self.own_destination.events_from
 
 
 def evolve(state: WebhookEndpoint | None, event: DomainEvent) -> WebhookEndpoint:
@@ -187,9 +242,27 @@ def evolve(state: WebhookEndpoint | None, event: DomainEvent) -> WebhookEndpoint
                 description=event.description,
                 metadata=event.metadata or {},
             )
+        case EventDestinationCreated():
+            return WebhookEndpoint(
+                id=event.originator_id,
+                version=event.originator_version,
+                account=event.account,
+                livemode=event.livemode,
+                created=event.at,
+                url=event.url or "",
+                enabled_events=event.enabled_events,
+                api_version=event.api_version,
+                connect=FROM_ACCOUNTS in event.events_from,
+                disabled=event.disabled,
+                description=event.description,
+                metadata=event.metadata or {},
+                own_destination=Destination(
+                    name=event.name or "", thin=event.thin, events_from=event.events_from
+                ),
+            )
         case WebhookEndpointUpdated():
             assert state is not None
-            after = msgspec.structs.replace(state, version=event.originator_version, **event.changes or {})
+            after = _apply_changes(state, event)
             is_enabled_again = state.disabled and not after.disabled
             if is_enabled_again and after.own_dispatch is not msgspec.UNSET:
                 return _replace_dispatch(after, event, enabled_at=event.at)
@@ -211,187 +284,14 @@ def evolve(state: WebhookEndpoint | None, event: DomainEvent) -> WebhookEndpoint
     raise TypeError(f"{type(event).__name__} is not a webhook endpoint event")
 
 
+def _apply_changes(state: WebhookEndpoint, event: WebhookEndpointUpdated) -> WebhookEndpoint:
+    changes = dict(event.changes or {})
+    if "name" in changes:
+        changes["own_destination"] = msgspec.structs.replace(state.destination, name=changes.pop("name"))
+    return msgspec.structs.replace(state, version=event.originator_version, **changes)
+
+
 def _replace_dispatch(state: WebhookEndpoint | None, event: DomainEvent, **changes: Any) -> WebhookEndpoint:
     assert state is not None
     dispatch = msgspec.structs.replace(state.dispatch, **changes)
     return msgspec.structs.replace(state, version=event.originator_version, own_dispatch=dispatch)
-
-
-def create(
-    *, endpoint_id: str, account: str, livemode: bool, params: Mapping[str, Any], now: int
-) -> list[DomainEvent]:
-    """A new endpoint. `params` has at least `url` and `enabled_events` (known event types or `*`).
-
-    Raises InvalidParameter for a URL that `check_url` refuses and for metadata beyond its limits.
-    """
-    check_url(params["url"], livemode=livemode)
-    return [
-        WebhookEndpointCreated(
-            originator_id=endpoint_id,
-            originator_version=1,
-            at=now,
-            account=account,
-            livemode=livemode,
-            url=params["url"],
-            enabled_events=params["enabled_events"],
-            api_version=params.get("api_version"),
-            connect=params.get("connect", False),
-            disabled=params.get("disabled", False),
-            description=params.get("description"),
-            metadata=merge_patch.merge_metadata({}, params.get("metadata", {})),
-        )
-    ]
-
-
-def update(state: WebhookEndpoint, params: Mapping[str, Any], *, now: int) -> list[DomainEvent]:
-    """Changes the fields named in `params`: absent ones keep their values, a description of None is unset.
-
-    Returns [] if nothing changes. Raises UnknownObject for a deleted endpoint, and what `create` raises.
-    """
-    check_not_deleted(state)
-    if "url" in params:
-        check_url(params["url"], livemode=state.livemode)
-    after = {name: params[name] for name in _UPDATABLE_FIELDS if name in params}
-    if "metadata" in params:
-        after["metadata"] = merge_patch.merge_metadata(state.metadata, params["metadata"])
-    changes = merge_patch.find_changes(state, after)
-    return [WebhookEndpointUpdated(**next_header(state, now), changes=changes)] if changes else []
-
-
-def configure(state: WebhookEndpoint, options: Mapping[str, bool], *, now: int) -> list[DomainEvent]:
-    """Changes the options named (OPTIONS). Returns [] if nothing changes. Raises UnknownObject for a deleted
-    endpoint."""
-    check_not_deleted(state)
-    changes = {
-        name: options[name]
-        for name in OPTIONS
-        if name in options and options[name] != getattr(state.dispatch, name)
-    }
-    return [WebhookEndpointConfigured(**next_header(state, now), changes=changes)] if changes else []
-
-
-def get_first_options(events: Sequence[DomainEvent]) -> dict[str, bool]:
-    """The options that an endpoint with these events was created with: an import configures it at once."""
-    configured = events[1] if len(events) > 1 else None
-    changes = configured.changes if isinstance(configured, WebhookEndpointConfigured) else {}
-    return {name: changes.get(name, False) for name in OPTIONS}
-
-
-def rotate_secret(state: WebhookEndpoint, overlap_seconds: int, *, now: int) -> list[DomainEvent]:
-    """Replaces the signing secret; the previous one signs, too, for `overlap_seconds`.
-
-    At most two secrets are valid at a time. So while there are two, only a rotation without an overlap is
-    accepted, which ends both: another one would end the older secret unasked, or keep a third one valid.
-    Raises UnknownObject for a deleted endpoint, InvalidParameter, InvalidWebhookState.
-    """
-    check_not_deleted(state)
-    if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
-        raise InvalidParameter(
-            f"Invalid overlap_seconds: must be between 0 and {OVERLAP_SECONDS_MAX} (7 days).",
-            param="overlap_seconds",
-        )
-    valid_until = state.dispatch.previous_secret_valid_until
-    if overlap_seconds and now < valid_until:
-        raise InvalidWebhookState(
-            f"The previous secret of this endpoint is valid for another {valid_until - now} seconds. Wait "
-            "until then, or pass an overlap_seconds of 0, which ends both secrets at once.",
-            param="overlap_seconds",
-        )
-    return [
-        WebhookEndpointSecretRotated(
-            **next_header(state, now),
-            secret_version=state.dispatch.secret_version + 1,
-            previous_valid_until=now + overlap_seconds,
-        )
-    ]
-
-
-def disable_failing(
-    state: WebhookEndpoint,
-    *,
-    failing_since: int,
-    failed_attempts: int,
-    after_seconds: int,
-    status: int | None,
-    error: str | None,
-    now: int,
-) -> list[DomainEvent]:
-    """Disables an endpoint that has accepted nothing since `failing_since`, or since it was enabled again, if
-    that is `after_seconds` ago at the attempt `now`. Returns [] otherwise, and if nothing is sent to it."""
-    began = max(failing_since, state.dispatch.enabled_at)
-    if state.deleted or state.disabled or now - began < after_seconds:
-        return []
-    return [
-        WebhookEndpointDisabled(
-            **next_header(state, now),
-            failing_since=began,
-            failed_attempts=failed_attempts,
-            status=status,
-            error=error,
-        )
-    ]
-
-
-def delete(state: WebhookEndpoint, *, now: int) -> list[DomainEvent]:
-    """Deletes the endpoint. Raises UnknownObject if it is deleted already."""
-    check_not_deleted(state)
-    return [WebhookEndpointDeleted(**next_header(state, now))]
-
-
-def check_not_deleted(state: WebhookEndpoint) -> None:
-    """Raises UnknownObject for a deleted endpoint. It cannot be retrieved; a deleted customer can."""
-    if state.deleted:
-        raise UnknownObject("webhook endpoint", state.id, param="webhook_endpoint")
-
-
-def check_url(url: str, *, livemode: bool) -> None:
-    """Raises InvalidParameter, code `url_invalid`, for a URL that contract §5.2 refuses.
-
-    The message never repeats the URL, which may contain a token. The host name is resolved at each delivery
-    and not here: its address may change, and an error here would reveal names of our own network.
-    """
-    problem = _find_url_problem(url, livemode)
-    if problem:
-        raise InvalidParameter(f"Invalid URL: {problem}", code="url_invalid", param="url")
-
-
-def _find_url_problem(url: str, livemode: bool) -> str | None:
-    if len(url) > URL_LENGTH_MAX:
-        return f"it must be at most {URL_LENGTH_MAX} characters; yours has {len(url)}."
-    if _match_url_characters(url) is None:
-        return "it contains characters that are not allowed in a URL; percent-encode them."
-    scheme, separator, remainder = url.partition("://")
-    if not separator or scheme.lower() not in ("http", "https"):
-        return "an explicit scheme, http or https, must be provided."
-    authority = re.split("[/?#]", remainder, maxsplit=1)[0]
-    if "@" in authority:
-        return "it must not contain a user name or password."
-    match = _match_authority(authority)
-    if match is None or not 1 <= int(match[3] or 1) <= PORT_MAX:
-        return "it must have a host, optionally followed by a port."
-    is_local = _is_local_address(match[1]) if match[1] else _is_local_host(match[2])
-    if is_local is None:
-        return "a valid host must be provided."
-    if livemode and scheme.lower() != "https":
-        return "an endpoint in live mode must use https."
-    if livemode and is_local:
-        return "an endpoint in live mode must not have a loopback address."
-    return None
-
-
-def _is_local_host(host: str) -> bool | None:
-    """Whether a host name or IPv4 address is the local machine; None if it is neither."""
-    labels = host.lower().removesuffix(".").split(".")
-    if len(host) > HOST_LENGTH_MAX or not all(map(_match_label, labels)):
-        return None
-    if labels[-1].isdecimal():  # an address: the last label of a name is never numeric (RFC 3696, 2)
-        return _is_local_address(host)
-    return labels[-1] == "localhost"
-
-
-def _is_local_address(host: str) -> bool | None:
-    """Whether an IP address is a loopback address; None if it is no IP address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return None

@@ -50,6 +50,10 @@ READ_PLANNER_SETTINGS = {
     "jit": "off",
     "statement_timeout": "5s",
 }
+# In READ COMMITTED a statement is planned first, with the partitions that there are, and takes its snapshot
+# afterwards: it sees the checkpoint of a batch, and not the rows that the batch wrote into a new partition.
+SNAPSHOT_FIRST = {"default_transaction_isolation": "repeatable read"}
+"""Of a session that only reads, and reads rows of the projections together with how far they are."""
 LEND_SHARE, LEND_SECONDS_MAX, LEND_AGAIN_SECONDS = 0.9, 1.0, 0.25
 """A pool that could not connect tries again only when it is asked again."""
 POOL_SIZE_MIN = 1

@@ -31,6 +31,7 @@ from ledger.objects import (
 from ledger.postgres.connections import Pool
 from ledger.queries.balance_totals import BalanceTotals, new_balance_totals
 from ledger.queries.list_query import ListQuery
+from ledger.queries.page_tokens import PageTokens
 from ledger.queries.pages import Pages, QueryResult, render_list
 from ledger.store.replication.replica import Reads
 from ledger.store.store import Store
@@ -45,6 +46,7 @@ class QueryContext:
     pool                  connections to the primary for reads
     pages                 pages of the projections
     link_urls             derives the secret digits in the URL of a file link
+    page_tokens           makes and reads the URLs of pages of /v2
     derive_intent_secret  derives the client secret of a payment intent from its id
     totals                sums of the balance that this process has read before
     """
@@ -53,6 +55,7 @@ class QueryContext:
     pool: Pool
     pages: Pages
     link_urls: FileLinkUrls
+    page_tokens: PageTokens
     derive_intent_secret: Callable[[str], str]
     totals: BalanceTotals = field(default_factory=new_balance_totals)
 

@@ -19,6 +19,7 @@ from ledger.queries.list_query import ListQuery, in_live_generation
 from ledger.queries.pages import QueryResult, render_list
 from ledger.wire import events
 from ledger.wire.event_types import EVENT_TYPES, matches
+from ledger.wire.thin_events import to_snapshot_id
 
 CACHED_EVENTS_MAX = 2048
 
@@ -116,7 +117,7 @@ FROM (
 
 
 # Rows of the feed never change and mostly the newest are read: ten that were read before take 1 µs, not 10.
-_read_data = lru_cache(CACHED_EVENTS_MAX)(decompress_text)
+read_event_data = lru_cache(CACHED_EVENTS_MAX)(decompress_text)
 
 
 class FeedEvent(NamedTuple):
@@ -143,14 +144,29 @@ async def retrieve(call: Call, context: QueryContext) -> QueryResult:
 async def fetch_event(call: Call, context: QueryContext) -> tuple[FeedEvent, int, int]:
     """The Event that is the call's target, its position in the log and its place there. Raises
     UnknownObject."""
-    row = await context.pages.fetch_by_id(call, EVENTS, call.target)
-    if row is None:
-        other_mode_call = call.replace(cause=call.cause._replace(livemode=not call.livemode))
-        other_mode_row = await context.pages.fetch_by_id(other_mode_call, EVENTS, call.target)
-        hint = "" if other_mode_row is None else other_mode_hint(call)
+    found = await find_event(call, context, call.target)
+    if found is None:
+        hint = await find_mode_hint(call, context, call.target)
+        if to_snapshot_id(call.target) is not None:
+            hint = f"; a thin event is retrieved at /v2/core/events/{call.target[:80]}"
         raise UnknownObject("event", call.target, hint=hint)
+    return found
+
+
+async def find_event(call: Call, context: QueryContext, event_id: str) -> tuple[FeedEvent, int, int] | None:
+    """The caller's Event of this id, its position in the log and its place there; or None."""
+    row = await context.pages.fetch_by_id(call, EVENTS, event_id)
+    if row is None:
+        return None
     *columns, position, ordinal = row
     return FeedEvent(*columns), position, ordinal
+
+
+async def find_mode_hint(call: Call, context: QueryContext, event_id: str) -> str:
+    """What the error for an Event that is not there says if it is there in the other mode."""
+    other_mode_call = call.replace(cause=call.cause._replace(livemode=not call.livemode))
+    row = await context.pages.fetch_by_id(other_mode_call, EVENTS, event_id)
+    return "" if row is None else other_mode_hint(call)
 
 
 async def list_events(call: Call, context: QueryContext) -> QueryResult:
@@ -184,7 +200,7 @@ def render_event(event: FeedEvent, *, account: str | None, api_version: str | No
         created=event.created,
         livemode=event.livemode,
         api_version=api_version or event.api_version,
-        data=msgspec.Raw(_read_data(event.data)),
+        data=msgspec.Raw(read_event_data(event.data)),
         request_id=event.request_id,
         idempotency_key=event.idempotency_key,
         pending_webhooks=event.pending_webhooks,

@@ -13,8 +13,8 @@ from typing import Self
 
 from ledger.postgres.statements import Statement, parse_statement
 
-# One statement, one snapshot: the checkpoint it reads covers the rows it reads. `applied_position` comes
-# between the first two parts.
+# One statement, one snapshot: the checkpoint it reads covers the rows it reads, if the session takes its
+# snapshots first (SNAPSHOT_FIRST). `applied_position` comes between the first two parts.
 _QUERY_START = "SELECT progress.*, page.* FROM (SELECT h.position AS head, "
 _QUERY_PROGRESS = """
  AS checkpoint, c.shape, EXISTS (SELECT FROM projections.parked p

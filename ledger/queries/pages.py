@@ -20,7 +20,7 @@ from ledger.clock import Clock
 from ledger.domain.money import DAY_SECONDS
 from ledger.errors import InvalidParameter, Unavailable
 from ledger.ids import parse_id_time
-from ledger.postgres.connections import READ_PLANNER_SETTINGS
+from ledger.postgres.connections import READ_PLANNER_SETTINGS, SNAPSHOT_FIRST
 from ledger.postgres.statements import Statement, StatementPool, parse_statement
 from ledger.queries.list_query import (
     PROGRESS_COLUMNS,
@@ -95,7 +95,7 @@ class Pages:
             dsn,
             "ledger_api",
             name="pages",
-            settings=READ_PLANNER_SETTINGS,
+            settings=READ_PLANNER_SETTINGS | SNAPSHOT_FIRST,
             connections_max=PAGE_CONNECTIONS_MAX,
         )
         self._clock = clock

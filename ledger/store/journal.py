@@ -43,7 +43,8 @@ class Change(NamedTuple):
     """A domain event and the aggregate after it.
 
     `causation` is the cause of a change that was not made by an API request: an event (`stream/version`), a
-    network fact (`network:reference`) or the time (`clock`). Such a change is stored without a request.
+    network fact (`network:reference`) or the time (`clock`). Such a change is stored without a request. One
+    that was made by a request is stored with the Event to which its caller reacted (`event:id`), if any.
     """
 
     event: DomainEvent
@@ -272,7 +273,8 @@ def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Appe
     """The rows of a batch. Raises ValueError when the versions of a stream are not consecutive."""
     rows = _Rows([], [], [], [])
     for index, (command, _) in enumerate(batch):
-        account, livemode, actor, request_id, key = command.cause
+        account, livemode, actor, request_id, key, reaction_to = command.cause
+        of_request = None if reaction_to is None else f"event:{reaction_to}"
         new_versions: dict[str, int] = {}
         for event, state, causation in command.changes:
             stream, version = event.originator_id, event.originator_version
@@ -287,7 +289,7 @@ def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Appe
                     index, stream, version, *codec.encode_event(event), account, livemode, actor,
                     None if causation else request_id,
                     None if causation else key,
-                    causation,
+                    causation or of_request,
                     getattr(state, "customer", None),
                     getattr(state, "charge", None),
                     getattr(state, "payment_intent", None),

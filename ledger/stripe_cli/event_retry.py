@@ -1,7 +1,7 @@
 """`POST /v1/events/{id}/retry`: the route that the Stripe CLI uses to send an Event again (contract §4.5).
 
 It goes to an endpoint that is named, also to one that is not subscribed to its type or did not exist then:
-somebody asked for it. Or to the listeners of the Stripe CLI.
+somebody asked for it. Or to the listeners of the Stripe CLI. The id of its thin event names the same Event.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ledger.queries.events import COUNT_OWED, fetch_event, render_event
 from ledger.stripe_cli.sessions import resend
 from ledger.webhooks.history.retry import Request, send_event
 from ledger.webhooks.subscriptions import FeedEvent
+from ledger.wire.thin_events import to_snapshot_id
 
 _SELECT_PLATFORM = "SELECT platform FROM ledger.accounts WHERE id = %(account)s"
 _COUNT_OWED = f"SELECT {COUNT_OWED.format(event='%(event)s')}"
@@ -27,6 +28,7 @@ _COUNT_OWED = f"SELECT {COUNT_OWED.format(event='%(event)s')}"
 async def retry_event(call: Call, context: QueryContext) -> MakeChange:
     """What sends the Event again, and answers with it. Raises RequestError."""
     params = call.parameters
+    call = call.replace(target=to_snapshot_id(call.target) or call.target)
     endpoint_id, to_listeners = params.get("webhook_endpoint"), params.get("for_stripecli") or False
     asked = call
     call, platform = await context.pool.run_idempotent(lambda conn: _choose_account(conn, asked))
@@ -87,7 +89,7 @@ async def _get_endpoint(
         raise InvalidState(
             f"The webhook endpoint '{endpoint_id}' is disabled: enable it before.", param="webhook_endpoint"
         )
-    if endpoint.connect != (endpoint.account != call.account):
+    if not endpoint.gets_events_of(call.account):
         whose = "connected accounts" if endpoint.connect else "its own account"
         raise InvalidState(
             f"The webhook endpoint '{endpoint_id}' gets Events of {whose} only.", param="webhook_endpoint"

@@ -1,8 +1,9 @@
 """The Events that one connection of a listener is sent: those of the feed after its cursor, and resends.
 
-A message is sent until it is acknowledged: again to the session's next connection, so at least once. The
-listener's cursor moves only over what it has acknowledged. One that is more than BACKLOG_EVENTS_MAX Events
-behind skips the oldest, and is told how many by an Event of a type of our own.
+Each Event is a message in each rendering of the session: snapshots, a thin event, or both. A message is
+sent until it is acknowledged: again to the session's next connection, so at least once. The listener's cursor
+moves only over what it has acknowledged. One that is more than BACKLOG_EVENTS_MAX Events behind skips the
+oldest, and is told how many by an Event of a type of our own.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import structlog
 from ledger.clock import Clock
 from ledger.postgres.connections import ReconnectingConnection
 from ledger.queries.events import FeedEvent, render_event
+from ledger.queries.thin_events import render_event_notification
 from ledger.stripe_cli import feed
 from ledger.stripe_cli.frames import (
-    RENDERINGS,
     EventAck,
+    encode_v2_event,
     encode_webhook_event,
+    list_renderings,
     new_message_id,
     parse_message_id,
 )
@@ -30,7 +33,6 @@ from ledger.stripe_cli.sessions import Cursor, Session, save_cursor
 from ledger.stripe_cli.window import Window, make_key
 from ledger.webhooks.http_client import USER_AGENT
 from ledger.webhooks.signature import sign
-from ledger.wire.events import render_event as render_own_event
 from ledger.wire.versions import LATEST_VERSION
 
 BACKLOG_EVENTS_MAX = 10_000
@@ -48,7 +50,8 @@ log = structlog.get_logger()
 class EventSource:
     """Sends Events for one connection.
 
-    connection   to the database; shared with other listeners
+    connection   to the database; shared with other listeners, as `reads` is
+    reads        with the setting SNAPSHOT_FIRST: for what `feed` reads
     secret       signs what is sent
     count_missed is called with how many Events the listener will not get
     """
@@ -57,14 +60,17 @@ class EventSource:
         self,
         session: Session,
         connection: ReconnectingConnection,
+        reads: ReconnectingConnection,
         clock: Clock,
         secret: str,
         count_missed: Callable[[int], None],
     ) -> None:
         self.session = session
         self._connection = connection
+        self._reads = reads
         self._clock = clock
         self._secret = secret
+        self._renderings = list_renderings(session.features)
         self._count_missed = count_missed
         self._window = Window(session.position, session.acknowledged)
         self._room = asyncio.Event()
@@ -105,16 +111,16 @@ class EventSource:
                 async for frame in self._resend():
                     yield frame
             account, livemode = self.session.account, self.session.livemode
-            async with self._connection as conn:
+            async with self._reads as conn:
                 batch = await feed.read_events(conn, account, livemode, self.read_position)
             if await self._skip_excess(batch.head):
                 continue
             if untold := self._missed - sum(self._told):
                 self._told.append(untold)
-                for rendering in RENDERINGS:
+                for rendering in self._renderings:
                     yield self._encode_missed(len(self._told) - 1, untold, rendering)
             for found in batch.events:
-                for rendering in RENDERINGS:
+                for rendering in self._renderings:
                     key = make_key(found.position, found.ordinal, rendering)
                     if not self._window.is_known(key):
                         await self._wait_for_room()
@@ -126,7 +132,7 @@ class EventSource:
 
     def acknowledge(self, ack: EventAck) -> None:
         """As `Source.acknowledge`."""
-        message = parse_message_id(ack.webhook_conversation_id)
+        message = parse_message_id(ack.message_id)
         if message is None:
             return
         is_in_window = self._window.acknowledge(message.key)
@@ -158,12 +164,12 @@ class EventSource:
     async def _resend(self) -> AsyncIterator[str]:
         """The Events to send again that this connection has not sent yet."""
         while self._has_resends:
-            async with self._connection as conn:
+            async with self._reads as conn:
                 resends = await feed.read_resends(conn, self.session.id, self._resent_upto)
             for resend in resends:
-                self._resent[resend.id] = set(RENDERINGS)
+                self._resent[resend.id] = set(self._renderings)
                 self._resent_upto = resend.id
-                for rendering in RENDERINGS:
+                for rendering in self._renderings:
                     await self._wait_for_room()
                     key = f"{_RESEND_KEY}.{resend.id}.{rendering}"
                     yield self._encode(key, None, resend.account, resend.event, rendering)
@@ -179,7 +185,7 @@ class EventSource:
         counts: dict[int, int] = {}
         for after in range(start, head, COUNTED_POSITIONS):
             upto = min(after + COUNTED_POSITIONS, head)
-            async with self._connection as conn:
+            async with self._reads as conn:
                 counts[upto] = await feed.count_events(
                     conn, self.session.account, self.session.livemode, after=after, upto=upto
                 )
@@ -214,42 +220,56 @@ class EventSource:
     def _encode(self, key: str, position: int | None, account: str, event: FeedEvent, rendering: str) -> str:
         """The message with an Event of the feed, which is in the window from now on."""
         shown_account = account if account != self.session.account else None
-        version = LATEST_VERSION if rendering == "latest" else None
-        body = render_event(event, account=shown_account, api_version=version)
-        return self._encode_body(key, position, body, version)
+        if rendering == "thin":
+            return self._encode_body(
+                key, position, render_event_notification(event, account=shown_account), rendering
+            )
+        body = render_event(event, account=shown_account, api_version=_choose_version(rendering))
+        return self._encode_body(key, position, body, rendering)
 
     def _encode_missed(self, number: int, count: int, rendering: str) -> str:
         """The message with an Event of our own that says how many were missed. The CLI shows its type and
         its id."""
-        now = self._clock.now()
-        version = LATEST_VERSION if rendering == "latest" else None
-        body = render_own_event(
-            event_id=f"evt_missed_{count}",
-            event_type=MISSED_TYPE,
-            created=int(now),
+        data = msgspec.json.encode({"object": {"object": "events_missed", "count": count}}).decode()
+        event = FeedEvent(
+            id=f"evt_missed_{count}",
             livemode=self.session.livemode,
+            created=int(self._clock.now()),
+            type=MISSED_TYPE,
             api_version=LATEST_VERSION,
-            data={"object": {"object": "events_missed", "count": count}},
             request_id=None,
             idempotency_key=None,
+            data=data,
             pending_webhooks=0,
         )
-        return self._encode_body(f"{_MISSED_KEY}.{number}.{rendering}", None, body, version)
+        return self._encode(
+            f"{_MISSED_KEY}.{number}.{rendering}", None, self.session.account, event, rendering
+        )
 
-    def _encode_body(self, key: str, position: int | None, event: dict[str, Any], version: str | None) -> str:
+    def _encode_body(self, key: str, position: int | None, event: dict[str, Any], rendering: str) -> str:
         body = msgspec.json.encode(event)
         now = self._clock.now()
-        frame = encode_webhook_event(
-            webhook_id=self.session.id,
-            message_id=new_message_id(key, now),
-            body=body.decode(),
-            headers={
-                "Accept": "*/*",
-                "Content-Type": "application/json; charset=utf-8",
-                "Stripe-Signature": sign([self._secret], int(now), body),
-                "User-Agent": USER_AGENT.decode(),
-            },
-            api_version=version,
-        )
+        message_id = new_message_id(key, now)
+        headers = {
+            "Accept": "*/*",
+            "Content-Type": "application/json; charset=utf-8",
+            "Stripe-Signature": sign([self._secret], int(now), body),
+            "User-Agent": USER_AGENT.decode(),
+        }
+        if rendering == "thin":
+            frame = encode_v2_event(message_id=message_id, body=body.decode(), headers=headers)
+        else:
+            frame = encode_webhook_event(
+                webhook_id=self.session.id,
+                message_id=message_id,
+                body=body.decode(),
+                headers=headers,
+                api_version=_choose_version(rendering),
+            )
         self._window.add(key, position, len(frame), asyncio.get_running_loop().time())
         return frame
+
+
+def _choose_version(rendering: str) -> str | None:
+    """The API version of a snapshot; None for the account's own."""
+    return LATEST_VERSION if rendering == "latest" else None

@@ -126,7 +126,8 @@ class Resend(NamedTuple):
 
 
 async def read_events(conn: Conn, account: str, livemode: bool, after: int) -> Batch:
-    """The next Events of a listener after a position of the log. Raises psycopg.Error."""
+    """The next Events of a listener after a position of the log, on a connection with the setting
+    SNAPSHOT_FIRST: what is not among them is never read again. Raises psycopg.Error."""
     parameters = {
         "account": account,
         "livemode": livemode,

@@ -7,13 +7,14 @@ at which it was sent, and random digits. So whichever process gets the acknowled
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
-RENDERINGS = ("default", "latest")
-"""An Event is sent once in the account's API version and once in the latest one. The CLI shows one of the
-two; which one, it does not tell."""
+RENDERINGS: Mapping[str, tuple[str, ...]] = {"webhooks": ("default", "latest"), "v2_events": ("thin",)}
+"""What each Event is sent as, by the feature that a session asks for. A snapshot is sent once in the
+account's API version and once in the latest one: the CLI shows one of the two, and does not tell which."""
 MESSAGE_ID_LENGTH_MAX = 200
 
 
@@ -24,6 +25,11 @@ class EventAck(msgspec.Struct, frozen=True, tag="event_ack", tag_field="type"):
     webhook_id: str = ""
     webhook_conversation_id: str = ""
 
+    @property
+    def message_id(self) -> str:
+        """The id of the message. Of a thin event there is no conversation: its destination is named."""
+        return self.webhook_conversation_id or self.webhook_id
+
 
 class WebhookResponse(msgspec.Struct, frozen=True, tag="webhook_response", tag_field="type"):
     """What a program responded to an Event (`notification_id`) that the CLI has forwarded to it."""
@@ -32,6 +38,12 @@ class WebhookResponse(msgspec.Struct, frozen=True, tag="webhook_response", tag_f
     webhook_conversation_id: str = ""
     status: int = 0
     body: str = ""
+    webhook_id: str = ""
+
+    @property
+    def message_id(self) -> str:
+        """As of an EventAck."""
+        return self.webhook_conversation_id or self.webhook_id
 
 
 class MessageId(NamedTuple):
@@ -43,6 +55,11 @@ class MessageId(NamedTuple):
 
 _decoder: msgspec.json.Decoder[EventAck | WebhookResponse] = msgspec.json.Decoder(EventAck | WebhookResponse)
 _encoder = msgspec.json.Encoder()
+
+
+def list_renderings(features: Iterable[str]) -> list[str]:
+    """What each Event is sent as to a session with these features; [] if it gets no Events."""
+    return [rendering for feature in features for rendering in RENDERINGS.get(feature, ())]
 
 
 def decode_frame(text: str) -> EventAck | WebhookResponse | None:
@@ -83,6 +100,12 @@ def encode_webhook_event(
         "event_payload": body,
         "http_headers": headers,
     }
+    return _encoder.encode(message).decode()
+
+
+def encode_v2_event(*, message_id: str, body: str, headers: dict[str, str]) -> str:
+    """A message with a thin event. The CLI repeats nothing of it but the destination, so that is its id."""
+    message = {"type": "v2_event", "destination_id": message_id, "payload": body, "http_headers": headers}
     return _encoder.encode(message).decode()
 
 

@@ -16,12 +16,13 @@ from typing import NamedTuple
 from ledger.background import BackgroundLoop
 from ledger.errors import RateLimited
 from ledger.metrics.prometheus import Metrics
-from ledger.postgres.connections import ReconnectingConnection
+from ledger.postgres.connections import SNAPSHOT_FIRST, ReconnectingConnection
 from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.stripe_cli import feed, sessions
 from ledger.stripe_cli.events import EventSource
+from ledger.stripe_cli.frames import list_renderings
 from ledger.stripe_cli.request_log import RequestLogSource
 from ledger.stripe_cli.responses import ResponseRecorder
 from ledger.stripe_cli.secrets import ListenerSecrets
@@ -62,7 +63,7 @@ class Listeners:
             store.dsn, "ledger_api", name="listeners", settings=_SETTINGS
         )
         self._tail_connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="listeners tail", settings=_SETTINGS
+            store.dsn, "ledger_api", name="listeners tail", settings=_SETTINGS | SNAPSHOT_FIRST
         )
         # Anybody may begin handshakes, and as many as they like: what is connected does not wait for them.
         self._handshake_connection = ReconnectingConnection(
@@ -119,10 +120,15 @@ class Listeners:
         if older is not None:
             older.end("replaced")
         events = None
-        if "webhooks" in session.features:
+        if list_renderings(session.features):
             secret = self._secrets.derive(session.account, session.livemode, session.device)
             events = EventSource(
-                session, self._connection, self._clock, secret, self._metrics.count_missed_events
+                session,
+                self._connection,
+                self._tail_connection,
+                self._clock,
+                secret,
+                self._metrics.count_missed_events,
             )
         if not self._open:
             self._tail_position = max(self._tail_position, session.position)

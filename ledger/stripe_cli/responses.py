@@ -1,6 +1,7 @@
 """What programs respond to Events that listeners forward to them: recorded as attempts of a delivery.
 
-Such a delivery is `forwarded`: it names the session as its endpoint and is owed to nobody. It is recorded
+Such a delivery is `forwarded`: it names the session as its endpoint and is owed to nobody. Of a session that
+gets both, responses to a thin event and to its snapshot are attempts of one delivery. It is recorded
 soon after the response, in small batches; what a process has not recorded when it is killed is lost.
 """
 
@@ -20,6 +21,7 @@ from ledger.stripe_cli.feed import bound_created
 from ledger.stripe_cli.frames import WebhookResponse, parse_message_id
 from ledger.stripe_cli.sessions import Session
 from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
+from ledger.wire.thin_events import to_snapshot_id
 
 WAITING_MAX = 10_000
 WAITING_OF_SESSION_MAX = 1000
@@ -111,13 +113,14 @@ class ResponseRecorder:
 
 def _make_parameters(session: Session, response: WebhookResponse, received_at: float) -> dict[str, Any]:
     """What is recorded of a response, and no more of it: a body may be as large as a frame."""
-    message = parse_message_id(response.webhook_conversation_id)
+    message = parse_message_id(response.message_id)
     sent_at = received_at
     if message is not None and 0 <= received_at - message.sent_at <= RESPONSE_SECONDS_MAX:
         sent_at = message.sent_at
-    since, until = bound_created(response.notification_id)
+    event_id = to_snapshot_id(response.notification_id) or response.notification_id
+    since, until = bound_created(event_id)
     return {
-        "event": response.notification_id,
+        "event": event_id,
         "since": since,
         "until": until,
         "account": session.account,

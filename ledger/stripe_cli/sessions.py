@@ -84,7 +84,7 @@ JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
     AND f.id = %(event)s AND f.account = a.id AND f.livemode = %(livemode)s
 JOIN stripe_cli.sessions s ON s.account = ANY (ARRAY[a.id, a.platform]) AND s.livemode = f.livemode
-WHERE a.id = %(account)s AND 'webhooks' = ANY (s.features)
+WHERE a.id = %(account)s AND s.features && '{webhooks,v2_events}'
 AND s.seen_at > now() - %(seconds)s * interval '1 second'
 AND (SELECT count(*) FROM stripe_cli.resends r WHERE r.session = s.id) < %(limit)s
 """

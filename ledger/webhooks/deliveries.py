@@ -27,6 +27,8 @@ from ledger.wire.public_events import EVENT_RETENTION_DAYS
 RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 DELETE_ROWS_MAX = 1000
 COUNT_ROWS_MAX = 100_000
+OWN_COLUMNS = 11
+"""How many columns of a claimed row are the delivery's own; those of its Event follow."""
 
 DeliveryState = Literal["pending", "delivered", "failed", "dropped", "forwarded"]
 
@@ -93,10 +95,11 @@ WITH RECURSIVE owing AS (
         schedule_from = least(d.schedule_from, d.tries)
     FROM due WHERE d.id = due.id
     RETURNING d.id, d.endpoint, d.account, d.tries - d.schedule_from AS made, d.position, d.ordinal, d.object,
-              d.replay, d.replay IS NOT NULL OR d.schedule_from > 0 AS again, d.event, d.created, d.due_at
+              d.replay, d.replay IS NOT NULL OR d.schedule_from > 0 AS again, d.event, d.type, d.created,
+              d.due_at
 )
 SELECT claimed.id, claimed.endpoint, claimed.account, claimed.made, claimed.position, claimed.ordinal,
-       claimed.object, claimed.replay, claimed.again,
+       claimed.object, claimed.replay, claimed.again, claimed.event, claimed.type,
        f.id, f.livemode, f.created, f.type, f.api_version, f.request_id, f.idempotency_key, f.data,
        {COUNT_OWED.format(event="claimed.event")}
 FROM claimed
@@ -220,6 +223,8 @@ class ClaimedDelivery(NamedTuple):
     object         set if it is sent in order
     replay         the replay that it belongs to, if any
     is_repeated    whether it was retried or replayed: then the Event may be older than the feed
+    event_id       the snapshot's, or that of a ping
+    type           likewise
     event          None while the live feed does not have it
     owed_to        to how many endpoints the Event is owed
     """
@@ -233,6 +238,8 @@ class ClaimedDelivery(NamedTuple):
     object: str | None
     replay: str | None
     is_repeated: bool
+    event_id: str
+    type: str
     event: FeedEvent | None
     owed_to: int
 
@@ -301,8 +308,9 @@ async def claim(
 
 
 def _to_claimed(row: TupleRow) -> ClaimedDelivery:
-    event = FeedEvent(*row[9:]) if row[9] is not None else None
-    return ClaimedDelivery._make((*row[:9], event, row[-1]))
+    own, of_feed = row[:OWN_COLUMNS], row[OWN_COLUMNS:]
+    event = FeedEvent(*of_feed) if of_feed[0] is not None else None
+    return ClaimedDelivery._make((*own, event, row[-1]))
 
 
 async def record_outcome(

@@ -11,9 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache
 
-import msgspec
 import psycopg
 import structlog
 
@@ -24,13 +22,14 @@ from ledger.errors import LedgerError, UnreadableRecord
 from ledger.logs import describe_error
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, ReconnectingConnection
 from ledger.postgres.sessions import LOCAL_COMMITS
-from ledger.queries.events import FeedEvent, render_event
+from ledger.queries.events import FeedEvent
 from ledger.queries.past_events import load_past_event
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.webhooks import deliveries, health
 from ledger.webhooks.deliveries import DELETE_ROWS_MAX, RETENTION_SECONDS, Attempt, ClaimedDelivery
 from ledger.webhooks.http_client import WebhookClient
+from ledger.webhooks.messages import Message, make_message, make_ping
 from ledger.webhooks.replays.records import drop_unreadable
 from ledger.webhooks.schedule import order
 from ledger.webhooks.schedule.disablement import Disablement
@@ -38,9 +37,9 @@ from ledger.webhooks.schedule.limits import AHEAD_SECONDS_MAX, START_DELIVERIES,
 from ledger.webhooks.schedule.outcomes import Outcome, OutcomeRecorder
 from ledger.webhooks.signature import build_headers
 from ledger.webhooks.switch import SwitchLog
+from ledger.wire.event_destinations import PING_TYPE
 
 RETRY_JITTER = 0.05
-CACHED_BODIES_MAX = 64
 CLAIM_PAUSE_SECONDS = 0.01
 """Between two claims: under load, one claims what several would have."""
 CLEANUP_INTERVAL_SECONDS = 3600.0
@@ -169,8 +168,8 @@ class Sender:
                 await self._recorder.record(
                     Outcome(delivery.id, endpoint.id, endpoint.account, state="dropped")
                 )
-            elif (event := delivery.event or await self._load_past_event(delivery)) is not None:
-                await self._attempt(delivery, event, endpoint)
+            elif (message := await self._make_message(delivery, endpoint)) is not None:
+                await self._attempt(delivery, message, endpoint)
         except UnreadableRecord as error:  # of the endpoint; sent once it can be read
             log.error("webhook_attempt_delayed", delivery=delivery.id, **error.to_log())
         except (psycopg.Error, LedgerError) as error:
@@ -182,20 +181,27 @@ class Sender:
             if self._limits.release(delivery.endpoint) or delivery.object is not None:
                 self.wake()
 
-    async def _attempt(self, delivery: ClaimedDelivery, event: FeedEvent, endpoint: WebhookEndpoint) -> None:
+    async def _make_message(self, delivery: ClaimedDelivery, endpoint: WebhookEndpoint) -> Message | None:
+        """What is sent; None while the Event cannot be read."""
+        if delivery.type == PING_TYPE:
+            return make_ping(delivery.event_id, endpoint)
+        event = delivery.event or await self._load_past_event(delivery)
+        return None if event is None else make_message(event, delivery.account, endpoint)
+
+    async def _attempt(self, delivery: ClaimedDelivery, message: Message, endpoint: WebhookEndpoint) -> None:
         """Make the attempt when its turn has come, unless the endpoint is disabled. One whose turn comes too
         late is made later."""
         attempt = None
         if not endpoint.disabled:
             async with self._limits.attempt(endpoint.id) as may_begin:
                 if may_begin:
-                    attempt = await self._post(delivery, event, endpoint)
+                    attempt = await self._post(delivery, message, endpoint)
             if attempt is None:
                 async with self._connection as conn:
                     await deliveries.release_leases(conn, [delivery.id])
                 self.wake()
                 return
-        await self._record_outcome(delivery, event.id, endpoint, attempt)
+        await self._record_outcome(delivery, message.id, endpoint, attempt)
 
     async def _load_past_event(self, delivery: ClaimedDelivery) -> FeedEvent | None:
         """The Event from the log, of a delivery that is retried or replayed; None if it cannot be made. Any
@@ -218,14 +224,11 @@ class Sender:
                     await order.release_next(conn, delivery.id, self._clock.now())
             return None
 
-    async def _post(self, delivery: ClaimedDelivery, event: FeedEvent, endpoint: WebhookEndpoint) -> Attempt:
-        account = delivery.account if endpoint.connect else None
-        body = _render_body(event, account, endpoint.api_version)
+    async def _post(self, delivery: ClaimedDelivery, message: Message, endpoint: WebhookEndpoint) -> Attempt:
         now = self._clock.now()
-        headers = build_headers(
-            endpoint, delivery, event.id, self._get_secrets(endpoint, now), int(now), body
-        )
-        attempt = await self._clients[endpoint.livemode].post(endpoint.url, body, headers, sent_at=now)
+        headers = build_headers(endpoint, delivery, message, self._get_secrets(endpoint, now), int(now))
+        client = self._clients[endpoint.livemode]
+        attempt = await client.post(endpoint.url, message.body, headers, sent_at=now)
         self._limits.observe(endpoint.id, attempt.duration_ms / 1000, succeeded=attempt.succeeded)
         return attempt
 
@@ -296,9 +299,3 @@ class Sender:
                     async with self._connection as conn:
                         reason = "deleted" if endpoint.deleted else "disabled"
                         await health.withdraw(conn, endpoint_id, reason)
-
-
-@lru_cache(CACHED_BODIES_MAX)
-def _render_body(event: FeedEvent, account: str | None, api_version: str | None) -> bytes:
-    """The same for all endpoints that get an Event in the same version."""
-    return msgspec.json.encode(render_event(event, account=account, api_version=api_version))

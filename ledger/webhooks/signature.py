@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.webhooks.deliveries import ClaimedDelivery
+from ledger.webhooks.messages import Message
 from ledger.webhooks.schedule import order
+from ledger.wire.event_destinations import PING_TYPE
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 (no secret)
 
@@ -41,21 +43,20 @@ def sign_standard(secrets: Iterable[str], message_id: str, signed_at: int, body:
 def build_headers(
     endpoint: WebhookEndpoint,
     delivery: ClaimedDelivery,
-    event: str,
+    message: Message,
     secrets: Sequence[str],
     signed_at: int,
-    body: bytes,
 ) -> list[tuple[bytes, bytes]]:
     """`Stripe-Signature` to every endpoint; those of Standard Webhooks, and the sequence number, to one that
-    is configured so. `secrets` sign at `signed_at` (unix seconds) the `body` of the Event with the id
-    `event`."""
-    headers = [("Stripe-Signature", sign(secrets, signed_at, body))]
+    is configured so. `secrets` sign the `message` at `signed_at` (unix seconds). A ping has no number: it has
+    no place in the order of Events."""
+    headers = [("Stripe-Signature", sign(secrets, signed_at, message.body))]
     if endpoint.dispatch.standard_webhooks:
         headers += [
-            ("webhook-id", event),
+            ("webhook-id", message.id),
             ("webhook-timestamp", str(signed_at)),
-            ("webhook-signature", sign_standard(secrets, event, signed_at, body)),
+            ("webhook-signature", sign_standard(secrets, message.id, signed_at, message.body)),
         ]
-    if endpoint.dispatch.ordered:
+    if endpoint.dispatch.ordered and delivery.type != PING_TYPE:
         headers.append(("Ledger-Sequence", str(order.number(delivery.position, delivery.ordinal))))
     return [(name.encode(), value.encode()) for name, value in headers]

@@ -21,6 +21,7 @@ from ledger.postgres.statements import parse_statement
 from ledger.store.codec import Codec
 from ledger.store.log import decode_states, read_states_at
 from ledger.webhooks.schedule import order
+from ledger.wire.thin_events import to_snapshot_type, to_thin_type
 
 RANGE_EVENTS_MAX = 1000
 """Positions of the log that one step goes through."""
@@ -222,13 +223,21 @@ async def insert_deliveries(conn: Conn, matches: Sequence[Match], now: float) ->
 
 def is_subscribed(endpoint: WebhookEndpoint, account: str, event_type: str) -> bool:
     """Whether `endpoint` gets an Event of `account`, which is the endpoint's account or one connected to it,
-    in its mode (contract §5.3)."""
+    in its mode (contract §5.3). `event_type` is that of the snapshot."""
+    name = to_thin_type(event_type) if endpoint.is_thin else event_type
     return (
         not endpoint.deleted
         and not endpoint.disabled
-        and endpoint.connect == (endpoint.account != account)
-        and (event_type in endpoint.enabled_events or EVENT_TYPE_WILDCARD in endpoint.enabled_events)
+        and endpoint.gets_events_of(account)
+        and (name in endpoint.enabled_events or EVENT_TYPE_WILDCARD in endpoint.enabled_events)
     )
+
+
+def list_snapshot_types(endpoint: WebhookEndpoint) -> list[str]:
+    """The types that it is subscribed to, as snapshots have them; without the wildcard."""
+    if not endpoint.is_thin:
+        return [name for name in endpoint.enabled_events if name != EVENT_TYPE_WILDCARD]
+    return [name for thin in endpoint.enabled_events if (name := to_snapshot_type(thin)) is not None]
 
 
 def _group_candidates(rows: Iterable[TupleRow]) -> dict[Owner, list[str]]:

@@ -31,6 +31,7 @@ def render_settings(state: WebhookEndpoint, now: int) -> Json:
     return {
         "id": state.id,
         "object": "webhook_endpoint_settings",
+        "event_payload": "thin" if state.is_thin else "snapshot",
         "livemode": state.livemode,
         "ordered": dispatch.ordered,
         "previous_secret_valid_until": valid_until if now < valid_until else None,

@@ -1,7 +1,8 @@
 """The partitions of the read models: one per generation, divided by UTC day if rows have a retention period.
 
 The only DDL at run time. A partition is created beside its parent and then attached, so that no reader or
-writer waits. Dropping one waits for its readers LOCK_TIMEOUT at most, else LockNotAvailable is raised.
+writer waits; so readers take a snapshot before they plan (SNAPSHOT_FIRST, decision 0114). Dropping one waits
+for its readers LOCK_TIMEOUT at most, else LockNotAvailable is raised.
 Names follow from projection, generation and day alone: `feed_g1`, `feed_g1_d20261122`.
 """
 
@@ -47,6 +48,10 @@ FROM (SELECT to_regclass(%(partition)s) AS relid
 LEFT JOIN pg_class c ON c.oid = relid
 """
 _ATTACH_DAY = "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({end})"
+# Changes nothing, waits for no reader, and invalidates the plans of statements that name the projection.
+# Attaching a day invalidates those that read the generation. But a plan is known to read that only when it is
+# complete: one that is being made without the day would be kept, and miss its rows for ever.
+_INVALIDATE_PLANS = "GRANT SELECT ON {parent} TO ledger_api"
 _DROP = "DROP TABLE IF EXISTS {partition}"
 _FILTER_EXISTING = """
 SELECT projection, generation
@@ -158,10 +163,11 @@ async def create_days(conn: Conn, name: str, generation: int, days: Iterable[int
         await conn.execute(_LOCK_PARTITIONS)
         await conn.execute(_SET_LOCK_TIMEOUT)
         existing = await _list_partitions(conn, parent)
-        for day in sorted(days):
-            partition = _partition_name(name, generation, day)
-            if partition in existing:
-                continue
+        partitions = {day: _partition_name(name, generation, day) for day in sorted(days)}
+        missing = {day: partition for day, partition in partitions.items() if partition not in existing}
+        if missing:  # before the generation is locked, as who drops it locks the projection first
+            await conn.execute(SQL(_INVALIDATE_PLANS).format(parent=get_table(name)))
+        for day, partition in missing.items():
             day_start = day * DAY_SECONDS
             await conn.execute(_build_create(partition, parent))
             await conn.execute(

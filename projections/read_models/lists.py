@@ -88,6 +88,7 @@ WEBHOOK_ENDPOINTS = _create_list(
     "webhook_endpoints",
     webhook_endpoint,
     Column("deleted", "boolean"),
+    Column("thin", "boolean"),
     mutable_columns=("deleted",),
 )
 RESOURCES = _create_list(

@@ -92,24 +92,26 @@ async def common_snapshot(conn: Conn, name: str, *generations: int) -> AsyncIter
 
     Raises NoCommonPosition when there is none within COMMON_POSITION_SECONDS_MAX.
     """
+    deadline = asyncio.get_running_loop().time() + COMMON_POSITION_SECONDS_MAX
     await conn.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
     try:
-        async with asyncio.timeout(COMMON_POSITION_SECONDS_MAX) as timeout:
-            while True:
-                async with conn.transaction():
-                    parameters = {"projection": name, "generations": list(generations)}
-                    positions = await fetch_all(conn, _POSITIONS, parameters)
-                    if len(positions) == len(generations) and len(set(positions)) == 1:
-                        timeout.reschedule(None)
-                        yield positions[0][0]
-                        return
-                await asyncio.sleep(COMMON_POSITION_POLL_SECONDS)
-    except TimeoutError:
+        while True:
+            async with conn.transaction():
+                parameters = {"projection": name, "generations": list(generations)}
+                positions = await fetch_all(conn, _POSITIONS, parameters)
+                if len(positions) == len(generations) and len(set(positions)) == 1:
+                    yield positions[0][0]
+                    return
+            # Looked at between statements: one that is cut short ends the connection, on which the caller
+            # records why it stops.
+            if asyncio.get_running_loop().time() >= deadline:
+                break
+            await asyncio.sleep(COMMON_POSITION_POLL_SECONDS)
         labels = " and ".join(map(str, generations))
         raise NoCommonPosition(
             f"generations {labels} of {name} did not reach a common position within "
             f"{COMMON_POSITION_SECONDS_MAX:.0f} s"
-        ) from None
+        )
     finally:
         if not conn.closed:
             await conn.set_isolation_level(None)

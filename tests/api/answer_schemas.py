@@ -12,7 +12,7 @@ import httpx
 
 from tests.wire.closed_schemas import AnswerSchemas
 
-OBJECT_ROUTES = re.compile(r"/(?:v1|internal/v1)/")
+OBJECT_ROUTES = re.compile(r"/(?:v1|v2|internal/v1)/")
 
 
 def check_answers(url: str) -> dict[str, list[Callable[..., Any]]]:
@@ -47,7 +47,8 @@ class Documented:
                 break
         else:
             assert status >= 400, f"the document does not have {method} {path}, which answers {status}"
-            answers = {"default": {"$ref": "#/components/responses/Error"}}
+            prefix = "V2." if path.startswith("/v2/") else ""
+            answers = {"default": {"$ref": f"#/components/responses/{prefix}Error"}}
         described = answers.get(str(status)) or answers["default"]
         if "$ref" in described:
             described = self._document["components"]["responses"][described["$ref"].rpartition("/")[2]]

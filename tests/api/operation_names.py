@@ -32,5 +32,9 @@ NAMES = {
     "read_feed",
     "list_webhook_deliveries", "read_endpoint_health", "read_webhook_delivery", "retry_event",
     "retry_webhook_delivery", "cancel_webhook_replay", "list_webhook_replays", "pause_webhook_replay",
+    "create_event_destination", "delete_event_destination", "disable_event_destination",
+    "enable_event_destination", "list_event_destinations", "ping_event_destination",
+    "retrieve_event_destination", "update_event_destination",
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
+    "list_thin_events", "retrieve_thin_event",
 }  # fmt: skip

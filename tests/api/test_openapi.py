@@ -11,9 +11,12 @@ import httpx
 import openapi_spec_validator
 import pytest
 
+from ledger.commands.event_destination_models import DestinationCreation, DestinationUpdate
+from ledger.commands.models import Body
 from ledger.wire import tables
 from ledger.wire.parameters import Array, Hash, Metadata, ParameterTable, TimestampFilter, Unsupported
 from ledger.wire.published_types import PUBLISHED_TYPES
+from ledger.wire.rfc3339 import Bound
 from ledger.wire.scalars import Boolean, Choice, Integer, Parameter, Text
 from ledger.wire.tables.files import FilePart
 from projections.read_models.catalog import PROJECTIONS
@@ -23,6 +26,8 @@ from tests.api.service import Caller, Service
 
 # Answers that are not about objects: of operators' tools, whose members increase.
 OPEN_ANSWERS = {"/healthz", "/readyz", "/metrics", "/links/{name}"}
+
+DESTINATIONS = "/v2/core/event_destinations"
 
 TABLES: dict[tuple[str, str], ParameterTable] = {
     ("post", "/v1/customers"): tables.customers.CREATE,
@@ -84,6 +89,11 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     ("get", "/v1/events"): tables.events.LIST,
     ("get", "/v1/events/{event}"): tables.events.RETRIEVE,
     ("post", "/v1/events/{event}/retry"): tables.events.RETRY,
+    ("get", "/v2/core/events"): tables.v2_events.LIST,
+    ("get", "/v2/core/events/{event}"): tables.v2_events.RETRIEVE,
+    ("get", DESTINATIONS): tables.v2_event_destinations.LIST,
+    ("get", f"{DESTINATIONS}/{{event_destination}}"): tables.v2_event_destinations.RETRIEVE,
+    ("delete", f"{DESTINATIONS}/{{event_destination}}"): tables.v2_event_destinations.DELETE,
     ("get", "/v1/account"): tables.accounts.RETRIEVE,
     ("get", "/v1/accounts"): tables.accounts.LIST,
     ("get", "/v1/accounts/{account}"): tables.accounts.RETRIEVE,
@@ -117,6 +127,14 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
         for member in row.parts
     },
 }
+BODIES: dict[str, type[Body] | None] = {
+    DESTINATIONS: DestinationCreation,
+    f"{DESTINATIONS}/{{event_destination}}": DestinationUpdate,
+    f"{DESTINATIONS}/{{event_destination}}/enable": None,
+    f"{DESTINATIONS}/{{event_destination}}/disable": None,
+    f"{DESTINATIONS}/{{event_destination}}/ping": None,
+}
+"""Models of the JSON bodies, by path; None: an empty one."""
 
 
 def resolve(document: Any, part: Any) -> Any:
@@ -139,9 +157,9 @@ def test_every_operation_is_listed_and_no_other(document: Any) -> None:
         (method, path)
         for path, methods in document["paths"].items()
         for method in methods
-        if path.startswith("/v1/")
+        if path.startswith(("/v1/", "/v2/"))
     }
-    assert listed == set(TABLES)
+    assert listed == set(TABLES) | {("post", path) for path in BODIES}
     names = [document["paths"][path][method]["operationId"] for method, path in TABLES]
     assert len(set(names)) == len(names)
     assert document["openapi"].startswith("3.")
@@ -159,7 +177,9 @@ def test_parameters_are_those_of_the_parameter_table(document: Any, method: str,
     in_path = [each["name"] for each in parameters if each["in"] == "path"]
     assert in_path == re.findall(r"\{(\w+)\}", path)
     headers = [each["name"] for each in parameters if each["in"] == "header"]
-    assert headers == [*(["Idempotency-Key"] if method == "post" else []), "Stripe-Version", "Stripe-Account"]
+    account = "Stripe-Context" if path.startswith("/v2/") else "Stripe-Account"
+    is_keyed = method == "post" or (method == "delete" and path.startswith("/v2/"))
+    assert headers == [*(["Idempotency-Key"] if is_keyed else []), "Stripe-Version", account]
     served = {name: member for name, member in table.members.items() if not isinstance(member, Unsupported)}
     if method == "post":
         (kind,) = entry["requestBody"]["content"]
@@ -183,6 +203,22 @@ def test_parameters_are_those_of_the_parameter_table(document: Any, method: str,
     assert set(documented) == set(served)
     for name, member in served.items():
         _compare(member, documented[name], name)
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_bodies_of_v2_have_the_fields_that_are_read(document: Any, path: str) -> None:
+    entry = document["paths"][path]["post"]
+    model = BODIES[path]
+    fields = {} if model is None else model.model_fields
+    schema = entry["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema.get("properties", ())) == set(fields)
+    required = {name for name, field in fields.items() if field.is_required()}
+    assert set(schema.get("required", ())) == required
+    assert entry["requestBody"]["required"] is bool(required)
+    assert "$ref" not in json.dumps(schema)
+    assert all("default" not in field for field in schema.get("properties", {}).values())
+    names = [resolve(document, each)["name"] for each in entry["parameters"]]
+    assert {"Idempotency-Key", "Stripe-Context"} <= set(names)
 
 
 def _compare(member: Parameter, schema: Any, name: str) -> None:
@@ -213,6 +249,8 @@ def _compare(member: Parameter, schema: Any, name: str) -> None:
             assert described["type"] == "integer", name
         case Text():
             assert (described["type"], described["maxLength"]) == ("string", member.length_max), name
+        case Bound():
+            assert (described["type"], described["format"]) == ("string", "date-time"), name
         case _:
             raise AssertionError(f"{name}: {type(member).__name__}")
 
@@ -280,7 +318,7 @@ def test_the_docs_page_and_the_health_routes_answer(http: httpx.Client) -> None:
 def test_every_parameter_that_most_operations_have_is_described(document: Any) -> None:
     for path, entries in document["paths"].items():
         for entry in entries.values():
-            for each in entry.get("parameters", ()) if path.startswith("/v1/") else ():
+            for each in entry.get("parameters", ()) if path.startswith(("/v1/", "/v2/")) else ():
                 general = each.get("in") == "path" or each.get("name") in ("limit", "expand[]", "created")
                 assert "description" in each or not general, (path, each)
 

@@ -56,6 +56,24 @@ def _move(operator: Caller, **to: float) -> float:
     return now
 
 
+@pytest.mark.contract("10.4 retention")
+def test_a_thin_event_disappears_with_its_snapshot(raw: Caller, operator: Caller) -> None:
+    customer = raw.customer(name="old")
+    ok(raw.post(f"/v1/customers/{customer['id']}", "name=new"))
+    newest = ok(raw.get("/v2/core/events?limit=1"))
+    last = ok(raw.get(newest["next_page_url"]))
+    (old,) = last["data"]
+    assert ok(raw.get(f"/v2/core/events/{old['id']}")) == old
+    assert ok(raw.get(last["previous_page_url"]))["data"] == newest["data"]
+
+    _move(operator, now=customer["created"] + LIFE + 2)
+    assert raw.get(f"/v2/core/events/{old['id']}").json()["error"]["code"] == "not_found"
+    assert ok(raw.get("/v2/core/events"))["data"] == []
+    gone = raw.get(last["previous_page_url"]).json()["error"]
+    assert (gone["code"], gone["param"]) == ("invalid_fields", "page")
+    assert "which is no longer listed. Begin again with the first page." in gone["message"]
+
+
 @pytest.mark.contract("4.4 retention")
 def test_an_event_disappears_in_the_second_it_is_30_days_old(raw: Caller, operator: Caller) -> None:
     customer = raw.customer(name="old")

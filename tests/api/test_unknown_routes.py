@@ -38,11 +38,6 @@ from tests.api.service import Caller, assert_refused
         ),
         (
             "GET",
-            "/v2/core/accounts",
-            "Ledger does not have v2 core accounts; see docs/api.md for what it has.",
-        ),
-        (
-            "GET",
             "/v1/customers/search",
             "Ledger does not have this operation; see docs/api.md for what it has.",
         ),

@@ -21,6 +21,7 @@ from ledger.domain import (
     refund_decisions,
     resource,
     webhook_endpoint,
+    webhook_endpoint_decisions,
     webhook_endpoint_quota,
 )
 from ledger.domain.cards import make_source_card
@@ -211,9 +212,32 @@ def file_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
     return [*events, linked], [created, *updated]
 
 
+def destination_history() -> list[DomainEvent]:
+    """The events of an event destination of thin events."""
+    created = webhook_endpoint_decisions.create_destination(
+        endpoint_id="ed_1",
+        account="acct_1",
+        livemode=False,
+        params={
+            "name": "Books of Ada",
+            "url": "https://hooks.example.com/Ada",
+            "thin": True,
+            "enabled_events": ["v1.charge.dispute.created", "*"],
+            "events_from": ["@self", "@accounts"],
+            "description": "For Ada",
+            "metadata": {"who": "Ada"},
+        },
+        now=NOW,
+    )
+    state = fold(webhook_endpoint.evolve, created)
+    renamed = webhook_endpoint_decisions.update(state, {"name": "Books of Ada 2"}, now=NOW + 1)
+    state = fold(webhook_endpoint.evolve, created + renamed)
+    return created + renamed + webhook_endpoint_decisions.delete(state, now=NOW + 2)
+
+
 def webhook_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
     """The events of a webhook endpoint, and of the quota that counts it."""
-    created = webhook_endpoint.create(
+    created = webhook_endpoint_decisions.create(
         endpoint_id="we_1",
         account="acct_1",
         livemode=False,
@@ -229,15 +253,15 @@ def webhook_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
     )
     state = fold(webhook_endpoint.evolve, created)
     params = {"url": "https://hooks.example.com/Ada/2", "disabled": True, "metadata": {"by": "Ada"}}
-    updated = webhook_endpoint.update(state, params, now=NOW + 1)
+    updated = webhook_endpoint_decisions.update(state, params, now=NOW + 1)
     state = fold(webhook_endpoint.evolve, created + updated)
     for decide in (
-        lambda state: webhook_endpoint.configure(
+        lambda state: webhook_endpoint_decisions.configure(
             state, {"ordered": True, "standard_webhooks": True}, now=NOW + 2
         ),
-        lambda state: webhook_endpoint.rotate_secret(state, 3600, now=NOW + 2),
-        lambda state: webhook_endpoint.update(state, {"disabled": False}, now=NOW + 2),
-        lambda state: webhook_endpoint.disable_failing(
+        lambda state: webhook_endpoint_decisions.rotate_secret(state, 3600, now=NOW + 2),
+        lambda state: webhook_endpoint_decisions.update(state, {"disabled": False}, now=NOW + 2),
+        lambda state: webhook_endpoint_decisions.disable_failing(
             state,
             failing_since=NOW,
             failed_attempts=9,
@@ -246,7 +270,7 @@ def webhook_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
             error="refused",
             now=NOW + 4,
         ),
-        lambda state: webhook_endpoint.update(state, {"disabled": False}, now=NOW + 5),
+        lambda state: webhook_endpoint_decisions.update(state, {"disabled": False}, now=NOW + 5),
     ):
         updated += decide(state)
         state = fold(webhook_endpoint.evolve, created + updated)
@@ -255,7 +279,7 @@ def webhook_histories() -> tuple[list[DomainEvent], list[DomainEvent]]:
     )
     quota = fold(webhook_endpoint_quota.evolve, reserved)
     released = webhook_endpoint_quota.release(quota, endpoint_id="we_1", now=NOW + 2)
-    return created + updated + webhook_endpoint.delete(state, now=NOW + 5), reserved + released
+    return created + updated + webhook_endpoint_decisions.delete(state, now=NOW + 5), reserved + released
 
 
 def resource_history() -> list[DomainEvent]:
@@ -303,6 +327,7 @@ HISTORIES: list[list[DomainEvent]] = [
     *intent_histories(),
     *file_histories(),
     *webhook_histories(),
+    destination_history(),
     resource_history(),
     imported_event_history(),
 ]

@@ -105,6 +105,7 @@ def test_events_without_a_public_event_are_those_of_the_contract() -> None:
         "file_link.created",
         "file_link.updated",
         "webhook_endpoint.created",
+        "webhook_endpoint.destination_created",
         "webhook_endpoint.updated",
         "webhook_endpoint.configured",
         "webhook_endpoint.secret_rotated",

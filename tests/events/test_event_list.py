@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ledger.wire.event_types import EVENT_TYPES
+from ledger.wire.thin_events import to_thin_id
 from tests.api.service import SERVICE_KEY, Account, Caller, Service
 from tests.serving.process import run_refused
 
@@ -52,6 +53,8 @@ def test_people_read_a_line_for_each_event(service: Service, account: Account, r
     assert (event_type, object_id) == ("refund.created", refund["id"])
     shown = service.run_command("events", "show", event_id, "--account", account.id)
     assert json.loads(shown)["data"]["object"] == refund
+    thin = service.run_command("events", "show", to_thin_id(event_id), "--account", account.id)
+    assert json.loads(thin)["related_object"]["id"] == refund["id"]
     accesses = service.run_command("audit", "accesses", "--account", account.id)
     assert f'ledger events show\t{{"event": "{event_id}", "account": "{account.id}"}}' in accesses
 
@@ -63,6 +66,7 @@ def test_people_read_a_line_for_each_event(service: Service, account: Account, r
         (("list", "--type", "nothing.*"), "Invalid type: no event type matches 'nothing.*'."),
         (("list", "--since", "tomorrow"), "Invalid time: 'tomorrow' is neither a unix time nor an ISO 8601"),
         (("show", "evt_none"), "No such event: 'evt_none'"),
+        (("show", "evt_thin_none"), "No such thin event: 'evt_thin_none'"),
     ],
     ids=lambda value: " ".join(value) if type(value) is tuple else "",
 )

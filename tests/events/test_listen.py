@@ -57,6 +57,46 @@ def test_new_events_are_printed_and_forwarded_with_a_signature_that_the_sdk_veri
     assert in_live_mode.strip() != secret
 
 
+def test_thin_events_are_printed_and_forwarded_for_the_parser_of_the_sdk(
+    service: Service,
+    account: Account,
+    client: stripe.StripeClient,
+    raw: Caller,
+    receiver: Receiver,
+    tmp_path: Path,
+) -> None:
+    types = ("--thin", "--events", "v1.charge.*,customer.deleted")
+    arguments = (*types, "--forward-to", receiver.url("/thin"), "--account", account.id, "--json")
+    with run_listening(service, tmp_path, "listen", *arguments) as listening:
+        raw.customer()
+        charge = raw.charge()
+        (forwarded,) = listening.wait_for("forward", 1)
+        (printed,) = listening.wait_for("v2.core.event", 1)
+        assert listening.stop(signal.SIGINT) == 0
+    secret = service.run_command("listen", "--print-secret", "--account", account.id).strip()
+    (request,) = receiver.wait_for("/thin", 1)
+    notification = client.parse_event_notification(request.body.decode(), request.signature, secret)
+    assert isinstance(notification, stripe.events.V1ChargeSucceededEventNotification)
+    assert notification.id == printed["id"] == forwarded["event"]
+    assert notification.fetch_related_object().id == charge["id"]
+
+
+def test_people_read_a_line_for_each_thin_event_of_a_platform(
+    service: Service, registrar: Registrar, tmp_path: Path
+) -> None:
+    platform = registrar.account()
+    connected = registrar.account(platform.id)
+    with run_listening(service, tmp_path, "listen", "--thin", "--account", platform.id) as listening:
+        theirs = create_client(service, connected.secret).v1.customers.create().id
+        own = create_client(service, platform.secret).v1.customers.create().id
+        wait_until(lambda: len(listening.lines) == 2)
+    cells = [line.rstrip("\n").split("\t") for line in listening.lines]
+    assert [cell[3] for cell in cells] == [f"{theirs} of {connected.id}", own]
+    assert {cell[1] for cell in cells} == {"v1.customer.created"}
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", cell[0]) for cell in cells)
+    assert all(cell[2].startswith("evt_thin_") for cell in cells)
+
+
 def test_a_platform_hears_of_connected_accounts_whose_events_name_them(
     service: Service, registrar: Registrar, tmp_path: Path
 ) -> None:

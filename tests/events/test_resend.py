@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ledger.wire.thin_events import to_thin_id
 from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, ok
 from tests.serving.process import run_refused
 from tests.webhooks.receiver import Receiver, run_receiver, wait_until
@@ -66,6 +67,8 @@ def test_without_an_endpoint_it_goes_to_the_listeners_of_the_stripe_cli(
     ok(httpx.post(f"{service.url}/v1/stripecli/sessions", data=session, auth=(account.secret, "")))
     said = service.run_command("events", "resend", event["id"], "--account", account.id)
     assert said == f"{event['id']} goes to 1 listener again.\n"
+    by_thin_id = ("events", "resend", to_thin_id(event["id"]), "--account", account.id)
+    assert service.run_command(*by_thin_id) == f"{to_thin_id(event['id'])} goes to 1 listener again.\n"
 
 
 @pytest.mark.parametrize(

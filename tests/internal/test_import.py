@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.service import Account, Caller, Registrar, assert_refused, ok
+from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 from tests.internal.conftest import InternalClient
 
 
@@ -269,6 +269,44 @@ def test_webhook_endpoints_are_imported_once_and_within_their_limits(
     results = import_lines(operator, full)
     assert [result.get("changed", False) for result in results] == [True] * 15 + [False] * 5
     assert "maximum of 16" in results[15]["error"]["message"]
+
+
+def test_event_destinations_are_imported_and_exported_as_they_are(
+    operator: InternalClient, raw: Caller, service: Service, account: Account, name: str
+) -> None:
+    line = {
+        "op": "webhook_endpoint",
+        "id": f"ed_{name}",
+        "url": "https://hooks.example.com/elsewhere",
+        "enabled_events": ["v1.charge.captured", "*"],
+        "name": "Books",
+        "event_payload": "thin",
+        "events_from": ["@self", "@accounts"],
+        "disabled": True,
+        "metadata": {"a": "1"},
+        "ordered": True,
+    }
+    bad = [
+        line | {"id": "ed_a", "enabled_events": ["charge.captured"]},
+        line | {"id": "ed_b", "event_payload": "snapshot"},
+        line | {"id": "ed_c", "api_version": "2024-06-20"},
+        line | {"id": "ed_d", "connect": True},
+        line | {"id": "ed_e", "events_from": ["@organization_members"]},
+        {member: value for member, value in line.items() if member != "name"} | {"id": "ed_f"},
+    ]
+    differing = [line | {"name": "Other"}, line | {"events_from": ["@self"]}]
+    first, again, *results = import_lines(operator, [line, line, *differing, *bad])
+    assert (first["changed"], again["changed"]) == (True, False)
+    assert [result["error"]["param"] for result in results] == [
+        "name", "events_from", "enabled_events[0]", "enabled_events[0]", "snapshot_api_version", "connect",
+        "events_from[0]", "event_payload",
+    ]  # fmt: skip
+    shown = ok(raw.get(f"/v2/core/event_destinations/ed_{name}"))
+    assert (shown["name"], shown["event_payload"], shown["status"]) == ("Books", "thin", "disabled")
+    assert shown["events_from"] == ["@self", "@accounts"]
+    assert ok(raw.get("/v1/webhook_endpoints"))["data"] == []
+    exported = service.run_command("export", "-", "--account", account.id, "--unseal")
+    assert [json.loads(each) for each in exported.splitlines()] == [line]
 
 
 def test_results_come_while_the_input_is_still_sent(operator: InternalClient, name: str) -> None:

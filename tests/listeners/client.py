@@ -21,14 +21,30 @@ SESSIONS = "/v1/stripecli/sessions"
 
 
 class Message(NamedTuple):
-    """A `webhook_event`, and the Event in it."""
+    """A `webhook_event` or `v2_event`, and the Event in it."""
 
     frame: dict[str, Any]
     event: dict[str, Any]
 
     @property
     def rendering(self) -> str | None:
-        return self.frame["endpoint"]["api_version"]
+        """`thin`, or the API version of a snapshot if it is not the account's own."""
+        return "thin" if self.is_thin else self.frame["endpoint"]["api_version"]
+
+    @property
+    def is_thin(self) -> bool:
+        return self.frame["type"] == "v2_event"
+
+    @property
+    def payload(self) -> str:
+        return self.frame["payload" if self.is_thin else "event_payload"]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """By what the CLI says which message it means."""
+        if self.is_thin:
+            return {"webhook_id": self.frame["destination_id"], "webhook_conversation_id": ""}
+        return {name: self.frame[name] for name in ("webhook_id", "webhook_conversation_id")}
 
     @property
     def id(self) -> str:
@@ -37,7 +53,7 @@ class Message(NamedTuple):
     def verify(self, secret: str) -> stripe.Event:
         """What the official client makes of it, the signature verified."""
         signature = self.frame["http_headers"]["Stripe-Signature"]
-        return stripe.Webhook.construct_event(self.frame["event_payload"], signature, secret)
+        return stripe.Webhook.construct_event(self.payload, signature, secret)
 
 
 def ask_for_session(url: str, key: str | None, **fields: Any) -> httpx.Response:
@@ -94,8 +110,9 @@ class Listener:
         messages = []
         for _ in range(count):
             frame = json.loads(self.socket.recv(timeout=RECEIVE_SECONDS))
-            assert frame["type"] == "webhook_event", frame
-            messages.append(Message(frame, json.loads(frame["event_payload"])))
+            assert frame["type"] in ("webhook_event", "v2_event"), frame
+            message = Message(frame, {})
+            messages.append(message._replace(event=json.loads(message.payload)))
             if acknowledge:
                 self.acknowledge(messages[-1])
         return messages
@@ -117,8 +134,7 @@ class Listener:
             {
                 "type": "event_ack",
                 "event_id": message.id,
-                "webhook_id": message.frame["webhook_id"],
-                "webhook_conversation_id": message.frame["webhook_conversation_id"],
+                **message.names,
             }
         )
 
@@ -127,15 +143,14 @@ class Listener:
         self.send(
             {
                 "type": "webhook_response",
-                "webhook_id": message.frame["webhook_id"],
-                "webhook_conversation_id": message.frame["webhook_conversation_id"],
+                **{name: value for name, value in message.names.items() if value},
                 "notification_id": message.id,
                 "forward_url": "http://localhost:3000/hook",
                 "status": status,
                 "http_headers": {"Content-Type": "text/plain"},
                 "body": body,
                 "request_headers": {},
-                "request_body": message.frame["event_payload"],
+                "request_body": message.payload,
             }
         )
 

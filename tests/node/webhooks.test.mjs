@@ -104,3 +104,49 @@ test("a platform reads its connected account's objects and receives its events",
   const event = platform.webhooks.constructEvent(got[0].body, got[0].signature, endpoint.secret);
   assert.deepEqual([event.account, event.data.object.id], [connected.id, customer.id]);
 });
+
+test('an event destination sends thin events that a handler follows', async (t) => {
+  const { stripe } = await account();
+  const { got, url } = await receiver(t, 500, 200);
+  const destinations = stripe.v2.core.eventDestinations;
+  const made = await destinations.create({
+    name: 'Books',
+    type: 'webhook_endpoint',
+    event_payload: 'thin',
+    enabled_events: ['v1.charge.succeeded'],
+    webhook_endpoint: { url },
+    include: ['webhook_endpoint.signing_secret', 'webhook_endpoint.url'],
+  });
+  assert.equal(made.webhook_endpoint.url, url);
+  assert.deepEqual((await destinations.retrieve(made.id)).webhook_endpoint, { signing_secret: null, url: null });
+  await stripe.customers.create();
+  const charge = await stripe.charges.create({ amount: 2000, currency: 'usd', source: 'tok_visa' });
+  await until(() => got.length >= 2, 'a second attempt');
+
+  const seen = [];
+  const handler = stripe.notificationHandler(made.webhook_endpoint.signing_secret, async (notification) => {
+    assert.equal(notification.type, 'v2.core.event_destination.ping');
+    assert.equal((await notification.fetchEvent()).id, notification.id);
+    seen.push((await notification.fetchRelatedObject()).id);
+  });
+  handler.on('v1.charge.succeeded', async (notification) => {
+    const event = await notification.fetchEvent();
+    assert.equal((await stripe.events.retrieve(event.snapshot_event)).data.object.id, charge.id);
+    seen.push((await notification.fetchRelatedObject()).id);
+  });
+  const ping = await destinations.ping(made.id);
+  await until(() => got.length >= 3, 'ping');
+  assert.equal(JSON.parse(got[2].body).id, ping.id);
+  for (const { body, signature } of got) await handler.handle(body, signature);
+  assert.deepEqual(seen, [charge.id, charge.id, made.id]);
+
+  const updated = await destinations.update(made.id, { name: 'Ledger', metadata: { a: 'b' } });
+  assert.deepEqual([updated.name, updated.metadata], ['Ledger', { a: 'b' }]);
+  assert.equal((await destinations.disable(made.id)).status_details.disabled.reason, 'user');
+  assert.equal((await destinations.enable(made.id)).status_details, null);
+  const listed = [];
+  for await (const each of destinations.list({ limit: 1, include: ['webhook_endpoint.url'] })) listed.push(each);
+  assert.deepEqual(listed.map((each) => [each.id, each.webhook_endpoint.url]), [[made.id, url]]);
+  assert.equal((await destinations.del(made.id)).id, made.id);
+  await assert.rejects(destinations.retrieve(made.id), { statusCode: 404, code: 'not_found' });
+});

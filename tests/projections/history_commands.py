@@ -21,7 +21,7 @@ from ledger.domain import (
     payment_intent_decisions,
     refund_decisions,
     resource,
-    webhook_endpoint,
+    webhook_endpoint_decisions,
     webhook_endpoint_quota,
 )
 from ledger.domain.cards import make_source_card
@@ -229,7 +229,7 @@ async def _create_endpoint(author: Author, subject: int, detail: int) -> None:
         endpoints_max=4,
         now=author.now,
     )
-    events = webhook_endpoint.create(
+    events = webhook_endpoint_decisions.create(
         endpoint_id=endpoint_id,
         account=author.account,
         livemode=False,
@@ -250,7 +250,7 @@ async def _update_endpoint(author: Author, subject: int, detail: int) -> None:
         "metadata": {"detail": "1"},
     }
     await author.append(
-        webhook_endpoint.update(author.pick(WebhookEndpoint, subject), params, now=author.now)
+        webhook_endpoint_decisions.update(author.pick(WebhookEndpoint, subject), params, now=author.now)
     )
 
 
@@ -258,7 +258,7 @@ async def _delete_endpoint(author: Author, subject: int, detail: int) -> None:
     state = author.pick(WebhookEndpoint, subject)
     roster = author.states[webhook_endpoint_quota.get_stream_id(author.account, False)]
     assert isinstance(roster, WebhookEndpointQuota)
-    events = webhook_endpoint.delete(state, now=author.now)
+    events = webhook_endpoint_decisions.delete(state, now=author.now)
     await author.append(
         [*webhook_endpoint_quota.release(roster, endpoint_id=state.id, now=author.now), *events]
     )

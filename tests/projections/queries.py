@@ -10,6 +10,7 @@ from ledger.files.urls import FileLinkUrls
 from ledger.postgres.connections import Pool
 from ledger.postgres.statements import parse_statement
 from ledger.queries.context import QueryContext
+from ledger.queries.page_tokens import PageTokens
 from ledger.queries.pages import Pages
 from tests.projections.histories import Author
 
@@ -29,6 +30,7 @@ async def open_queries(author: Author, *, wait_ms: int = 0) -> AsyncIterator[Que
             pool=pool,
             pages=pages,
             link_urls=FileLinkUrls(key),
+            page_tokens=PageTokens(key),
             derive_intent_secret=PaymentIntentSecrets(key).derive,
         )
         await pages.close()

@@ -245,10 +245,15 @@ def test_a_stalled_live_generation_is_reported_and_not_replaced(
     run_story(dsn, story)
 
 
+@pytest.mark.parametrize("slow_statement", ["", ", pg_sleep(0.5) AS slept"])
 def test_generations_that_reach_no_common_position_pause_the_rebuild_with_the_reason(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
+    slow_statement: str, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparison, "COMMON_POSITION_SECONDS_MAX", 0.2)
+    positions = comparison._POSITIONS.replace(
+        "FROM projections.checkpoints", f"FROM projections.checkpoints{slow_statement}"
+    )
+    monkeypatch.setattr(comparison, "_POSITIONS", positions)
 
     async def story(author: Author) -> None:
         await author.create_customer(email="one@example.com")

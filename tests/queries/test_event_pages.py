@@ -72,6 +72,7 @@ def test_events_recorded_by_a_clock_ahead_of_ours_are_listed(dsn: str, days: flo
                 pool=queries.pool,
                 pages=late_pages,
                 link_urls=queries.link_urls,
+                page_tokens=queries.page_tokens,
                 derive_intent_secret=queries.derive_intent_secret,
             )
             assert await list_ids(late_queries) == newest

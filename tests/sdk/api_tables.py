@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import stripe
 
+from ledger.api.public.operations import Operation
 from ledger.api.public.published_routes import PUBLISHED
 from ledger.api.public.routes import OPERATIONS
 from ledger.api.unknown_routes.hints import STRIPE_ROUTES_FILE, group_methods
+from ledger.api.v2.routes import V2_OPERATIONS
 from ledger.domain.cards import TEST_CARDS, TestCard
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "api.md"
@@ -50,7 +52,8 @@ def render_stripe_routes() -> str:
 def render_document(text: str) -> str:
     """docs/api.md with its tables as they are now: each between two comments, the first with its name."""
     tables = {
-        "served": _render_served(),
+        "served": _render_served([each for each in OPERATIONS if each not in set(PUBLISHED)], "/v1/"),
+        "served under v2": _render_served(V2_OPERATIONS, "/v2/core/"),
         "published": _render_published(),
         "absent": _render_absent(),
         "cards": _render_cards(),
@@ -73,7 +76,8 @@ def _list_served(operations: Iterable[object]) -> set[tuple[str, str]]:
 
 def _find_collection(path: str) -> str:
     """The resource that a path belongs to: `customers`, `checkout/sessions`."""
-    words = path.removeprefix("/v1/").removesuffix("/search").partition("/{}")[0].split("/")
+    path = path.removeprefix("/v1/").removeprefix("/v2/core/")
+    words = path.removesuffix("/search").partition("/{}")[0].split("/")
     return "/".join(words[:2] if words[0] in _NAMESPACES else words[:1])
 
 
@@ -87,11 +91,10 @@ def _describe(method: str, path: str) -> str:
     return f"`{method} …{rest.replace('{}', '{id}')}`"
 
 
-def _render_served() -> str:
-    own = [each for each in OPERATIONS if each not in set(PUBLISHED)]
+def _render_served(own: Sequence[Operation], base: str) -> str:
     served, published = _list_served(own), _list_served(PUBLISHED)
     missing = _list_stripe_operations() - served - published
-    rows = ["| `/v1/…` | here | Stripe's, not here |", "|---|---|---|"]
+    rows = [f"| `{base}…` | here | Stripe's, not here |", "|---|---|---|"]
     by_collection: dict[str, list[str]] = defaultdict(list)
     for operation in own:
         path = _PARAMETER.sub("{}", operation.path)
@@ -101,7 +104,9 @@ def _render_served() -> str:
         by_collection[_find_collection(path)].append(word)
     for collection in sorted(by_collection):
         absent = sorted(
-            _describe(method, path) for method, path in missing if _find_collection(path) == collection
+            _describe(method, path)
+            for method, path in missing
+            if path.startswith(base) and _find_collection(path) == collection
         )
         here = ", ".join(dict.fromkeys(by_collection[collection]))
         rows.append(f"| `{collection}` | {here} | {', '.join(absent)} |")

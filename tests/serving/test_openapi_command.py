@@ -38,6 +38,6 @@ def test_a_part_has_what_its_paths_refer_to_and_nothing_more(tmp_path: Path) -> 
 
 
 def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    refused = run_ledger(tmp_path / "data", "openapi", "--path", "/v2")
+    refused = run_ledger(tmp_path / "data", "openapi", "--path", "/v3")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == "ledger: no path of the API begins with '/v2'\n"
+    assert refused.stderr == "ledger: no path of the API begins with '/v3'\n"

@@ -15,7 +15,7 @@ pytestmark = needs_stripe_cli
 
 NOT_HERE = [
     ("customers", "search", "--query", "name:'x'"),
-    ("v2", "core", "events", "list"),
+    ("v2", "core", "accounts", "list"),
     ("post", "/v1/products", "-d", "name=x"),
 ]
 NOT_IN_CLI = [

@@ -3,6 +3,7 @@ death of the whole service."""
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +14,16 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+import stripe
 
+from ledger.wire.thin_events import to_thin_id
 from tests.api.conftest import parse_log
 from tests.api.service import Account, Registrar
 from tests.conftest import Cluster
 from tests.serving.conftest import place  # noqa: F401  # fixture
 from tests.serving.process import SERVICE_KEY, ServeProcess
 from tests.stripe_cli.cli import Listener, RefusingProxy, StripeCli, needs_stripe_cli
-from tests.webhooks.receiver import Receiver, run_receiver, wait_until
+from tests.webhooks.receiver import ReceivedRequest, Receiver, run_receiver, wait_until
 
 # ruff: noqa: F811
 pytestmark = needs_stripe_cli
@@ -151,6 +154,14 @@ def list_events(http: httpx.Client) -> set[str]:
             return set(ids)
 
 
+def read_event_id(request: ReceivedRequest, secret: str) -> str:
+    """The id of a forwarded Event, in a snapshot or thin, the signature verified."""
+    body = request.body.decode()
+    stripe.WebhookSignature.verify_header(body, request.signature, secret)
+    event_id: str = json.loads(body)["id"]
+    return event_id
+
+
 class CliHung(Exception):
     """The CLI connects no more, which it does every CONNECTION_SECONDS, and after a lost connection within 10
     seconds. Now and then it hangs when a connection ends: its own fault, and no Event's loss."""
@@ -174,14 +185,22 @@ def wait_for_connection(fragile: FragileService, count: int) -> None:
 
 
 def wait_for_all(
-    fragile: FragileService, http: httpx.Client, receiver: Receiver, listener: Listener, earlier: Set[str]
+    fragile: FragileService,
+    http: httpx.Client,
+    receiver: Receiver,
+    listener: Listener,
+    earlier: Set[str],
+    *,
+    thin: bool = False,
 ) -> set[str]:
-    """The ids of all Events but `earlier` ones, once the receiver got each, signed. Raises CliHung."""
+    """The ids of all Events but `earlier` ones, once the receiver got each, signed, in a snapshot or `thin`.
+    Raises CliHung."""
     expected = list_events(http) - earlier
+    expected = {to_thin_id(event_id) for event_id in expected} if thin else expected
 
     def has_all() -> bool:
         return len(receiver.requests) >= len(expected) and expected <= {
-            request.event(listener.secret).id for request in receiver.requests
+            read_event_id(request, listener.secret) for request in receiver.requests
         }
 
     for _ in range(ROUNDS_MAX):
@@ -239,20 +258,22 @@ def test_a_burst_reaches_a_listener_over_a_reconnect(
     try_again_when_it_hangs(burst)
 
 
+@pytest.mark.parametrize("choice", ["--all-snapshot", "--all-thin"])
 def test_nothing_is_lost_when_the_service_is_killed(
-    fragile: FragileService, cli: StripeCli, http: httpx.Client, receiver: Receiver
+    choice: str, fragile: FragileService, cli: StripeCli, http: httpx.Client, receiver: Receiver
 ) -> None:
     def kill() -> None:
         earlier = list_events(http)
         receiver.requests.clear()
-        with cli.listen("--forward-to", receiver.url("/")) as listener:
+        with cli.listen(choice, "--forward-to", receiver.url("/")) as listener:
             with ThreadPoolExecutor(WRITERS) as writers:
                 counts = [writers.submit(create_until_killed, http) for _ in range(WRITERS)]
                 wait_until(lambda: len(receiver.requests) >= 50)
                 fragile.kill_and_start()
             create_customers(http, 40)
             wait_for_connection(fragile, 1)
-            expected = wait_for_all(fragile, http, receiver, listener, earlier)
+            thin = choice == "--all-thin"
+            expected = wait_for_all(fragile, http, receiver, listener, earlier, thin=thin)
             assert len(expected) >= sum(count.result() for count in counts) + 40
             assert listener.process.poll() is None
 

@@ -32,6 +32,7 @@ SELECT = """
 SELECT state, tries, schedule_from, extract(epoch FROM due_at)::float8, leased_until > now()
 FROM webhooks.deliveries WHERE id = %(id)s
 """
+CLOSE_BREAKER = "DELETE FROM webhooks.endpoint_health"
 NUMBERS = "SELECT number FROM webhooks.attempts WHERE delivery = %(id)s ORDER BY at, number"
 
 Run = Callable[[Callable[[Conn], Coroutine[Any, Any, None]]], None]
@@ -61,7 +62,9 @@ class Model:
         self.dropped = False
 
     async def claim(self) -> None:
-        """Only one that is pending, due and not claimed is."""
+        """Only one that is pending, due and not claimed is. The breaker of its endpoint would hold it back
+        after ten failures over a minute, of one example or of several: it has tests of its own."""
+        await self.conn.execute(CLOSE_BREAKER)
         state, _, _, due_at, leased = await self.read()
         found = await deliveries.claim(
             self.conn,
@@ -158,13 +161,7 @@ STEPS: dict[str, Callable[[Model], Awaitable[None]]] = {
 ATTEMPT = st.sampled_from([("claim", "accept"), ("wait", "claim", "refuse"), ("wait", "claim", "retry")])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.one_of(ATTEMPT, st.sampled_from([(name,) for name in STEPS])), min_size=1, max_size=14).map(
-        lambda parts: [step for part in parts for step in part]
-    )
-)
-def test_a_retry_loses_no_attempt_and_is_not_lost(run: Run, steps: list[str]) -> None:
+def check_laws(run: Run, steps: list[str]) -> None:
     async def play(conn: Conn) -> None:
         model = Model(conn)
         await conn.execute("DELETE FROM webhooks.deliveries")
@@ -174,3 +171,18 @@ def test_a_retry_loses_no_attempt_and_is_not_lost(run: Run, steps: list[str]) ->
             await model.check()
 
     run(play)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.one_of(ATTEMPT, st.sampled_from([(name,) for name in STEPS])), min_size=1, max_size=14).map(
+        lambda parts: [step for part in parts for step in part]
+    )
+)
+def test_a_retry_loses_no_attempt_and_is_not_lost(run: Run, steps: list[str]) -> None:
+    check_laws(run, steps)
+
+
+def test_an_endpoint_that_fails_for_minutes_is_no_loss(run: Run) -> None:
+    failing = ["claim", "refuse", *["wait", "claim", "refuse"] * 2, "retry"]
+    check_laws(run, failing * 5)

@@ -12,8 +12,10 @@ from structlog.testing import capture_logs
 
 from ledger.audit.auditor import Auditor
 from ledger.audit.history import read_history
+from ledger.call import Call, Cause
 from ledger.domain.webhook_endpoint import WebhookEndpoint, WebhookEndpointDisabled
 from ledger.postgres.connections import open_connection
+from ledger.queries import event_destinations
 from ledger.webhooks.schedule.disablement import Disablement
 from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
 from tests.projections.queries import open_queries
@@ -74,6 +76,9 @@ def test_an_endpoint_that_failed_for_so_long_is_disabled_once_and_starts_afresh_
         assert (event.failed_attempts, event.status, event.error) == (9, 503, None)
         async with open_queries(author) as queries:
             history = await read_history(queries, Auditor(ACCOUNT, False, "key_1"), endpoint, order="desc")
+            call = Call(Cause(ACCOUNT, False, "key_1", None, None), endpoint, {})
+            shown = (await event_destinations.retrieve(call, queries)).body
+        assert shown["status_details"] == {"disabled": {"reason": "delivery_failures"}}
         why = {"failed_attempts": 9, "status": 503, "error": None}
         assert history["data"][0]["details"] == {"failing_since": event.failing_since, **why}
         state = await read_endpoint(author, endpoint)

@@ -143,9 +143,9 @@ def test_settings_are_changed_one_by_one_and_seen_in_the_history_of_the_endpoint
     operator: Caller, raw: Caller, endpoint: stripe.WebhookEndpoint
 ) -> None:
     assert ok(operator.get(f"{ENDPOINTS}/{endpoint.id}")) == {
-        "id": endpoint.id, "object": "webhook_endpoint_settings", "livemode": False, "ordered": False,
-        "previous_secret_valid_until": None, "secret_version": 1, "standard_webhooks": False,
-        "status": "enabled",
+        "id": endpoint.id, "object": "webhook_endpoint_settings", "event_payload": "snapshot",
+        "livemode": False, "ordered": False, "previous_secret_valid_until": None, "secret_version": 1,
+        "standard_webhooks": False, "status": "enabled",
     }  # fmt: skip
     before = ok(raw.get(f"/v1/webhook_endpoints/{endpoint.id}"))
     assert ok(send(operator, endpoint.id, {"ordered": True}))["ordered"] is True

@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ledger.config import load_settings
-from ledger.domain import imported_event, webhook_endpoint
+from ledger.domain import imported_event, webhook_endpoint_decisions
 from ledger.domain.aggregate import State
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.postgres.connections import open_connection
@@ -47,7 +47,7 @@ NOWHERE = "http://127.0.0.1:9/"
 
 
 async def create_endpoint(author: Author, url: str = NOWHERE, **given: Any) -> str:
-    created = webhook_endpoint.create(
+    created = webhook_endpoint_decisions.create(
         endpoint_id=author._id("we"),
         account=ACCOUNT,
         livemode=False,
@@ -60,7 +60,7 @@ async def create_endpoint(author: Author, url: str = NOWHERE, **given: Any) -> s
 async def update_endpoint(author: Author, endpoint_id: str, **given: Any) -> None:
     state = author.states[endpoint_id]
     assert isinstance(state, WebhookEndpoint)
-    await author.append(webhook_endpoint.update(state, given, now=author.now))
+    await author.append(webhook_endpoint_decisions.update(state, given, now=author.now))
 
 
 async def fan_out(author: Author) -> int:
@@ -138,7 +138,7 @@ def test_an_endpoint_is_owed_the_events_recorded_while_it_existed_and_was_enable
         await author.update_customer(customer, name="d")  # 9
         state = author.states[second]
         assert isinstance(state, WebhookEndpoint)
-        await author.append(webhook_endpoint.delete(state, now=author.now))  # 10
+        await author.append(webhook_endpoint_decisions.delete(state, now=author.now))  # 10
         await author.update_customer(customer, name="e")  # 11
         await catch_up(dsn)  # only now: all that is said of an endpoint is said as of then
         assert await fan_out(author) == 2

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ledger.domain import webhook_endpoint
+from ledger.domain import webhook_endpoint_decisions
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.webhooks.schedule import order
 from tests.projections.histories import Author, catch_up, run_story
@@ -165,7 +165,7 @@ def end_delivery(dsn: str, delivery: str) -> None:
 async def configure(author: Author, endpoint: str, **options: bool) -> None:
     state = author.states[endpoint]
     assert isinstance(state, WebhookEndpoint)
-    await author.append(webhook_endpoint.configure(state, options, now=author.now))
+    await author.append(webhook_endpoint_decisions.configure(state, options, now=author.now))
 
 
 def read_names(receiver: Receiver, path: str) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ import pytest
 import stripe
 
 from ledger.compression.documents import decompress_text
-from ledger.domain import customer, imported_event, webhook_endpoint
+from ledger.domain import customer, imported_event, webhook_endpoint_decisions
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import InvalidWebhookState
 from ledger.postgres.connections import Conn, ReconnectingConnection, open_connection
@@ -348,14 +348,14 @@ def test_a_replay_waits_for_its_endpoint_and_ends_with_it(dsn: str) -> None:
         assert (await read(author, replay)).waits_for == ["fan_out"]
         state = author.states[endpoint]
         assert isinstance(state, WebhookEndpoint)
-        await author.append(webhook_endpoint.update(state, {"disabled": True}, now=author.now))
+        await author.append(webhook_endpoint_decisions.update(state, {"disabled": True}, now=author.now))
         await advance(author)
         assert (await read(author, replay)).waits_for == ["endpoint_disabled"]
         with pytest.raises(InvalidWebhookState, match="is disabled"):
             await preview(author, endpoint)
         state = author.states[endpoint]
         assert isinstance(state, WebhookEndpoint)
-        await author.append(webhook_endpoint.delete(state, now=author.now))
+        await author.append(webhook_endpoint_decisions.delete(state, now=author.now))
         await advance(author)
         ended = await read(author, replay)
         assert (ended.state, ended.waits_for, ended.queued) == ("cancelled", [], 0)

@@ -45,6 +45,7 @@ ELSEWHERE = {
     "elements_session.customer",
     "event.account",
     "event.data.previous_attributes",
+    "thin_event.related_object.id",
     "webhook_endpoint.secret",
     # of other kinds of disputes and payments: see test_render
     "dispute.evidence.enhanced_evidence.mastercard_compliance",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from ledger.api.errors import ERROR_TYPES, STATUS_CODES, STATUS_OK
+from ledger.api.errors import ERROR_TYPES, STATUS_CODES, STATUS_OK, V2_ERROR_TYPES
 from ledger.wire.schemas.catalog import build_schema
 from ledger.wire.schemas.fields import (
     Fields,
@@ -19,7 +19,9 @@ from ledger.wire.schemas.fields import (
 Responses = dict[int | str, dict[str, Any]]
 
 ERROR = "error_answer"
+V2_ERROR = "v2_error_answer"
 CARD_ERROR_STATUS = "402"
+_V2 = "V2."
 _ERROR_FIELDS: Fields = {
     "type": choice("The kind of error.", ERROR_TYPES, "invalid_request_error"),
     "charge": text("Of a card error: id of the failed charge.", "ch_1").or_missing(),
@@ -31,6 +33,12 @@ _ERROR_FIELDS: Fields = {
     "payment_intent": component(
         "The payment intent, if a confirmation failed.", "payment_intent"
     ).or_missing(),
+}
+_V2_ERROR_FIELDS: Fields = {
+    "type": choice("The kind of error.", V2_ERROR_TYPES, "invalid_request_error"),
+    "code": text("What is wrong, for programs.", "invalid_fields"),
+    "message": text("What is wrong, in words.", "Received unknown parameter: colour"),
+    "param": text("The parameter that is wrong.", "colour").or_missing(),
 }
 HEADERS: dict[str, dict[str, Any]] = {
     "Request-Id": {
@@ -95,34 +103,43 @@ def refer_to_headers(*names: str) -> dict[str, Any]:
 
 
 def build_error_components() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schemas of errors by name, and the answers by status: each with the errors that have it."""
-    schema = build_schema("An error.", {"error": hash_of("What is wrong.", _ERROR_FIELDS)})
+    """The schemas of errors by name, and the answers by status: each with the errors that have it. Those of
+    /v2 have names of their own."""
+    schemas = {
+        ERROR: build_schema("An error.", {"error": hash_of("What is wrong.", _ERROR_FIELDS)}),
+        V2_ERROR: build_schema("An error of /v2.", {"error": hash_of("What is wrong.", _V2_ERROR_FIELDS)}),
+    }
     reasons: dict[str, list[str]] = {}
     for error_class, status, _ in STATUS_CODES:
         summary = " ".join((inspect.getdoc(error_class) or "").partition("\n\n")[0].split())
         reasons.setdefault(str(status), []).append(summary)
     reasons["500"].append("The service has failed. The details are in its log, under the id of the request.")
-    answers = {status: _make_error_answer(" Or: ".join(texts)) for status, texts in sorted(reasons.items())}
-    answers["Error"] = _make_error_answer("Any other error.")
-    return {ERROR: schema}, answers
+    descriptions = {status: " Or: ".join(texts) for status, texts in sorted(reasons.items())}
+    descriptions["Error"] = "Any other error."
+    answers = {name: _make_error_answer(ERROR, text) for name, text in descriptions.items()}
+    del descriptions[CARD_ERROR_STATUS]
+    answers |= {f"{_V2}{name}": _make_error_answer(V2_ERROR, text) for name, text in descriptions.items()}
+    return schemas, answers
 
 
-def list_error_answers(*, charges_cards: bool = False) -> dict[str, Any]:
-    """The errors of an operation, by status. `charges_cards`: whether a card may be declined."""
+def list_error_answers(*, charges_cards: bool = False, is_v2: bool = False) -> dict[str, Any]:
+    """The errors of an operation, by status. `charges_cards`: whether a card may be declined. `is_v2`:
+    whether the operation is one of /v2."""
+    prefix = _V2 if is_v2 else ""
     statuses = sorted({str(status) for _, status, _ in STATUS_CODES})
     return {
         **{
-            status: {"$ref": f"#/components/responses/{status}"}
+            status: {"$ref": f"#/components/responses/{prefix}{status}"}
             for status in statuses
             if charges_cards or status != CARD_ERROR_STATUS
         },
-        "default": {"$ref": "#/components/responses/Error"},
+        "default": {"$ref": f"#/components/responses/{prefix}Error"},
     }
 
 
-def _make_error_answer(description: str) -> dict[str, Any]:
+def _make_error_answer(schema: str, description: str) -> dict[str, Any]:
     return {
         "description": description,
         "headers": refer_to_headers("Request-Id", "Stripe-Should-Retry"),
-        "content": make_json_content(make_reference(ERROR)),
+        "content": make_json_content(make_reference(schema)),
     }

@@ -48,10 +48,12 @@ _ACTOR = hash_of(
 _CAUSATION = hash_of(
     "What caused it besides a request: `type`, and what belongs to that type.",
     {
-        "type": choice("What it was.", ("clock", "network_fact", "import", "change")),
+        "type": choice("What it was.", ("clock", "network_fact", "import", "change", "event")),
         "reference": nullable_text("Of a network fact: its reference.").or_missing(),
         "request_id": nullable_text("Of an import: its request.").or_missing(),
         "object": nullable_text("Of a change: the object that changed.").or_missing(),
+        "event": nullable_text("Of an event: the one to which the caller reacted.").or_missing(),
+        "snapshot_event": nullable_text("Of an event: its snapshot, which has the object.").or_missing(),
         "version": integer("Of a change: the object's version.").or_null().or_missing(),
     },
 ).or_null()

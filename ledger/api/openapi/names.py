@@ -10,7 +10,7 @@ import re
 
 from ledger.api.public.operations import Operation
 
-_BASE = "/v1/"
+_BASE = re.compile("^/(v1|v2/core)/")
 _VERBS = {"GET": "retrieve", "POST": "update", "DELETE": "delete"}
 _OWN_NAMES = {
     "GET /v1/account": "retrieve_own_account",
@@ -19,6 +19,8 @@ _OWN_NAMES = {
     "GET /v1/elements/sessions": "exchange_client_secret",
     "POST /v1/files": "upload_file",
     "GET /v1/files/{file}/contents": "download_file",
+    "GET /v2/core/events": "list_thin_events",
+    "GET /v2/core/events/{event}": "retrieve_thin_event",
 }
 """Where the rule gives no good name, or that of a route of the internal API."""
 
@@ -42,7 +44,7 @@ def name_operation(operation: Operation) -> str:
 
 def _split(path: str) -> list[str]:
     """What the path names between its ids: `customers`, `sources`; `checkout_sessions`."""
-    parts = re.split(r"/\{\w+\}/?", path.removeprefix(_BASE))
+    parts = re.split(r"/\{\w+\}/?", _BASE.sub("", path))
     names = [part.replace("/", "_").replace(".", "_") for part in parts if part]
     if names[-1] == "dispute_close":  # the legacy path to the newest dispute of a charge
         names[-1:] = ["dispute", "close"]

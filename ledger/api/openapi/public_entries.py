@@ -46,6 +46,13 @@ HEADER_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "Id of a connected account, on which the request then acts.",
         "schema": {"type": "string"},
     },
+    "Stripe-Context": {
+        "name": "Stripe-Context",
+        "in": "header",
+        "required": False,
+        "description": "The same as Stripe-Account; a thin event has it as its `context`.",
+        "schema": {"type": "string"},
+    },
 }
 _OWN_ANSWERS = {
     "GET /v1/elements/sessions": ("elements_session",),
@@ -53,6 +60,7 @@ _OWN_ANSWERS = {
     "GET /v1/accounts/{account}/capabilities/{capability}": ("capability",),
     "GET /v1/accounts/{account}/external_accounts": ("empty_list",),
     "GET /v1/accounts/{account}/persons": ("empty_list",),
+    "POST /v2/core/event_destinations/{event_destination}/ping": ("thin_event",),
 }
 """Answers that are not an object, or a list of objects, of the operation's type."""
 _CHARGING = ("charge", "customer", "payment_intent")
@@ -74,6 +82,7 @@ _EVENT_DESCRIPTIONS = {
 def build_entry(operation: Operation) -> dict[str, Any]:
     """What the document says of the operation."""
     is_write = operation.writes
+    is_v2 = operation.path.startswith("/v2/")
     charges_cards = operation.method == "POST" and operation.resource in _CHARGING
     entry: dict[str, Any] = {
         "operationId": name_operation(operation),
@@ -92,19 +101,23 @@ def build_entry(operation: Operation) -> dict[str, Any]:
         ],
         "responses": {
             "200": _build_answer(operation, is_write=is_write),
-            **list_error_answers(charges_cards=charges_cards),
+            **list_error_answers(charges_cards=charges_cards, is_v2=is_v2),
         },
     }
-    headers = ["Stripe-Version", "Stripe-Account"]
-    if operation.method == "POST":
+    headers = ["Stripe-Version", "Stripe-Context" if is_v2 else "Stripe-Account"]
+    if operation.method == "POST" or (is_v2 and is_write):
         headers.insert(0, "Idempotency-Key")
+    if operation.method == "POST":
         entry["requestBody"] = body = operation.table.request_body()
         if operation.takes_file:
             body["content"] = {MULTIPART_CONTENT_TYPE.decode(): {"schema": operation.table.schema()}}
     else:
-        described = _QUERY_DESCRIPTIONS | (_EVENT_DESCRIPTIONS if operation.resource == "event" else {})
+        described = _QUERY_DESCRIPTIONS | (_EVENT_DESCRIPTIONS if operation.expandable == "event" else {})
         for parameter in operation.table.query_parameters():
-            known = {"description": described[parameter["name"]]} if parameter["name"] in described else {}
+            description = (
+                parameter["schema"].get("description") if is_v2 else described.get(parameter["name"])
+            )
+            known = {} if description is None else {"description": description}
             entry["parameters"].append(parameter | known)
     entry["parameters"] += [{"$ref": f"#/components/parameters/{name}"} for name in headers]
     return entry

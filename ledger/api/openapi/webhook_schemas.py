@@ -47,7 +47,7 @@ _DELIVERY: Fields = {
     "attempt_count": integer("How many attempts were due until now.", 1),
     "created": number("When the delivery was made, in unix seconds.", 1795000000.0),
     "endpoint": text("The endpoint; `wsl_…`: a listener of the Stripe CLI.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
-    "event": text("The Event.", "evt_1NG8Du2eZvKYlo2CUI79vXWy"),
+    "event": text("The Event, or the thin event, that is sent.", "evt_1NG8Du2eZvKYlo2CUI79vXWy"),
     "event_created": unix_time("When the Event was recorded."),
     "in_flight": boolean("Whether an attempt is under way."),
     "last_attempt": hash_of("The newest attempt.", _ATTEMPT).or_null(),
@@ -161,6 +161,7 @@ _PREVIEW: Fields = {
 _SETTINGS: Fields = {
     "id": text("The endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),
     "object": constant("webhook_endpoint_settings"),
+    "event_payload": choice("What is sent to it.", ("snapshot", "thin"), "snapshot"),
     "livemode": livemode(),
     "ordered": boolean("Whether the Events of one object are sent one after another, in order."),
     "previous_secret_valid_until": unix_time("Until when the previous secret signs, too.").or_null(),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from ledger.api.unknown_routes.hints import SEARCH_SEGMENT, group_methods, unknown_route_error
 from ledger.call import Call
@@ -12,7 +12,6 @@ from ledger.commands.execution import Decide, MakeChange
 from ledger.domain.file import File
 from ledger.queries.context import QueryContext
 from ledger.queries.pages import QueryResult
-from ledger.wire.parameters import ParameterTable
 
 VERB_SEGMENTS_MAX = 2
 """How many segments of a path may follow its target: `…/{charge}/dispute/close`."""
@@ -21,6 +20,34 @@ Read = Callable[[Call, QueryContext], Awaitable[QueryResult]]
 PrepareChange = Callable[[Call, QueryContext], Awaitable[MakeChange]]
 Act = Callable[[Call, QueryContext], Awaitable[Mapping[str, Any]]]
 Download = Callable[[Call, QueryContext], Awaitable[File]]
+
+
+class Table(Protocol):
+    """The parameters of an operation: a `ParameterTable`, or the model of a JSON body.
+
+    parse  makes the values, by name, of a decoded request. Raises InvalidParameter
+    """
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """What is declared of the parameters, by name."""
+
+    @property
+    def only_names(self) -> Collection[str] | None:
+        """If set, parameters of other names are ignored."""
+
+    @property
+    def parse(self) -> Callable[[Any], dict[str, Any]]:
+        """The function that parses."""
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of all parameters as one object."""
+
+    def request_body(self) -> dict[str, Any]:
+        """The OpenAPI request body of a POST."""
+
+    def query_parameters(self) -> list[dict[str, Any]]:
+        """The OpenAPI query parameters of a GET or DELETE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +76,7 @@ class Operation:
     method: str
     path: str
     summary: str
-    table: ParameterTable
+    table: Table
     expandable: str
     resource: str
     decide: Decide | None = None
@@ -74,8 +101,9 @@ class Operation:
 
     @property
     def is_list(self) -> bool:
-        """Whether the answer is a list that is paged by cursors."""
-        return self.read is not None and "starting_after" in self.table.members
+        """Whether the answer is a list that has pages."""
+        members = self.table.members
+        return self.read is not None and ("starting_after" in members or "page" in members)
 
 
 class Route(NamedTuple):

@@ -35,6 +35,7 @@ from ledger.api.exchange import (
 )
 from ledger.api.key_cache import KeyCache
 from ledger.api.public.cors import CORS_HEADERS, REQUEST_METHOD_HEADER, preflight_headers
+from ledger.api.public.dialect import Dialect, join_forms
 from ledger.api.public.downloads import build_file_headers
 from ledger.api.public.multipart import MULTIPART_CONTENT_TYPE, UploadReceiver
 from ledger.api.public.operations import RouteTable
@@ -48,10 +49,7 @@ from ledger.queries.context import QueryContext
 from ledger.queries.shared_reads import SharedReads
 from ledger.time_limits import RequestLimit
 from ledger.wire.expansion import ExpandTree, parse_expand
-from ledger.wire.forms import decode
 from ledger.wire.versions import VERSIONS, is_version
-
-FORM_CONTENT_TYPE = b"application/x-www-form-urlencoded"
 
 _JSON_HEADERS = HeaderBlock.of(JSON_CONTENT_TYPE, *CORS_HEADERS)
 _DOWNLOAD_HEADERS = HeaderBlock.of(*CORS_HEADERS)
@@ -69,11 +67,12 @@ class _ReadAnswer(NamedTuple):
 
 
 class PublicApi:
-    """Answers everything under /v1: for a `RequestCycle`, and as an ASGI application."""
+    """Answers everything under /v1, or under /v2: for a `RequestCycle`, and as an ASGI application."""
 
     def __init__(
         self,
         routes: RouteTable,
+        dialect: Dialect,
         keys: KeyCache,
         execution: Execution,
         queries: QueryContext,
@@ -89,6 +88,7 @@ class PublicApi:
         request_seconds: float,
     ) -> None:
         self._routes = routes
+        self._dialect = dialect
         self._keys = keys
         self._execution = execution
         self._queries = queries
@@ -160,7 +160,7 @@ class PublicApi:
         await self._authorize(exchange, now)
         operation = exchange.operation
         if operation.act is not None:
-            call = self._build_call(exchange, await self._read_form(exchange))
+            call = self._build_call(exchange, await self._read_parameters(exchange))
             # The Stripe CLI connects where it asks now: perhaps a tunnel, which LEDGER_PUBLIC_URL is not.
             call = call.replace(base_url=exchange.base_url)
             durability = self._queries.store.durability
@@ -174,7 +174,7 @@ class PublicApi:
             MULTIPART_CONTENT_TYPE
         ):
             return await self._run_upload(exchange)
-        return await self._run_command(exchange, await self._read_form(exchange))
+        return await self._run_command(exchange, await self._read_parameters(exchange))
 
     async def _authorize(self, exchange: Exchange, now: float) -> None:
         """Find key, operation, target and account of the request, and check that the key allows them."""
@@ -230,7 +230,7 @@ class PublicApi:
         headers = exchange.request_headers
         encoded_parameters: bytes = exchange.query
         if b"content-length" in headers or b"transfer-encoding" in headers:  # otherwise there is no body
-            encoded_parameters = await self._read_form(exchange)
+            encoded_parameters = await self._read_parameters(exchange)
         operation = exchange.operation
         if operation.download is not None:
             call = self._build_call(exchange, encoded_parameters)
@@ -255,8 +255,8 @@ class PublicApi:
 
     async def _run_command(self, exchange: Exchange, encoded_parameters: bytes) -> tuple[int, str]:
         operation = exchange.operation
-        # On DELETE the header is ignored (contract §1.9).
-        idempotency_key = exchange.read_idempotency_key() if operation.method == "POST" else None
+        is_keyed = operation.method in self._dialect.keyed_methods
+        idempotency_key = exchange.read_idempotency_key() if is_keyed else None
         try:
             call = self._build_call(exchange, encoded_parameters)
         except InvalidParameter:
@@ -293,7 +293,7 @@ class PublicApi:
         incoming = self._upload_receiver.start_upload()
         try:
             fields, exchange.uploads = await self._upload_receiver.receive(exchange, incoming)
-            encoded_parameters = _join_parameters(exchange.query, fields)
+            encoded_parameters = join_forms(exchange.query, fields)
             status, body = await self._run_command(exchange, encoded_parameters)
         except RequestError:
             await incoming.discard()
@@ -302,26 +302,16 @@ class PublicApi:
             await incoming.discard()
         return status, body
 
-    async def _read_form(self, exchange: Exchange) -> bytes:
-        """The parameters of query and body, encoded as a form."""
+    async def _read_parameters(self, exchange: Exchange) -> bytes:
+        """The parameters of query and body, encoded."""
         body = exchange.source.take_body(self._body_bytes_max)  # most have arrived with their head
         if body is None:
             body = await exchange.read_body(self._body_bytes_max)
-        if body and not exchange.request_headers.get(b"content-type", FORM_CONTENT_TYPE).lower().startswith(
-            FORM_CONTENT_TYPE
-        ):
-            raise InvalidParameter(
-                "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "
-                "If you have questions, see https://docs.stripe.com/api."
-            )
-        return _join_parameters(exchange.query, body)
+        return self._dialect.join(exchange, body)
 
     def _build_call(self, exchange: Exchange, encoded_parameters: bytes) -> Call:
         operation = exchange.operation
-        form = decode(encoded_parameters, only_names=operation.table.only_names)
-        if exchange.uploads:
-            form |= exchange.uploads
-        parameters = operation.table.parse(form)
+        parameters = self._dialect.parse(exchange, encoded_parameters)
         paths: Any = parameters.pop("expand", None)
         expand: ExpandTree = {}
         if paths:
@@ -355,7 +345,3 @@ def _is_read_by_people(user_agent: bytes) -> bool:
     """Whether the client is curl, or Stripe's command line (`Stripe/v1 stripe-cli/1.52.0`): both print the
     body as it comes."""
     return user_agent.startswith(b"curl/") or b" stripe-cli/" in user_agent
-
-
-def _join_parameters(query: bytes, body: bytes) -> bytes:
-    return b"&".join((query, body)) if query and body else query or body

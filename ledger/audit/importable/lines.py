@@ -8,13 +8,15 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from ledger.domain.charge import EMPTY_BILLING_DETAILS, Charge
 from ledger.domain.customer import DEFAULT_INVOICE_SETTINGS, Customer
 from ledger.domain.file import File
 from ledger.domain.imported_event import EventImported
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
-from ledger.domain.webhook_endpoint import WebhookEndpoint
+from ledger.domain.webhook_endpoint import FROM_SELF, WebhookEndpoint
 from ledger.wire.charges import render_charge
 
 Line = dict[str, Any]
@@ -117,14 +119,21 @@ def make_resource_line(state: Resource) -> Line:
 
 def make_endpoint_line(state: WebhookEndpoint) -> Line:
     """A webhook endpoint, disabled: a copy of a ledger sends nothing to the receivers of the original."""
+    # None for one that API v1 has made, and v2 has not named.
+    destination = None if state.own_destination is msgspec.UNSET else state.own_destination
     members: dict[str, Any] = {
         "url": state.url,
         "enabled_events": state.enabled_events,
         "disabled": True,
         "api_version": state.api_version,
-        "connect": state.connect or None,
+        "connect": (state.connect or None) if destination is None else None,
         "description": state.description,
         "metadata": state.metadata or None,
+        "name": None if destination is None else destination.name,
+        "event_payload": "thin" if state.is_thin else None,
+        "events_from": (
+            None if destination is None or destination.events_from == [FROM_SELF] else destination.events_from
+        ),
         "ordered": state.dispatch.ordered or None,
         "standard_webhooks": state.dispatch.standard_webhooks or None,
     }

@@ -50,6 +50,7 @@ _SECOND = (
     imported_event.EventImported,
     resource.ResourcePublished,
     webhook_endpoint.WebhookEndpointCreated,
+    webhook_endpoint.EventDestinationCreated,
     payment_intent.PaymentIntentCreated,
     customer_session.CustomerSessionCreated,
     file_link.FileLinkCreated,
@@ -63,6 +64,7 @@ _FOLDED = (
     refund.RefundCreated,
     resource.ResourcePublished,
     webhook_endpoint.WebhookEndpointCreated,
+    webhook_endpoint.EventDestinationCreated,
 )
 _UNSUPPORTED: dict[type[DomainEvent], str] = {
     payment_intent.PaymentIntentCreated: "payment intents",
@@ -75,6 +77,7 @@ _SEALED_WHOLE: dict[type[DomainEvent], str] = {
     imported_event.EventImported: "imported Events",
     resource.ResourcePublished: "published resources",
     webhook_endpoint.WebhookEndpointCreated: "webhook endpoints",
+    webhook_endpoint.EventDestinationCreated: "event destinations",
 }
 _LINE_OVERHEAD_BYTES = 4096
 _HEAD = "SELECT position FROM ledger.head"

@@ -39,6 +39,8 @@ LIMIT_MAX = 100
 EXAMINED_MAX = 500
 TAIL_POSITIONS_MAX = 100_000
 ORDERS = ("asc", "desc")
+# So that no row is missing below the checkpoint that a statement sees (SNAPSHOT_FIRST).
+_ONE_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 LEDGER_ACCOUNTS = (NETWORK, MERCHANT_BALANCE, PROCESSING_FEES, DISPUTE_FEES)
 
 # What follows is assembled from texts of this module alone; `order` is ASC or DESC. `_MOVES_MONEY` is the
@@ -134,11 +136,13 @@ async def list_postings(
     codec, clock = queries.store.codec, queries.store.clock
 
     async def read(conn: Conn) -> tuple[Range, _Window, list[TupleRow], int]:
-        bounds = await find_range(conn, clock, codec, query.bounds)
-        window = await _choose_window(conn, query, bounds, tail_positions_max)
-        count_max = query.limit + 1 if _is_unfiltered(query) else EXAMINED_MAX
-        rows = await _read_events(conn, codec, auditor, query, window, count_max)
-        return bounds, window, rows, count_max
+        async with conn.transaction():
+            await conn.execute(_ONE_SNAPSHOT)
+            bounds = await find_range(conn, clock, codec, query.bounds)
+            window = await _choose_window(conn, query, bounds, tail_positions_max)
+            count_max = query.limit + 1 if _is_unfiltered(query) else EXAMINED_MAX
+            rows = await _read_events(conn, codec, auditor, query, window, count_max)
+            return bounds, window, rows, count_max
 
     bounds, window, rows, count_max = await queries.reads.run_idempotent(read)
     data: list[dict[str, Any]] = []

@@ -164,6 +164,8 @@ def _describe_cause(change: dict[str, Any]) -> str:
         parts.append(f"import by request {causation['request_id']}")
     elif causation is not None and causation["type"] == "change":
         parts.append(f"because of {causation['object']}, version {causation['version']}")
+    elif causation is not None and causation["type"] == "event":
+        parts.append(f"in reaction to {causation['event']}")
     return ", ".join(parts)
 
 

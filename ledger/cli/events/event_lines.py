@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from ledger.cli.shell import format_time, make_printable
 from ledger.webhooks.deliveries import Attempt
+from ledger.wire.thin_events import OBJECT_TYPE
 
 _COLUMNS = {"time": 20, "type": 40, "event": 28, "object": 0}
 """By name, the width on a terminal; 0: to the end of the line."""
@@ -22,14 +24,19 @@ def print_header() -> None:
 
 
 def print_event(event: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print one Event, plain as by `to_plain`, at once."""
+    """Print one Event or thin event, plain as by `to_plain`, at once."""
     if as_json:
         print(json.dumps(event), flush=True)
         return
-    object_id = event["data"]["object"].get("id") or "-"
-    if "account" in event:  # a connected one
-        object_id = f"{object_id} of {event['account']}"
-    _print_cells([format_time(event["created"]), event["type"], event["id"], object_id])
+    if event["object"] == OBJECT_TYPE:
+        created = datetime.fromisoformat(event["created"]).timestamp()
+        subject, connected = event["related_object"] or {}, event["context"]
+    else:
+        created, subject, connected = event["created"], event["data"]["object"], event.get("account")
+    object_id = subject.get("id") or "-"
+    if connected is not None:
+        object_id = f"{object_id} of {connected}"
+    _print_cells([format_time(created), event["type"], event["id"], object_id])
 
 
 def print_attempt(event_id: str, attempt: Attempt, *, as_json: bool) -> None:

@@ -15,15 +15,16 @@ from ledger.audit.moments import parse_time_span
 from ledger.call import Call, Cause
 from ledger.cli.audit.shell import AccountOption, LiveOption, RecordedCommand, run
 from ledger.cli.events.event_lines import print_event, print_header, print_notice, to_plain
-from ledger.cli.events.live_events import LiveEvents, print_live, read_head
+from ledger.cli.events.live_events import LiveEvents, print_live, read_head, render_snapshot
 from ledger.cli.groups import JsonOption, format_examples, print_json
 from ledger.cli.shell import CLI_ACTOR, end_at_closed_output, format_count, run_until_stopped
 from ledger.config import load_settings
 from ledger.errors import SettingError
 from ledger.postgres.deployment import read_running_database
-from ledger.queries import events
+from ledger.queries import events, thin_events
 from ledger.queries.context import QueryContext
 from ledger.wire.event_types import expand_patterns
+from ledger.wire.thin_events import to_snapshot_id
 
 LIMIT_DEFAULT = 20
 PAGE_EVENTS = 100
@@ -93,21 +94,25 @@ def _add_show_command(group: typer.Typer) -> None:
     @group.command(
         "show",
         cls=RecordedCommand,
-        epilog=format_examples("ledger events show evt_0352CZ3z1jWpJM7B8upbma"),
+        epilog=format_examples(
+            "ledger events show evt_0352CZ3z1jWpJM7B8upbma",
+            "ledger events show evt_thin_0352CZ3z1jWpJM7B8upbma",
+        ),
     )
     def show_event(
-        event: Annotated[str, typer.Argument(help="The id of the Event (evt_…).")],
+        event: Annotated[str, typer.Argument(help="The id of the Event (evt_…, or evt_thin_…).")],
         account: AccountOption = None,
         live: LiveOption = False,
         as_json: JsonOption = False,
     ) -> None:
         """Show an Event of the last 30 days, whole.
 
-        It is the JSON of the API, with --json on one line. What an older one was about is in
-        `ledger audit history`."""
+        It is the JSON of the API, with --json on one line: that of the thin event for the id of one. What an
+        older one was about is in `ledger audit history`."""
 
         async def read(queries: QueryContext, auditor: Auditor) -> Mapping[str, Any]:
-            return (await events.retrieve(_make_call(auditor, target=event), queries)).body
+            retrieve = events.retrieve if to_snapshot_id(event) is None else thin_events.retrieve
+            return (await retrieve(_make_call(auditor, target=event), queries)).body
 
         document = to_plain(run(read, account=account, livemode=live))
         if as_json:
@@ -157,7 +162,7 @@ def _follow(wanted: _Wanted, account: str | None, *, livemode: bool, as_json: bo
     chosen, head = run(begin, account=account, livemode=livemode)
     types = None if wanted.types is None else frozenset(wanted.types)
     live_events = LiveEvents(settings, chosen, livemode, types)
-    asyncio.run(run_until_stopped([print_live(live_events, head, print_new)]))
+    asyncio.run(run_until_stopped([print_live(live_events, head, print_new, render_snapshot)]))
 
 
 async def _read_pages(

@@ -11,7 +11,9 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from ledger.cli.events.live_events import encode_event
+import msgspec
+
+from ledger.cli.events.live_events import Render
 from ledger.stripe_cli.feed import ListenerEvent
 from ledger.webhooks.deliveries import Attempt
 from ledger.webhooks.http_client import WebhookClient
@@ -29,6 +31,7 @@ async def forward(
     *,
     account: str,
     secret: str,
+    render: Render,
     report: ReportAttempt,
 ) -> None:
     """POST each Event to `url`, for as long as there are any. `account` is whose webhook this would be: the
@@ -39,9 +42,10 @@ async def forward(
     async def send(found: ListenerEvent) -> None:
         try:
             sent_at = time.time()
-            body = encode_event(found, account)
+            event = render(found, account)
+            body = msgspec.json.encode(event)
             signature = (b"Stripe-Signature", sign([secret], int(sent_at), body).encode())
-            report(found.event.id, await client.post(url, body, [signature], sent_at=sent_at))
+            report(event["id"], await client.post(url, body, [signature], sent_at=sent_at))
         finally:
             free.release()
 

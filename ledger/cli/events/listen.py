@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ledger.cli.groups import JsonOption, format_examples
-from ledger.domain.webhook_endpoint import check_url
+from ledger.domain.webhook_urls import check_url
 from ledger.errors import InvalidParameter, SettingError
 
 
@@ -18,6 +18,7 @@ def add_listen_command(group: typer.Typer) -> None:
         epilog=format_examples(
             "ledger listen --forward-to http://127.0.0.1:3000/webhooks",
             "ledger listen --events 'charge.dispute.*,charge.refunded' --json | jq .id",
+            "ledger listen --thin --events v1.charge.captured --forward-to 3000/notifications",
             "ledger listen --print-secret",
         )
     )
@@ -28,6 +29,9 @@ def add_listen_command(group: typer.Typer) -> None:
         events: Annotated[
             str | None, typer.Option(help="Only these types: names and patterns, separated by commas.")
         ] = None,
+        thin: Annotated[
+            bool, typer.Option("--thin", help="Thin events instead: what happened to which object.")
+        ] = False,
         account: Annotated[
             str | None, typer.Option("--account", help="The account; optional if there is only one.")
         ] = None,
@@ -51,7 +55,7 @@ def add_listen_command(group: typer.Typer) -> None:
         if print_secret:
             listener.print_secret(account, livemode=live, as_json=as_json)
         else:
-            listener.listen(account, patterns, url, livemode=live, as_json=as_json)
+            listener.listen(account, patterns, url, thin=thin, livemode=live, as_json=as_json)
 
 
 def _complete_url(text: str) -> str:

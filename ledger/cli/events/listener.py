@@ -14,7 +14,14 @@ from ledger import logs
 from ledger.cli.audit.shell import record_as, record_command
 from ledger.cli.events.event_lines import print_attempt, print_event, print_notice
 from ledger.cli.events.forwarder import forward
-from ledger.cli.events.live_events import LiveEvents, print_live, read_head
+from ledger.cli.events.live_events import (
+    LiveEvents,
+    Render,
+    print_live,
+    read_head,
+    render_snapshot,
+    render_thin,
+)
 from ledger.cli.groups import print_json
 from ledger.cli.shell import (
     Deployment,
@@ -30,6 +37,7 @@ from ledger.postgres.deployment import read_running_database
 from ledger.service_key import check_database
 from ledger.stripe_cli.secrets import ListenerSecrets
 from ledger.wire.event_types import expand_patterns
+from ledger.wire.thin_events import to_snapshot_type
 
 DEVICE = "ledger listen"
 """In place of the name of a device, of which the secret of a listener of the Stripe CLI is derived."""
@@ -54,18 +62,24 @@ def print_secret(account: str | None, *, livemode: bool, as_json: bool) -> None:
 
 
 def listen(
-    account: str | None, patterns: list[str], url: str | None, *, livemode: bool, as_json: bool
+    account: str | None, patterns: list[str], url: str | None, *, thin: bool, livemode: bool, as_json: bool
 ) -> None:
-    """Print Events of these types (none: all), and forward them to `url`, until SIGINT or SIGTERM.
+    """Print Events of these types (none: all), and forward them to `url`, until SIGINT or SIGTERM. The types
+    of thin events are those of their snapshots, with or without `v1.`.
 
     Raises SettingError for what cannot be begun, InvalidParameter for a type that there is not, Unavailable
     when the database cannot be reached at the start.
     """
+    render = render_thin if thin else render_snapshot
+    if thin:
+        patterns = [to_snapshot_type(pattern) or pattern for pattern in patterns]
     types = frozenset(expand_patterns(patterns, "type")) if patterns else None
     deployment = _find_deployment()
-    options = {"account": account, "events": patterns, "forward": url is not None, "live": livemode}
+    options = {
+        "account": account, "events": patterns, "forward": url is not None, "live": livemode, "thin": thin,
+    }  # fmt: skip
     with record_as("listen", options), end_at_closed_output():
-        asyncio.run(_listen(deployment, account, types, url, livemode, as_json))
+        asyncio.run(_listen(deployment, account, types, url, render, livemode, as_json))
 
 
 async def _listen(
@@ -73,6 +87,7 @@ async def _listen(
     account: str | None,
     types: frozenset[str] | None,
     url: str | None,
+    render: Render,
     livemode: bool,
     as_json: bool,
 ) -> None:
@@ -82,7 +97,7 @@ async def _listen(
     live_events = LiveEvents(deployment.settings, start.account, livemode, types)
     mode = "live" if livemode else "test"
     print_notice(f"listening to {start.account} in {mode} mode; signing secret: {secret}; Ctrl-C ends this")
-    work = [print_live(live_events, start.position, partial(print_event, as_json=as_json))]
+    work = [print_live(live_events, start.position, partial(print_event, as_json=as_json), render)]
     if url is not None:
         work.append(
             forward(
@@ -90,6 +105,7 @@ async def _listen(
                 url,
                 account=start.account,
                 secret=secret,
+                render=render,
                 report=partial(print_attempt, as_json=as_json),
             )
         )

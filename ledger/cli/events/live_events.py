@@ -12,15 +12,15 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-import msgspec
 import psycopg
 
-from ledger.cli.events.event_lines import print_notice
+from ledger.cli.events.event_lines import print_notice, to_plain
 from ledger.config import Settings
 from ledger.errors import LedgerError
-from ledger.postgres.connections import Conn, fetch_one, first_line, open_connection
+from ledger.postgres.connections import SNAPSHOT_FIRST, Conn, fetch_one, first_line, open_connection
 from ledger.postgres.deployment import read_running_database
 from ledger.queries.events import render_event
+from ledger.queries.thin_events import render_event_notification
 from ledger.store.notifications import APPLIED_CHANNEL, CHANNEL
 from ledger.stripe_cli.feed import ListenerEvent, read_events
 
@@ -32,6 +32,8 @@ _LISTEN = f"LISTEN {CHANNEL}; LISTEN {APPLIED_CHANNEL}"
 _HEAD = "SELECT position FROM ledger.head"
 
 Report = Callable[[str], None]
+Render = Callable[[ListenerEvent, str], dict[str, Any]]
+"""Renders an Event for an account, which may be the platform of the Event's own account."""
 
 
 class LiveEvents(NamedTuple):
@@ -50,7 +52,7 @@ class LiveEvents(NamedTuple):
         while True:
             try:
                 dsn, _ = read_running_database(self.settings)
-                async with open_connection(dsn, "ledger_api", name="events") as conn:
+                async with open_connection(dsn, "ledger_api", name="events", settings=SNAPSHOT_FIRST) as conn:
                     await conn.execute(_LISTEN, prepare=False)
                     while True:
                         batch = await read_events(conn, self.account, self.livemode, after)
@@ -71,19 +73,28 @@ class LiveEvents(NamedTuple):
 
 
 async def print_live(
-    live_events: LiveEvents, after: int, print_event: Callable[[dict[str, Any]], None]
+    live_events: LiveEvents, after: int, print_event: Callable[[dict[str, Any]], None], render: Render
 ) -> None:
     """Call `print_event` with each Event after the position `after`, without an end; the loss of the database
     is told on standard error."""
     async with aclosing(live_events.read(after, report=print_notice)) as events:
         async for found in events:
-            print_event(msgspec.json.decode(encode_event(found, live_events.account)))
+            print_event(to_plain(render(found, live_events.account)))
 
 
-def encode_event(found: ListenerEvent, account: str) -> bytes:
-    """The Event as JSON, as a webhook endpoint of `account` gets it."""
-    owner = found.account if found.account != account else None
-    return msgspec.json.encode(render_event(found.event, account=owner))
+def render_snapshot(found: ListenerEvent, account: str) -> dict[str, Any]:
+    """The Event with its object, as a webhook endpoint of `account` gets it."""
+    return render_event(found.event, account=_find_owner(found, account))
+
+
+def render_thin(found: ListenerEvent, account: str) -> dict[str, Any]:
+    """The thin event, as an event destination of `account` gets it."""
+    return render_event_notification(found.event, account=_find_owner(found, account))
+
+
+def _find_owner(found: ListenerEvent, account: str) -> str | None:
+    """Whose Event it is, if it is not the account's own."""
+    return found.account if found.account != account else None
 
 
 async def read_head(conn: Conn) -> int:

@@ -18,6 +18,7 @@ from ledger.queries.events import fetch_event
 from ledger.stripe_cli.event_retry import retry_event
 from ledger.stripe_cli.sessions import resend
 from ledger.webhooks.switch import read_switch
+from ledger.wire.thin_events import to_snapshot_id
 
 
 def add_resend_command(group: typer.Typer) -> None:
@@ -32,7 +33,7 @@ def add_resend_command(group: typer.Typer) -> None:
         ),
     )
     def resend_event(
-        event: Annotated[str, typer.Argument(help="The id of the Event (evt_…), of the last 30 days.")],
+        event: Annotated[str, typer.Argument(help="The id of the Event (evt_…, or evt_thin_…).")],
         endpoint: Annotated[
             str | None, typer.Option(help="The endpoint (we_…); default: all listeners of the Stripe CLI.")
         ] = None,
@@ -46,7 +47,7 @@ def add_resend_command(group: typer.Typer) -> None:
         and tries again as for a new delivery. Listeners are those of `stripe listen`."""
 
         async def send(queries: QueryContext, auditor: Auditor) -> int:
-            return await _resend(queries, auditor, event, endpoint)
+            return await _resend(queries, auditor, to_snapshot_id(event) or event, endpoint)
 
         listeners = run(send, account=account, livemode=live)
         if as_json:

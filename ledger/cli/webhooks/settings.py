@@ -186,6 +186,7 @@ async def _decide_and_append(
 
 def _print_settings(settings: dict[str, Any]) -> None:
     print(f"{settings['id']}: {settings['status']}")
+    print(f"  Payload: {settings['event_payload']} events")
     print(f"  Events of one object in order: {'yes' if settings['ordered'] else 'no'}")
     print(f"  Headers of Standard Webhooks: {'yes' if settings['standard_webhooks'] else 'no'}")
     print(f"  Signing secret: number {settings['secret_version']}")

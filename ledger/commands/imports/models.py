@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from ledger.commands.event_destination_models import DestinationName, EventsFrom
 from ledger.commands.models import (
     Body,
     ChargeBody,
@@ -35,6 +36,7 @@ from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
 from ledger.wire.event_types import EVENT_TYPES, ORDERED_EVENT_TYPES
 from ledger.wire.suggestions import list_alternatives
 from ledger.wire.tables.disputes import SUBMISSION_METHODS
+from ledger.wire.thin_events import to_snapshot_type
 from ledger.wire.versions import LATEST_VERSION, is_version
 
 FILENAME_LENGTH_MAX = 255
@@ -54,7 +56,7 @@ def _decode_base64(text: Any) -> bytes:
 
 
 def _check_event_type(name: str) -> str:
-    if name != EVENT_TYPE_WILDCARD and name not in EVENT_TYPES:
+    if name != EVENT_TYPE_WILDCARD and (to_snapshot_type(name) or name) not in EVENT_TYPES:
         alternatives = list_alternatives(name, ORDERED_EVENT_TYPES)
         raise ValueError(f"must be {EVENT_TYPE_WILDCARD} or an Event type: {alternatives}")
     return name
@@ -119,7 +121,8 @@ class ResourceLine(PublishBody):
 
 
 class WebhookEndpointLine(Body):
-    """A webhook endpoint of another system. It gets a new signing secret: tell it to the receivers."""
+    """A webhook endpoint of another system, with a name if it is an event destination. It gets a new signing
+    secret: tell it to the receivers."""
 
     op: Literal["webhook_endpoint"]
     id: NewId
@@ -130,6 +133,9 @@ class WebhookEndpointLine(Body):
     description: Text | None = None
     disabled: bool | None = None
     metadata: Metadata | None = None
+    name: DestinationName | None = None
+    event_payload: Literal["snapshot", "thin"] | None = None
+    events_from: EventsFrom | None = None
     ordered: bool | None = None
     standard_webhooks: bool | None = None
 

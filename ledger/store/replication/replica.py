@@ -22,6 +22,7 @@ from ledger.errors import DamagedTree, Unavailable
 from ledger.metrics.backlogs import ReplicaStatus
 from ledger.postgres.connections import (
     READ_PLANNER_SETTINGS,
+    SNAPSHOT_FIRST,
     Conn,
     Pool,
     Query,
@@ -99,7 +100,7 @@ class Replica:
             url,
             "ledger_api",
             name="replica pages",
-            settings=READ_PLANNER_SETTINGS,
+            settings=READ_PLANNER_SETTINGS | SNAPSHOT_FIRST,
             connections_max=PAGE_CONNECTIONS_MAX,
             may_be_standby=True,
         )

@@ -28,7 +28,9 @@ from ledger.webhooks.history.owners import (
 )
 from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
 from ledger.webhooks.subscriptions import Owner
+from ledger.wire.event_destinations import PING_TYPE
 from ledger.wire.event_types import expand_patterns
+from ledger.wire.thin_events import to_snapshot_id, to_snapshot_type, to_thin_id, to_thin_type
 
 STATES: Sequence[str] = get_args(DeliveryState)
 ATTEMPTS_SHOWN_MAX = 100
@@ -38,7 +40,9 @@ _SECONDS_MAX = 2**38  # ids hold milliseconds in 48 bits
 _SELECT = """
 SELECT d.id, d.event, d.endpoint, d.account, d.livemode, d.created, d.type, d.state, d.tries,
        extract(epoch FROM nullif(d.due_at, 'infinity'))::float8, d.leased_until > now(),
-       d.replay, last.number, extract(epoch FROM last.at)::float8, last.duration_ms, last.status, last.error
+       d.replay, (SELECT w.thin FROM projections.webhook_endpoints w WHERE w.id = d.endpoint AND w.generation
+                  = (SELECT generation FROM projections.live WHERE projection = 'webhook_endpoints')),
+       last.number, extract(epoch FROM last.at)::float8, last.duration_ms, last.status, last.error
 """
 _LAST_ATTEMPT = """
 LEFT JOIN LATERAL (SELECT a.number, a.at, a.duration_ms, a.status, a.error FROM webhooks.attempts a
@@ -107,7 +111,7 @@ _OF_REPLAY = _PAGE.format(
 )
 _OF_EVENT = f"""
 {_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT}
-WHERE d.event = %(event)s AND (%(endpoint)s::text IS NULL OR d.endpoint = %(endpoint)s)
+WHERE d.event = ANY (%(events)s::text[]) AND (%(endpoint)s::text IS NULL OR d.endpoint = %(endpoint)s)
 AND (%(replay)s::text IS NULL OR d.replay = %(replay)s)
 AND d.state = ANY (%(states)s::text[]) AND d.id >= %(first)s AND d.id < %(before)s
 AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[])) AND {OF_OWNER}
@@ -116,7 +120,8 @@ ORDER BY d.id DESC LIMIT %(rows)s
 # Also that of a connected account, whether there is an endpoint for it or not.
 _HAS_EVENT = """
 SELECT FROM projections.feed f JOIN ledger.accounts a ON a.id = f.account
-WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed') AND f.id = %(event)s
+WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+AND f.id = ANY (%(events)s::text[])
 AND (%(account)s::text IS NULL OR f.livemode = %(livemode)s AND %(account)s IN (a.id, a.platform))
 """
 _ONE = f"{_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT} WHERE d.id = %(id)s AND {OF_OWNER}"
@@ -124,10 +129,10 @@ _ATTEMPTS = """
 SELECT number, extract(epoch FROM at)::float8, duration_ms, status, error, answer
 FROM webhooks.attempts WHERE delivery = %(id)s ORDER BY number DESC LIMIT %(limit)s
 """
-# What is retried or replayed may be made from the log.
+# What is retried or replayed may be made from the log, a ping from its row.
 _HAS_CONTENT = """
 SELECT FROM webhooks.deliveries d WHERE d.id = %(id)s AND (
-    d.replay IS NOT NULL OR d.schedule_from > 0 OR EXISTS (
+    d.replay IS NOT NULL OR d.schedule_from > 0 OR d.type = %(ping)s OR EXISTS (
         SELECT FROM projections.feed f
         WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
         AND f.id = d.event AND f.created = d.created))
@@ -152,7 +157,8 @@ class AttemptSummary(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A delivery. `account` is the Event's, `event_created` its time; `attempt_count` counts the attempts
+    """A delivery. `event` and `type` are what the receiver is sent: those of a thin event, if its endpoint
+    gets such. `account` is the Event's, `event_created` its time; `attempt_count` counts the attempts
     that were due, also those missed while the endpoint was disabled; `due_at` is when the next one is due, if
     it is pending, None if it waits for an earlier Event of the object; `in_flight`: whether one is under
     way; `replay` the one that has made it, or made it pending again last."""
@@ -251,11 +257,10 @@ async def list_deliveries(
         query = _OF_ENDPOINT
     else:
         query = _OF_ALL if owner is None else _OF_ACCOUNT
-    types = expand_patterns(filters.types, "type") if filters.types else None
     parameters = {
         **bind_owner(owner),
-        "endpoint": endpoint, "event": filters.event, "replay": filters.replay,
-        "states": list(filters.states or STATES), "types": types,
+        "endpoint": endpoint, "events": _list_ids(filters.event), "replay": filters.replay,
+        "states": list(filters.states or STATES), "types": _list_types(filters.types),
         "first": first, "before": before, "rows": limit + 1,
     }  # fmt: skip
     rows = await fetch_all(conn, query, parameters)
@@ -294,13 +299,35 @@ async def _find_obstacles(conn: Conn, codec: Codec, delivery: Delivery, now: flo
     obstacles = await find_endpoint_obstacles(conn, endpoint, now)
     if await fetch_one(conn, _WAITS_IN_ORDER, {"id": delivery.id}) is not None:
         obstacles.append("earlier_event")
-    row = await fetch_one(conn, _HAS_CONTENT, {"id": delivery.id})
+    row = await fetch_one(conn, _HAS_CONTENT, {"id": delivery.id, "ping": PING_TYPE})
     return obstacles if row is not None else [*obstacles, "event_not_in_feed"]
 
 
 def _to_delivery(row: TupleRow) -> Delivery:
-    columns, last = row[:-ATTEMPT_COLUMNS], row[-ATTEMPT_COLUMNS:]
-    return Delivery._make((*columns, None if last[0] is None else AttemptSummary(*last)))
+    *columns, thin = row[:-ATTEMPT_COLUMNS]
+    last = row[-ATTEMPT_COLUMNS:]
+    delivery = Delivery._make((*columns, None if last[0] is None else AttemptSummary(*last)))
+    if not thin or delivery.type == PING_TYPE:
+        return delivery
+    return delivery._replace(event=to_thin_id(delivery.event), type=to_thin_type(delivery.type))
+
+
+def _list_ids(event: str | None) -> list[str] | None:
+    """The ids that deliveries of the Event have: its own, or that of the snapshot."""
+    if event is None:
+        return None
+    snapshot = to_snapshot_id(event)
+    return [event] if snapshot is None else [event, snapshot]
+
+
+def _list_types(patterns: Sequence[str]) -> list[str] | None:
+    """The types that deliveries have whose type, or that of its twin, matches one of the patterns; None for
+    all. Raises InvalidParameter."""
+    if not patterns:
+        return None
+    of_pings = [PING_TYPE] if PING_TYPE in patterns else []
+    others = [to_snapshot_type(pattern) or pattern for pattern in patterns if pattern != PING_TYPE]
+    return [*of_pings, *expand_patterns(others, "type")]
 
 
 def _make_bounds(created: Mapping[str, int]) -> tuple[str, str]:

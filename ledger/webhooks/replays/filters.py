@@ -10,14 +10,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD, WebhookEndpoint
+from ledger.domain.webhook_endpoint import (
+    EVENT_TYPE_WILDCARD,
+    FROM_ACCOUNTS,
+    FROM_SELF,
+    WebhookEndpoint,
+)
 from ledger.errors import InvalidParameter, InvalidWebhookState, UnknownReference
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
 from ledger.store.positions import find_last_position
 from ledger.webhooks.history.owners import read_endpoint
-from ledger.webhooks.subscriptions import Owner
+from ledger.webhooks.subscriptions import Owner, list_snapshot_types
 from ledger.wire.event_types import EVENT_TYPES, expand_event_types
+from ledger.wire.thin_events import to_snapshot_type
 
 TYPES_MAX = 100
 TIME_MAX = 32_503_680_000  # the year 3000
@@ -50,13 +56,14 @@ class ReplayRequest(NamedTuple):
 
 
 class ReplayFilter(NamedTuple):
-    """A request as it selects Events: the positions after `after` and up to `upto`. `types` is None for all
-    types; `account` and `livemode` are the endpoint's."""
+    """A request as it selects Events: the positions after `after` and up to `upto`. `types` are those of
+    snapshots, None for all; `account`, `livemode`, `thin` and `events_from` are the endpoint's."""
 
     endpoint: str
     account: str
     livemode: bool
-    connect: bool
+    thin: bool
+    events_from: Sequence[str]
     window_from: int
     window_to: int
     after: int
@@ -94,33 +101,36 @@ async def resolve_filter(
     else:
         upto = await find_last_position(conn, datetime.fromtimestamp(window_to, UTC))
     return ReplayFilter(
-        endpoint.id, endpoint.account, endpoint.livemode, endpoint.connect, request.window_from, window_to,
-        after, max(after, upto), types, request.only_failed, request.object,
+        endpoint.id, endpoint.account, endpoint.livemode, endpoint.is_thin, endpoint.destination.events_from,
+        request.window_from, window_to, after, max(after, upto), types, request.only_failed, request.object,
     )  # fmt: skip
 
 
-async def list_accounts_of(conn: Conn, account: str, *, connect: bool) -> list[str]:
+async def list_accounts_of(conn: Conn, account: str, events_from: Sequence[str]) -> list[str]:
     """The accounts whose Events an endpoint of `account` gets."""
-    if not connect:
-        return [account]
-    return [row[0] for row in await fetch_all(conn, _CONNECTED_ACCOUNTS, {"account": account})]
+    accounts = [account] if FROM_SELF in events_from else []
+    if FROM_ACCOUNTS in events_from:
+        accounts += [row[0] for row in await fetch_all(conn, _CONNECTED_ACCOUNTS, {"account": account})]
+    return accounts
 
 
 def resolve_types(asked: Sequence[str], endpoint: WebhookEndpoint) -> frozenset[str] | None:
-    """The types that a replay sends; None for all. Raises InvalidParameter for an unknown type, and for one
-    that the endpoint is not subscribed to: no receiver gets what it does not expect."""
+    """The types that a replay sends, as snapshots have them; None for all. An endpoint of thin events may be
+    asked for the types of those. Raises InvalidParameter for an unknown type, and for one that the endpoint
+    is not subscribed to: no receiver gets what it does not expect."""
     if len(asked) > TYPES_MAX:
         raise InvalidParameter(
             f"Too many types: {len(asked)}; at most {TYPES_MAX} are allowed.", param="types"
         )
     takes_all = EVENT_TYPE_WILDCARD in endpoint.enabled_events
-    subscribed = frozenset(EVENT_TYPES if takes_all else endpoint.enabled_events)
+    subscribed = frozenset(EVENT_TYPES if takes_all else list_snapshot_types(endpoint))
     everything = None if takes_all else subscribed
     if not asked:
         return everything
     chosen: set[str] = set()
     for number, name in enumerate(asked):
-        known = expand_event_types(name, f"types[{number}]")
+        pattern = (to_snapshot_type(name) or name) if endpoint.is_thin else name
+        known = expand_event_types(pattern, f"types[{number}]")
         if not known & subscribed:
             raise InvalidParameter(
                 f"The endpoint {endpoint.id} is not subscribed to '{name}': add it to the endpoint's "
@@ -163,7 +173,7 @@ def _check_window(window_from: int, window_to: int, now_next: int) -> None:
 
 async def _check_object(conn: Conn, object_id: str, endpoint: WebhookEndpoint) -> None:
     """Raises UnknownReference when the endpoint gets no Events of such an object."""
-    accounts = await list_accounts_of(conn, endpoint.account, connect=endpoint.connect)
+    accounts = await list_accounts_of(conn, endpoint.account, endpoint.destination.events_from)
     row = None if "\0" in object_id else await fetch_one(conn, _OWNER_OF_STREAM, {"stream": object_id})
     if row is None or row[0] not in accounts or row[1] != endpoint.livemode:
         raise UnknownReference("object", object_id, param="object")

@@ -100,7 +100,8 @@ class Round(NamedTuple):
 
 
 class _LockedReplay(NamedTuple):
-    """A running replay as this process has locked it. Its filter's `connect` is not known yet."""
+    """A running replay as this process has locked it. Of its filter `thin` and
+    `events_from` are not known yet."""
 
     id: str
     chosen: ReplayFilter
@@ -169,7 +170,7 @@ class ReplayJob:
             await conn.execute(_SET_WAIT, {"id": replay.id, "waits_for": waits_for})
         if endpoint is None or waits_for == "endpoint_disabled":
             return 0, False
-        chosen = replay.chosen._replace(connect=endpoint.connect)
+        chosen = replay.chosen._replace(thin=endpoint.is_thin, events_from=endpoint.destination.events_from)
         if replay.counted_position < chosen.upto:
             await self._count(conn, replay, chosen)
             return 0, True
@@ -249,7 +250,7 @@ async def _lock(conn: Conn, replay_id: str) -> _LockedReplay | None:
     found_id, endpoint, account, livemode, began, ended, after, upto, types, only_failed, object_id = row[:11]
     wanted = None if types is None else frozenset(types)
     chosen = ReplayFilter(
-        endpoint, account, livemode, False, began, ended, after, upto, wanted, only_failed, object_id
+        endpoint, account, livemode, False, (), began, ended, after, upto, wanted, only_failed, object_id
     )
     return _LockedReplay(found_id, chosen, *row[11:])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 from ledger.postgres.connections import Conn
@@ -9,6 +10,7 @@ from ledger.store.codec import Codec
 from ledger.webhooks.replays.filters import ReplayFilter
 from ledger.webhooks.replays.selection import COUNT_POSITIONS_MAX, Selector, Tally, open_selector
 from ledger.webhooks.subscriptions import FeedEvent
+from ledger.wire.thin_events import to_thin_id, to_thin_type
 
 SHOWN_EVENTS_MAX = 10
 
@@ -44,12 +46,17 @@ class Preview(NamedTuple):
 
 
 async def preview_replay(conn: Conn, codec: Codec, chosen: ReplayFilter) -> Preview:
-    """Count the Events that `chosen` wants, a bounded part of the log at a time. Raises psycopg.Error."""
+    """Count the Events that `chosen` wants, a bounded part of the log at a time; they are shown as the
+    receiver gets them. Raises psycopg.Error."""
     selector = await open_selector(conn, codec, chosen)
     tally = Tally()
     for after in range(chosen.after, chosen.upto, COUNT_POSITIONS_MAX):
         tally.add(await selector.count(conn, after, min(chosen.upto, after + COUNT_POSITIONS_MAX)))
-    return Preview(chosen, tally, *await _find_ends(conn, selector, chosen, tally))
+    shown, last = await _find_ends(conn, selector, chosen, tally)
+    if chosen.thin:
+        tally.by_type = Counter({to_thin_type(name): number for name, number in tally.by_type.items()})
+        shown, last = [_to_thin(event) for event in shown], None if last is None else _to_thin(last)
+    return Preview(chosen, tally, shown, last)
 
 
 async def _find_ends(
@@ -67,6 +74,10 @@ async def _find_ends(
     last = await selector.select(conn, tally.last - 1, SHOWN_EVENTS_MAX)
     of_last = [event for event in last.events if event.position == tally.last]
     return shown[:SHOWN_EVENTS_MAX], of_last[-1] if of_last else None
+
+
+def _to_thin(event: FeedEvent) -> FeedEvent:
+    return event._replace(id=to_thin_id(event.id), type=to_thin_type(event.type))
 
 
 def _render(event: FeedEvent) -> dict[str, Any]:

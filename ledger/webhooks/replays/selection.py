@@ -22,6 +22,7 @@ from ledger.postgres.connections import Conn, fetch_all
 from ledger.store.codec import Codec
 from ledger.webhooks.replays.filters import ReplayFilter, list_accounts_of
 from ledger.webhooks.subscriptions import FeedEvent
+from ledger.wire.event_destinations import PING_TYPE
 from ledger.wire.public_events import EVENTS_PER_CHANGE_MAX, FIXED_EVENT_TYPES, derive_public_event_types
 
 SELECT_POSITIONS_MAX = 50_000
@@ -53,7 +54,7 @@ SELECT e.topic, count(*), min(e.notification_id), max(e.notification_id),
 """  # noqa: S608 (constants)
 _GIVEN_UP = """
 FROM webhooks.deliveries d
-WHERE d.endpoint = %(endpoint)s AND d.state IN ('failed', 'dropped')
+WHERE d.endpoint = %(endpoint)s AND d.state IN ('failed', 'dropped') AND d.type <> %(ping)s
 AND d.position > %(after)s AND d.position <= %(upto)s
 AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[]))
 AND (%(object)s::text IS NULL OR EXISTS (
@@ -127,7 +128,7 @@ class Selector:
             "accounts": list(accounts), "livemode": chosen.livemode, "object": chosen.object,
             "endpoint": chosen.endpoint, "types": None if chosen.types is None else sorted(chosen.types),
             "ignored": ignored, "fixed": [topic for topic, types in fixed.items() if types],
-            "parked": list(parked), "parked_from": list(parked.values()),
+            "ping": PING_TYPE, "parked": list(parked), "parked_from": list(parked.values()),
         }  # fmt: skip
 
     async def select(self, conn: Conn, after: int, limit: int) -> Selection:
@@ -206,7 +207,7 @@ class Selector:
 
 async def open_selector(conn: Conn, codec: Codec, chosen: ReplayFilter) -> Selector:
     """A selector of the Events that `chosen` wants, with what is parked now. Raises psycopg.Error."""
-    accounts = await list_accounts_of(conn, chosen.account, connect=chosen.connect)
+    accounts = await list_accounts_of(conn, chosen.account, chosen.events_from)
     parked: dict[str, int] = {}
     for stream, position in await fetch_all(conn, _PARKED):
         parked[stream] = min(position, parked.get(stream, position))

@@ -11,7 +11,7 @@ import structlog
 
 from ledger.call import Cause
 from ledger.deadlines import CLOCK_CAUSATION
-from ledger.domain import webhook_endpoint
+from ledger.domain import webhook_endpoint_decisions
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.store.journal import Append, VersionConflict, fold_changes
@@ -45,7 +45,7 @@ class Disablement:
             if row is None:
                 return
             since, attempts, status, error = row
-            events = webhook_endpoint.disable_failing(
+            events = webhook_endpoint_decisions.disable_failing(
                 endpoint,
                 failing_since=since,
                 failed_attempts=attempts,

@@ -17,6 +17,7 @@ from ledger.wire.schemas import (
     charges,
     customers,
     disputes,
+    event_destinations,
     events,
     files,
     payment_intents,
@@ -32,6 +33,7 @@ from ledger.wire.schemas.fields import (
     constant,
     document,
     make_object_example,
+    nullable_text,
     text,
 )
 
@@ -61,6 +63,9 @@ OBJECTS: dict[str, ObjectSchema] = {
     "dispute": ObjectSchema("A charge that the card holder disputes.", disputes.DISPUTE),
     "elements_session": ObjectSchema("What a payment form needs to start.", customers.ELEMENTS_SESSION),
     "event": ObjectSchema("Something that happened to an object.", events.EVENT),
+    "event_destination": ObjectSchema(
+        "Where thin events or Events are sent.", event_destinations.EVENT_DESTINATION
+    ),
     "file": ObjectSchema("An uploaded file.", files.FILE),
     "file_link": ObjectSchema("A URL of a file for those without a key.", files.FILE_LINK),
     "payment_intent": ObjectSchema(
@@ -68,6 +73,7 @@ OBJECTS: dict[str, ObjectSchema] = {
     ),
     "payment_method": ObjectSchema("A card as a payment method.", cards.PAYMENT_METHOD),
     "refund": ObjectSchema("Money of a charge that was paid back.", charges.REFUND),
+    "thin_event": ObjectSchema("Something that happened, without the object.", events.THIN_EVENT),
     "webhook_endpoint": ObjectSchema("Where Events are delivered to.", events.WEBHOOK_ENDPOINT),
 }
 LISTED = (
@@ -75,6 +81,8 @@ LISTED = (
     "file_link", "payment_intent", "payment_method", "refund", "webhook_endpoint",
 )  # fmt: skip
 """The objects of which there are lists."""
+V2_LISTED = ("event_destination", "thin_event")
+"""The objects of which there are lists of /v2."""
 DELETED = ("customer", "webhook_endpoint")
 """The objects of which a stub remains."""
 SHARED = ("payment_intent", "payment_method")
@@ -90,6 +98,10 @@ def build_public_schemas() -> dict[str, Json]:
     for name in LISTED:
         kinds = (name, PUBLISHED) if name in SHARED else (name,)
         schemas[f"{name}_list"] = _build_list(f"A page of objects of the type {name}.", *kinds)
+    for name in V2_LISTED:
+        schemas[f"{name}_list"] = build_schema(f"A page of objects of the type {name}.", _make_v2_list(name))
+    deleted_destination = event_destinations.DELETED_EVENT_DESTINATION
+    schemas["deleted_event_destination"] = build_schema("A deleted event destination.", deleted_destination)
     for name in DELETED:
         schemas[f"deleted_{name}"] = _build_stub(constant(name))
     schemas[f"{PUBLISHED}_list"] = _build_list("A page of objects of another service.", PUBLISHED)
@@ -121,6 +133,14 @@ def make_list_fields(item: Field) -> Fields:
 
 def _build_list(description: str, *kinds: str) -> Json:
     return build_schema(description, make_list_fields(component("An item.", *kinds)))
+
+
+def _make_v2_list(kind: str) -> Fields:
+    return {
+        "data": array("The items of this page.", component("An item.", kind)),
+        "next_page_url": nullable_text("URL of the page of older items, relative to the API."),
+        "previous_page_url": nullable_text("URL of the page of newer items, relative to the API."),
+    }
 
 
 def _build_stub(kind: Field) -> Json:

@@ -14,6 +14,7 @@ from ledger.wire.schemas.fields import (
     livemode,
     metadata,
     nullable_text,
+    rfc3339_time,
     text,
     unix_time,
     unused,
@@ -41,6 +42,33 @@ EVENT: Fields = {
     "pending_webhooks": integer("Deliveries that have not succeeded yet.", 0),
     "request": hash_of("What caused it.", _REQUEST).or_null(),
     "type": text("What happened to what.", "customer.created"),
+}
+_REASON: Fields = {
+    "type": choice("What kind of cause it was.", ("request",)),
+    "request": hash_of("The request that caused it.", _REQUEST),
+}
+_RELATED_OBJECT: Fields = {
+    "id": text("Its id; absent where an account or customer has only one.", "ch_1").or_missing(),
+    "type": text("Of which kind it is.", "charge"),
+    "url": text("Where it is retrieved as it is now, relative to the API.", "/v1/charges/ch_1"),
+}
+_CHANGES: Fields = {
+    "before": document("The old values of what changed.", {"description": "Boots"}),
+    "after": document("The new values of the same members.", {"description": "Blue boots"}),
+}
+THIN_EVENT: Fields = {
+    "id": text("Id of the thin event.", "evt_thin_1NG8Du2eZvKYlo2CUI79vXWy"),
+    "object": constant("v2.core.event"),
+    "context": nullable_text("In answers to a platform: the connected account whose event it is.", "acct_1"),
+    "created": rfc3339_time("When it happened."),
+    "livemode": livemode(),
+    "reason": hash_of("What caused it; null if it was no request.", _REASON).or_null(),
+    "related_object": hash_of("The object that it is about.", _RELATED_OBJECT).or_null(),
+    "type": text("What happened to what.", "v1.charge.updated"),
+    "changes": hash_of("Of an update: what changed.", _CHANGES).or_null(),
+    "snapshot_event": nullable_text(
+        "Id of the Event that has the object in it; null for a ping.", "evt_1NG8Du2eZvKYlo2CUI79vXWy"
+    ),
 }
 WEBHOOK_ENDPOINT: Fields = {
     "id": text("Id of the endpoint.", "we_1Mr5jULkdIwHu7ix1ibLTM0x"),

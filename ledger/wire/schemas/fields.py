@@ -112,6 +112,12 @@ def iso_time(description: str) -> Field:
     return text(description, "2026-11-18T11:06:40.000000Z")
 
 
+def rfc3339_time(description: str) -> Field:
+    """A time of /v2, as RFC 3339 has it."""
+    schema = {"type": "string", "format": "date-time"}
+    return Field(description=description, schema=schema, example="2026-11-18T11:06:40.000Z")
+
+
 def boolean(description: str, example: bool = False) -> Field:
     """True or false."""
     return Field(description=description, schema={"type": "boolean"}, example=example)

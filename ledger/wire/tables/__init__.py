@@ -21,6 +21,8 @@ from ledger.wire.tables import (
     published,
     refunds,
     stripe_cli,
+    v2_event_destinations,
+    v2_events,
     webhook_endpoints,
 )
 
@@ -41,5 +43,7 @@ __all__ = [
     "published",
     "refunds",
     "stripe_cli",
+    "v2_event_destinations",
+    "v2_events",
     "webhook_endpoints",
 ]

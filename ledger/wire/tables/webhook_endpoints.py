@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD, URL_LENGTH_MAX, check_url
+from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
+from ledger.domain.webhook_urls import URL_LENGTH_MAX, check_url
 from ledger.wire import event_types, versions
 from ledger.wire.parameters import EXPAND, PAGINATION, Array, Metadata, ParameterTable
 from ledger.wire.scalars import Boolean, Choice, Parameter, Parser, Text, not_text_error

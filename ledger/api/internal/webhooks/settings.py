@@ -16,7 +16,7 @@ from ledger.call import Call
 from ledger.commands import webhook_endpoints
 from ledger.commands.execution import Execution
 from ledger.commands.models import Body
-from ledger.domain.webhook_endpoint import OVERLAP_SECONDS_DEFAULT, OVERLAP_SECONDS_MAX
+from ledger.domain.webhook_endpoint_decisions import OVERLAP_SECONDS_DEFAULT, OVERLAP_SECONDS_MAX
 from ledger.queries.context import QueryContext
 from ledger.queries.webhook_endpoints import retrieve_settings
 

@@ -1,0 +1,1 @@
+"""The public API under /v2: thin events, and where Events are sent."""
