@@ -6,7 +6,7 @@ COPY pyproject.toml setup.py constraints.txt LICENSE ./
 COPY alembic alembic
 COPY ledger ledger
 COPY projections projections
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[nats]'
 
 FROM python:3.13-slim
 RUN useradd --system --create-home --home-dir /data --uid 10001 ledger

@@ -25,6 +25,7 @@ from benchmarks import (
     http,
     layers,
     mixed,
+    nats,
     ndjson_import,
     old_snapshot,
     peers,
@@ -41,6 +42,7 @@ from benchmarks import (
 from benchmarks.against import measure_group
 from benchmarks.audit import group as audit
 from benchmarks.database import Server, run_server
+from benchmarks.feed import group as feed
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, describe_machine, show, write_json
 
@@ -61,10 +63,12 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
 }
 SERVICE_BENCHMARKS: dict[str, Run] = {
     "expansion": expansion.run,
+    "feed": feed.run,
     "http": http.run,
     "layers": layers.run,
     "meanwhile": rebuild_impact.run,
     "mixed": mixed.run,
+    "nats": nats.run,
     "peers": peers.run,
     "replicas": replicas.run,
     "sealing": seal_impact.run,
@@ -139,7 +143,7 @@ def _parse_arguments() -> argparse.Namespace:
         "--against",
         type=Path,
         metavar="CHECKOUT",
-        help="another checkout of this repository to measure in turns with this one: http, layers and mixed, "
+        help="another checkout of this repository to measure in turns: feed, http, layers, mixed, "
         + ", ".join(IN_OWN_PROCESS),
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")

@@ -84,6 +84,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.secret = ""
+        self.operator_key = ""
 
     def start(self) -> float:
         """Start the service. Returns the seconds until a list was answered with 200. Raises RuntimeError with
@@ -93,7 +94,7 @@ class Service:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 self.build.build_command("serve"),
-                env=self._join_environment() | {"LEDGER_LOG_LEVEL": "warning", "LEDGER_PORT": str(self.port)},
+                env=self.join_environment() | {"LEDGER_LOG_LEVEL": "warning", "LEDGER_PORT": str(self.port)},
                 cwd=self.build.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -186,7 +187,7 @@ class Service:
         """Run `ledger ARGUMENTS…` beside the service. Returns what it printed. Raises CalledProcessError."""
         return subprocess.run(
             self.build.build_command(*arguments),
-            env=self._join_environment(),
+            env=self.join_environment(),
             cwd=self.build.root,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -194,12 +195,14 @@ class Service:
             check=True,
         ).stdout
 
-    def _join_environment(self) -> dict[str, str]:
+    def join_environment(self) -> dict[str, str]:
+        """The environment of this service's processes."""
         return self.build.build_environment() | self._settings | {"LEDGER_DATA_DIR": str(self.data_dir)}
 
     def _answers(self) -> bool:
         """Whether the service has written its keys and answers a list with 200."""
-        self.secret = json.loads((self.data_dir / "dev-keys.json").read_text())["secret"]
+        keys = json.loads((self.data_dir / "dev-keys.json").read_text())
+        self.secret, self.operator_key = keys["secret"], keys.get("operator", "")
         return self.call("GET", "/v1/events?limit=1").status == 200
 
 
@@ -216,6 +219,32 @@ def run_service(
         yield service
     finally:
         service.stop()
+
+
+class ApiProcess(NamedTuple):
+    """An API process by itself, without projections."""
+
+    port: int
+    pid: int
+
+
+@contextmanager
+def run_api(environment: Mapping[str, str]) -> Iterator[ApiProcess]:
+    """Start `ledger api` on the database that the environment names. Stop it afterwards."""
+    port = find_free_port()
+    settings = {"LEDGER_LOG_LEVEL": "warning", "LEDGER_PORT": str(port), "LEDGER_WORKERS": "1"}
+    process = subprocess.Popen(
+        THIS_BUILD.build_command("api"),
+        env={**environment, **settings},
+        cwd=THIS_BUILD.root,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        await_start(process, "ledger api", lambda: is_listening(port))
+        yield ApiProcess(port, process.pid)
+    finally:
+        stop_process(process)
 
 
 class CommandUse(NamedTuple):

@@ -35,6 +35,7 @@ EphemeralKind = Literal["ek"]
 
 INTERNAL_SCOPES = (
     "catalog", "network", "publish", "audit", "personal_data", "projections", "webhooks", "keys", "clock",
+    "feed", "ledger_feed",
 )  # fmt: skip
 
 _PERMISSIONS = {

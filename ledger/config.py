@@ -85,6 +85,12 @@ class Settings(BaseSettings):
     health_port: Port | None = Field(
         None, description="port of a worker's /healthz, /readyz and /metrics; default: none"
     )
+    nats_url: SecretStr | None = Field(
+        None, description="NATS server that `ledger feed publish` publishes to, perhaps with a password"
+    )
+    nats_creds: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        None, description="file with the credentials of a NATS user; default: none"
+    )
     workers: Annotated[int, Field(ge=0)] = Field(
         default_factory=_count_default_workers,
         description="API processes beside the worker; 0: one process does all; default: 1, on one core 0",

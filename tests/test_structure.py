@@ -34,7 +34,7 @@ LEDGER = (
     "accounts files store",
     "deadlines objects service_key tree",
     "commands queries",
-    "audit webhooks witness",
+    "audit feed webhooks witness",
     "stripe_cli",
     "api",
     "cli",

@@ -30,7 +30,10 @@ def access_log(metrics: Metrics, settings: Settings, request_log: RequestLog | N
 
     def log_access(exchange: Exchange) -> None:
         seconds = time.perf_counter() - exchange.started_at
-        metrics.observe_request(exchange.operation_name, exchange.status, seconds)
+        answer_seconds = seconds
+        if exchange.is_stream and exchange.answered_at is not None:
+            answer_seconds = exchange.answered_at - exchange.started_at
+        metrics.observe_request(exchange.operation_name, exchange.status, answer_seconds)
         if tails and request_log is not None:
             _record(request_log, exchange)
         if log_all or (exchange.status >= FAULT_STATUS_MIN and not log_none):

@@ -35,6 +35,7 @@ from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
 from ledger.api.internal.external_facts import external_fact_routes
+from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
 from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
@@ -63,6 +64,7 @@ from ledger.commands.execution import Execution
 from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
+from ledger.feed.feed import Feed
 from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
@@ -113,10 +115,12 @@ class LedgerApp(FastAPI):
     v2_api: PublicApi
     internal_api: InternalApiMiddleware
     listener_socket: ListenerSocket
+    feed: Feed
 
     def stop(self) -> None:
-        """Begin to count the time in which the process has to end."""
+        """Begin to count the time in which the process has to end, and end what would never end by itself."""
         self.stopped_at = time.monotonic()
+        self.feed.stop()
 
     def get_close_seconds(self) -> float:
         """How much of that time is left for closing, once requests are drained."""
@@ -158,6 +162,7 @@ class _Components(NamedTuple):
     queries: QueryContext
     execution: Execution
     accesses: Accesses
+    feed: Feed
     listeners: Listeners
     request_log: RequestLog
 
@@ -197,6 +202,7 @@ def create_app(
     v1_operations = (*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))
     app.public_api = _create_public_api(components, v1_operations, V1, encode_answer, render_error)
     app.v2_api = _create_public_api(components, V2_OPERATIONS, V2, encode_v2_answer, render_v2_error)
+    app.feed = components.feed
     app.listener_socket = ListenerSocket(components.listeners, render_error)
     extend_openapi(
         app, (*OPERATIONS, *V2_OPERATIONS), extensions.build_schemas, public_url=settings.public_url
@@ -243,6 +249,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         queries=queries,
         execution=execution,
         accesses=Accesses(pool, clock, store.durability, secret_key),
+        feed=Feed(store, metrics),
         listeners=Listeners(store, metrics),
         request_log=RequestLog(store),
     )
@@ -282,6 +289,9 @@ def _create_public_api(
 
 def _create_internal_routers(components: _Components, callers: Callers) -> list[APIRouter]:
     execution, store, pool = components.execution, components.store, components.pool
+    readers = FeedReaders(
+        components.feed, callers, components.keys, components.clock_reader.refresh, components.pool
+    )
     return [
         external_fact_routes(callers, execution),
         key_routes(callers, components.keys, pool, execution, components.clock),
@@ -289,6 +299,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
         webhook_routes(callers, execution, components.queries),
+        feed_routes(callers, readers),
     ]
 
 
@@ -314,7 +325,7 @@ def _create_lifespan(
             if store.replica is not None:
                 await closers.start([store.replica])
             cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
-            services: list[Service] = [components.listeners, components.request_log, cleanup]
+            services: list[Service] = [components.listeners, components.request_log, components.feed, cleanup]
             await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
         finally:

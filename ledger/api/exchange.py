@@ -33,9 +33,22 @@ BASE_URLS_CACHED_MAX = 16
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 POSITION_HEADER = b"ledger-position"
 TRIGGER_HEADER = b"stripe-request-trigger"
+CONNECTION_EXTENSION = "ledger.connection"
+"""The extension of ASGI that is the `StreamConnection` of the request."""
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 
 _match_trigger = re.compile(rb"event=(evt_[A-Za-z0-9_.~-]{1,251})").fullmatch
+
+
+class StreamConnection(Protocol):
+    """What an answer without end asks of its connection."""
+
+    def abort(self) -> None:
+        """End it at once, whatever is still to be sent."""
+
+    def push(self, piece: bytes) -> bool:
+        """Send the next piece of the answer, past ASGI. Returns whether it is sent: not while something else
+        waits to be sent, or once the connection is closed."""
 
 
 class Source(Protocol):
@@ -121,6 +134,8 @@ class Exchange:
     is_durable = False  # whether what the answer says is known to be, on the standbys too
     status = 0
     error_body: str | None = None
+    is_stream = False  # whether the answer may last: its time is then that until it begins
+    answered_at: float | None = None  # when it began, as `started_at`
     on_authorized: Callable[[bool], None] | None = None
     before_answer: Callable[[int], Awaitable[None]] | None = None
 

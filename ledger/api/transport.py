@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.api.app import LedgerApp
 from ledger.api.errors import encode_refusal
+from ledger.api.exchange import CONNECTION_EXTENSION
 from ledger.api.public.protocol import PublicApi
 from ledger.api.public.request_cycle import RequestCycle
 from ledger.api.stripe_cli.routes import SOCKET_PATH
@@ -85,6 +86,10 @@ class BufferedTransport:
             self._flush()
         else:
             self._send(data)
+
+    def has_unsent(self) -> bool:
+        """Whether something waits until the client takes more."""
+        return bool(self._buffer) or self._transport.get_write_buffer_size() > 0
 
     def release(self) -> asyncio.Transport:
         """Write what is buffered. Returns the transport, for another protocol."""
@@ -340,6 +345,18 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         return True
 
+    def abort(self) -> None:
+        """End the connection at once, whatever is still to be sent."""
+        self.transport.abort()
+
+    def push(self, piece: bytes) -> bool:
+        """Send the next piece of an answer that ASGI has begun, if nothing waits to be sent. Returns whether
+        it is sent. An answer without a length is sent in chunks by uvicorn."""
+        if self.buffered.has_unsent() or self.buffered.is_closing():
+            return False
+        self.buffered.write_now(b"%x\r\n%b\r\n" % (len(piece), piece))
+        return True
+
     def _close_with(self, last_words: bytes) -> None:
         if last_words:
             self.transport.write(last_words)
@@ -364,6 +381,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Let uvicorn begin the request; it makes its own copy of the head."""
         url, headers = self.url, self.headers
         super().on_message_begin()
+        extensions: dict[str, Any] = {CONNECTION_EXTENSION: self}
+        self.scope["extensions"] = extensions
         self.url = url
         for name, value in headers:
             super().on_header(name, value)

@@ -20,6 +20,7 @@ from ledger.cli.accounts import build_accounts_group, build_keys_group
 from ledger.cli.database.commands import add_database_commands
 from ledger.cli.events.listen import add_listen_command
 from ledger.cli.events.trigger import add_trigger_command
+from ledger.cli.feed.group import build_feed_group
 from ledger.cli.groups import (
     CommandGroup,
     JsonOption,
@@ -29,7 +30,7 @@ from ledger.cli.groups import (
     print_json,
     require_consent,
 )
-from ledger.cli.shell import clean_up_at_signals, format_count, make_printable
+from ledger.cli.shell import clean_up_at_signals, configure_service, format_count, make_printable
 from ledger.cli.webhooks.group import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
@@ -66,6 +67,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     add_listen_command(cli)
     add_trigger_command(cli, "ledger trigger")
     cli.add_typer(build_accounts_group(), name="accounts")
+    cli.add_typer(build_feed_group(), name="feed")
     cli.add_typer(build_keys_group(), name="keys")
     cli.add_typer(build_webhooks_group(), name="webhooks")
     return cli
@@ -144,7 +146,7 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         from ledger.cli.service import serve
 
         overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-        settings = _configure(**overrides)
+        settings = configure_service(**overrides)
         serve.serve(settings, make_extensions(settings), lambda text: print(text, flush=True))
 
     @cli.command(epilog=format_examples("ledger api", "LEDGER_WORKERS=4 ledger api"))
@@ -154,7 +156,7 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         Any number may run on one database."""
         from ledger.cli.service import serve
 
-        settings = _configure()
+        settings = configure_service()
         serve.serve_api(settings, make_extensions(settings))
 
     @cli.command(epilog=format_examples("ledger worker", "LEDGER_LOG_LEVEL=warning ledger worker"))
@@ -165,7 +167,7 @@ def _add_service_commands(cli: typer.Typer, make_extensions: MakeExtensions) -> 
         answers /healthz, /readyz and /metrics there."""
         from ledger.cli.service import serve
 
-        settings = _configure()
+        settings = configure_service()
         serve.run_worker(settings, make_extensions(settings))
 
 
@@ -215,7 +217,7 @@ def _add_import_command(cli: typer.Typer) -> None:
         nothing."""
         from ledger.cli import import_file
 
-        summary = import_file.run_import(_configure(), file, account, livemode=live)
+        summary = import_file.run_import(configure_service(), file, account, livemode=live)
         if as_json:
             print(json.dumps(summary.to_json()))
         else:
@@ -380,17 +382,6 @@ def _add_witness_command(cli: typer.Typer) -> None:
         if print_key:
             witness.print_keys(data, name, with_ml_dsa=ml_dsa)
             return
-        _configure()
+        configure_service()
         texts = witness.read_logs(log or [], logs)
         witness.serve_witness(texts, data, name, host, port, with_ml_dsa=ml_dsa)
-
-
-def _configure(**overrides: object) -> Settings:
-    """Load the settings of a command that logs, and configure logging by them. A variable that is no setting
-    is logged."""
-    from ledger import logs
-
-    settings = load_settings(**overrides)
-    logs.configure(settings.log_level)
-    logs.warn_of_unknown_settings(find_unknown_settings())
-    return settings

@@ -91,6 +91,17 @@ def open_deployment() -> Iterator[Deployment]:
             raise Unavailable(first_line(error)) from error
 
 
+def configure_service(**overrides: object) -> Settings:
+    """Load the settings of a command that logs, and configure logging by them. A variable that is no setting
+    is logged."""
+    from ledger import logs  # takes longer to import than most commands take to run
+
+    settings = load_settings(**overrides)
+    logs.configure(settings.log_level)
+    logs.warn_of_unknown_settings(find_unknown_settings())
+    return settings
+
+
 def warn_of_misspelt_settings() -> None:
     """Print a line on standard error for each variable that looks like a misspelt setting. Others that begin
     with LEDGER_ may belong to another program; only what runs for long, and logs, warns of all."""

@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -100,6 +101,7 @@ class Metrics:
             "Events that listeners were too slow for",
             registry=self._registry,
         )
+        self._feed = _FeedMetrics(self._registry)
         self.get_replica_status: Callable[[], ReplicaStatus | None] = lambda: None
         self._replica_reads = Counter(
             "ledger_replica_reads_total",
@@ -143,6 +145,14 @@ class Metrics:
     def count_missed_events(self, count: int) -> None:
         """Count Events that a listener was too slow for."""
         self._missed_events.inc(count)
+
+    def set_feed_readers(self, count: int, *, lag_events: int, sent_bytes: int, cached_bytes: int) -> None:
+        """So many readers of the feed are connected to this process. Of those that follow it, the slowest is
+        `lag_events` behind; `sent_bytes` were sent since the last call."""
+        self._feed.readers.set(count)
+        self._feed.lag_events.set(lag_events)
+        self._feed.cached_bytes.set(cached_bytes)
+        self._feed.sent_bytes.inc(sent_bytes)
 
     def count_replica_read(self, outcome: str) -> None:
         """Count a read that a replica may answer, by how that went."""
@@ -218,6 +228,22 @@ class Metrics:
         if last_progress is None or last_progress[0] != lag.position:
             last_progress = self._stalled_since[key] = (lag.position, now)
         return now - last_progress[1]
+
+
+class _FeedMetrics:
+    """The metrics of the feed by position."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, mode: Literal["livesum", "livemax"] = "livesum") -> Gauge:
+            return Gauge(f"ledger_feed_{name}", text, registry=registry, multiprocess_mode=mode)
+
+        self.readers = gauge("readers", "Readers of the feed that are connected")
+        text = "Events that the slowest reader that follows the feed has not been sent"
+        self.lag_events = gauge("reader_lag_events", text, "livemax")
+        self.cached_bytes = gauge("cached_bytes", "Memory of the blocks of the feed that are kept")
+        self.sent_bytes = Counter(
+            "ledger_feed_sent_bytes_total", "Bytes sent to readers of the feed", registry=registry
+        )
 
 
 class _DatabaseGauges(Collector):

@@ -70,7 +70,13 @@ def derive_event_id(event: DomainEvent, ordinal: int, recorded_at: float) -> str
     invariant 4)."""
     if isinstance(event, EventImported):
         return event.originator_id
-    return ids.derive_id("evt", recorded_at, event.originator_id, event.originator_version, ordinal)
+    return derive_ledger_event_id(event.originator_id, event.originator_version, ordinal, recorded_at)
+
+
+def derive_ledger_event_id(stream_id: str, version: int, ordinal: int, recorded_at: float) -> str:
+    """The id of the public Event number `ordinal` of the domain event at `version` of the stream, which is no
+    imported one."""
+    return ids.derive_id("evt", recorded_at, stream_id, version, ordinal)
 
 
 def is_event_of_stream(event_id: str, stream_id: str, version_max: int) -> bool:

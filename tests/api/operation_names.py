@@ -29,6 +29,7 @@ NAMES = {
     "update_file_link", "update_payment_intent", "update_refund", "update_webhook_endpoint",
     "upload_file", "verify_projection", "verify_projections",
     "configure_endpoint", "read_endpoint_settings", "rotate_endpoint_secret",
+    "read_feed",
     "list_webhook_deliveries", "read_endpoint_health", "read_webhook_delivery", "retry_event",
     "retry_webhook_delivery", "cancel_webhook_replay", "list_webhook_replays", "pause_webhook_replay",
     "create_event_destination", "delete_event_destination", "disable_event_destination",

@@ -73,6 +73,7 @@ def test_each_unit_runs_a_command_of_its_name() -> None:
     commands = {unit.name: read_service(unit)["ExecStart"] for unit in UNITS}
     assert commands == {
         "ledger-api@.service": f"{INSTALLED} api",
+        "ledger-feed-publisher@.service": f"{INSTALLED} feed publish",
         "ledger-migrate.service": f"{INSTALLED} migrate",
         "ledger-worker@.service": f"{INSTALLED} worker",
         "ledger.service": f"{INSTALLED} serve",

@@ -38,7 +38,7 @@ NO_COMMANDS = {
 RUN = {
     "accounts list", "audit accesses", "audit checkpoint", "audit diff", "audit export", "audit history",
     "audit keys", "audit list", "audit log", "audit object", "audit reconcile", "audit witnesses", "config",
-    "events list",
+    "events list", "feed read",
     "keys create", "keys list", "projections show", "projections status", "projections verify",
 }  # fmt: skip
 POSITION = 6

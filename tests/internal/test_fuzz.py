@@ -56,6 +56,9 @@ def _document() -> dict[str, Any]:
             entry["parameters"] = [each for each in parameters if not _is_header_of_all(each)]
     (dispute,) = document["paths"][FACTS]["post"]["parameters"]
     dispute["schema"] = {"enum": ["du_known", "du_none"]}
+    for parameter in document["paths"]["/internal/v1/feed"]["get"]["parameters"]:
+        if parameter["name"] == "wait":
+            parameter["schema"] = {"type": "number", "minimum": 0, "maximum": 0.01}  # seconds that it takes
     document["components"]["schemas"] = close(document["components"]["schemas"])
     return document
 

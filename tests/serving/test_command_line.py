@@ -26,6 +26,8 @@ WITHOUT_JSON = {
     "ledger api": "runs until it is stopped; its log is JSON",
     "ledger worker": "runs until it is stopped; its log is JSON",
     "ledger witness": "runs until it is stopped",
+    "ledger feed publish": "runs until it is stopped; its log is JSON",
+    "ledger feed read": "its answer is NDJSON",
     "ledger export": "its answer is the export, NDJSON",
     "ledger psql": "its answer is that of psql, which has options for its form",
     "ledger openapi": "its answer is a JSON document",

@@ -17,7 +17,14 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from ledger import accounts
-from ledger.accounts import OVERLAP_SECONDS_MAX, SCOPES, SCOPES_PAGE, KeyKind, KeySummary, Mode
+from ledger.accounts import (
+    OVERLAP_SECONDS_MAX,
+    SCOPES,
+    SCOPES_PAGE,
+    KeyKind,
+    KeySummary,
+    Mode,
+)
 from ledger.api.authentication import account_access_error
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, change_once
@@ -30,6 +37,8 @@ from ledger.errors import Forbidden, InvalidParameter, RequestError, SecretAlrea
 from ledger.postgres.connections import Conn, Pool
 from ledger.wire.suggestions import list_alternatives
 
+SHELL_SCOPES = frozenset({"ledger_feed"})
+"""Scopes that reach beyond an account and those connected to it: only the command line gives them."""
 _LIMIT = Query(ge=1, le=100)
 _STARTING_AFTER = Query(max_length=255, description="An id: the page begins after it, towards newer ones.")
 _KEY_ID = Path(alias="id", max_length=255)
@@ -223,7 +232,7 @@ def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: 
         the same Idempotency-Key gets 409, as for a creation."""
 
         async def roll(conn: Conn) -> dict[str, Any]:
-            await registry.get_key(conn, caller, key_id)
+            _check_roll(caller, await registry.get_key(conn, caller, key_id))
             new_key_id, secret = await accounts.roll_key(
                 conn,
                 key_id,
@@ -247,6 +256,17 @@ def _add_key_replacement(router: APIRouter, registry: KeyRegistry, keys_caller: 
         return await registry.pool.run_idempotent(revoke)
 
 
+def _check_roll(caller: Exchange, summary: KeySummary) -> None:
+    """Raises Forbidden if the new key would have a scope that is not given over HTTP, and that the caller's
+    key does not have."""
+    for scope in sorted(SHELL_SCOPES.intersection(summary.key.scopes).difference(caller.key.scopes)):
+        raise Forbidden(
+            f"The key '{summary.key.id}' has the scope '{scope}', which the provided key "
+            f"'{caller.key.masked}' lacks: roll it on the command line, with `ledger keys roll`.",
+            code="more_permissions_required",
+        )
+
+
 def _check_key_body(body: KeyBody, now: float) -> None:
     """Raises InvalidParameter for unknown scopes, scopes of an unrestricted key, or a past expiry."""
     if body.scopes and body.kind != "rk":
@@ -255,6 +275,12 @@ def _check_key_body(body: KeyBody, now: float) -> None:
         if scope not in SCOPES:
             known = list_alternatives(scope, SCOPES, SCOPES_PAGE)
             raise InvalidParameter(f"Invalid scope: must be one of {known}", param=f"scopes[{number}]")
+        if scope in SHELL_SCOPES:
+            raise InvalidParameter(
+                f"The scope '{scope}' reaches all accounts, so it is not given over HTTP. Use the command "
+                f"line: ledger keys create ACCOUNT --kind rk --scope {scope}",
+                param=f"scopes[{number}]",
+            )
     if body.expires_at is not None and body.expires_at <= now:
         raise InvalidParameter("expires_at is in the past.", param="expires_at")
 

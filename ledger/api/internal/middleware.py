@@ -9,6 +9,7 @@ answer begins within the limit of time of a request.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -93,6 +94,7 @@ class InternalApiMiddleware:
                     return
                 limit.lift()
                 exchange.status = message["status"]
+                exchange.answered_at = time.perf_counter()
                 headers = message["headers"]
                 if all(name != REQUEST_ID_HEADER for name, _ in headers):
                     message["headers"] = [*headers, (REQUEST_ID_HEADER, exchange.request_id.encode())]

@@ -33,6 +33,7 @@ _TAGS = {
     "resources": "Internal: other services publish their objects as Events.",
     "customer sessions": "Internal: sessions without their secrets, for support staff.",
     "accounts and keys": "Internal: connected accounts, and API keys of all kinds.",
+    "feed": "Internal: the log as items, for services that read on from a position of their own.",
     "audit": "Internal: questions to history, with proofs. Every request is recorded.",
     "webhooks": "Internal: operating webhooks. Deliveries with their attempts, retries, health of endpoints.",
     "projections": "Internal: operating the read models.",
