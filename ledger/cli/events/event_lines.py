@@ -14,7 +14,7 @@ from ledger.cli.shell import format_time, make_printable
 from ledger.webhooks.deliveries import Attempt
 from ledger.wire.thin_events import OBJECT_TYPE
 
-_COLUMNS = {"time": 20, "type": 40, "event": 28, "object": 0}
+_COLUMNS = {"time": 20, "type": 43, "event": 31, "object": 0}
 """By name, the width on a terminal; 0: to the end of the line."""
 
 
