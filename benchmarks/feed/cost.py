@@ -33,7 +33,7 @@ from benchmarks.report import Figure, Goal, compare, figure
 from benchmarks.service import Service, run_api
 
 NONE, OTHER, SAME = "no readers", "another process", "the same process"
-NOTHING_PASSES = "types=account.updated"
+NOTHING_PASSES = "types=file.uploaded"
 CONNECTIONS = 16
 ROUNDS_MIN = 5
 LOAD_SECONDS_MIN = 1.0

@@ -143,7 +143,8 @@ class Feed:
             self._followers.discard(reader)
 
     async def _look(self) -> float | None:
-        """Wake each reader for its heartbeat, and end those that take nothing or whose key has ended."""
+        """Tell readers their progress when it is time, and end those that take nothing or whose key has
+        ended."""
         now = asyncio.get_running_loop().time()
         for number, reader in enumerate(list(self._readers)):
             if number % 100 == 0:
@@ -151,7 +152,11 @@ class Feed:
             if reader.get_stalled_seconds(now) > STALLED_SECONDS_MAX:
                 reader.end("stalled")
                 reader.abort()
-            elif reader in self._followers and reader.is_due(self.position, now):
+            elif (
+                reader in self._followers
+                and reader.is_due(self.position, now)
+                and (self.is_away or not reader.push_progress(self.position, now))
+            ):
                 reader.wake()
         if now - self._keys_checked_at > KEY_CHECK_SECONDS:
             self._keys_checked_at = now

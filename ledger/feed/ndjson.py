@@ -10,21 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-import msgspec
 import structlog
 
 from ledger.errors import Unavailable
 from ledger.feed.feed import Feed
+from ledger.feed.progress import encode_progress
 from ledger.feed.readers import Reader
 
-_encode = msgspec.json.Encoder().encode
-
 log = structlog.get_logger()
-
-
-def encode_progress(progress: int, head: int) -> bytes:
-    """What has been sent, and what there is: the last position of each."""
-    return _encode({"progress": progress, "head": head})
 
 
 async def stream_ndjson(

@@ -13,8 +13,11 @@ from typing import Literal, NamedTuple
 
 from ledger.feed.blocks import Block
 from ledger.feed.filters import FeedFilter
+from ledger.feed.progress import encode_progress_event
 
 HEARTBEAT_SECONDS = 15.0
+PROGRESS_SECONDS_MIN = 1.0
+"""How often a stream is told at most that positions were left out by its filter."""
 
 EndReason = Literal["disconnected", "key", "stalled", "stopped"]
 """Why a reader is to end: it has gone, its key is no longer valid, it takes nothing, or the process ends."""
@@ -81,13 +84,25 @@ class Reader:
         if self.told is None or self.position < head:
             return True
         told_position, told_at = self.told
-        return self.position > told_position or now - told_at > HEARTBEAT_SECONDS
+        return now - told_at > (PROGRESS_SECONDS_MIN if self.position > told_position else HEARTBEAT_SECONDS)
+
+    def push_progress(self, head: int, now: float) -> bool:
+        """Push the progress to a stream that waits and has all up to `head`. Returns whether it is told."""
+        if not self._waits or self.told is None or self.position != head or self.end_reason:
+            return False
+        piece = encode_progress_event(head, head)
+        if not self.push(piece):
+            return False
+        self.sent_bytes += len(piece)
+        self.told = head, now
+        return True
 
     def offer(self, block: Block, pieces: dict[FeedFilter, Piece]) -> None:
         """The feed has a new block. If all before has been taken, what passes of it is pushed, and the task
         of this reader goes on waiting: to wake it costs three times as much. `pieces` has what passes for
         others, who may have the same filter."""
-        if self.position != block.first - 1:
+        # While its task runs, the cursor is the task's: it may be about to read on from where it stands.
+        if not self._waits or self.position != block.first - 1:
             self._woken.set()
             return
         piece = pieces.get(self.shown)
@@ -96,7 +111,7 @@ class Reader:
             piece = pieces[self.shown] = Piece(block.encode_sse(positions), positions[-1] if positions else 0)
         if not piece.content:
             self.position = block.last
-        elif self.told and self._waits and not self.end_reason and self.push(piece.content):
+        elif self.told and not self.end_reason and self.push(piece.content):
             self.position = block.last
             self.sent_bytes += len(piece.content)
             self.told = piece.last, asyncio.get_running_loop().time()

@@ -13,10 +13,9 @@ from collections.abc import AsyncIterator
 
 from ledger.errors import Unavailable
 from ledger.feed.feed import Feed
-from ledger.feed.ndjson import encode_progress
-from ledger.feed.readers import HEARTBEAT_SECONDS, Reader
+from ledger.feed.progress import encode_progress_event
+from ledger.feed.readers import HEARTBEAT_SECONDS, PROGRESS_SECONDS_MIN, Reader
 
-PROGRESS_SECONDS_MIN = 1.0
 RETRY_MILLISECONDS = 1000
 """After which time a client connects again."""
 _AWAY = b": the database cannot be reached; the stream goes on once it can\n\n"
@@ -65,5 +64,4 @@ def _make_heartbeat(feed: Feed, reader: Reader, now: float, *, is_first: bool) -
     if not (is_first or is_due):
         return None
     reader.told = reader.position, now
-    progress = encode_progress(reader.position, max(feed.position, reader.position))
-    return b"event: progress\nid: %d\ndata: %b\n\n" % (reader.position, progress)
+    return encode_progress_event(reader.position, max(feed.position, reader.position))
