@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from ledger.errors import InvalidParameter
 from ledger.feed.blocks import Block, Owner
 from ledger.wire.aggregates import EVENT_CLASSES
+from ledger.wire.public_events import is_ledger_event_type
 from ledger.wire.suggestions import list_alternatives
+from ledger.wire.thin_events import to_snapshot_type
 
 TOPICS = tuple(sorted(event_class.TOPIC for event_class in EVENT_CLASSES))
 _TYPES_PAGE = "docs/feed.md, Types"
@@ -84,13 +86,24 @@ def expand_types(patterns: Iterable[str]) -> frozenset[str] | None:
     for pattern in patterns:
         found = [topic for topic in TOPICS if _matches(pattern, topic)]
         if not found:
-            raise InvalidParameter(
-                f"Invalid type: '{pattern[:80]}' is no type of a recorded event. Did you mean "
-                f"{list_alternatives(pattern, TOPICS, _TYPES_PAGE)}?",
-                param="types",
-            )
+            raise _refuse_type(pattern)
         topics.update(found)
     return frozenset(topics) if topics and len(topics) < len(TOPICS) else None
+
+
+def _refuse_type(pattern: str) -> InvalidParameter:
+    """The refusal of what is no type, with what may be meant: a public Event's type names its object last,
+    as `charge.dispute.created` and `v1.charge.dispute.created` do."""
+    event_type = to_snapshot_type(pattern) or pattern
+    what, candidates = "no type of a recorded event", TOPICS
+    if is_ledger_event_type(event_type) and pattern.count(".") > 1:
+        what = "a type of public Events, not of recorded ones"
+        family = event_type.split(".")[-2] + "."
+        candidates = tuple(topic for topic in TOPICS if topic.startswith(family)) or TOPICS
+    alternatives = list_alternatives(event_type, candidates, _TYPES_PAGE)
+    return InvalidParameter(
+        f"Invalid type: '{pattern[:80]}' is {what}. Did you mean {alternatives}?", param="types"
+    )
 
 
 def _matches(pattern: str, topic: str) -> bool:
