@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -61,23 +62,26 @@ async def read_until(lines: AsyncIterator[str], found: Callable[[str], bool]) ->
 
 async def run_outage(dsn: str, outage: Outage) -> None:
     key = await create_reader_key(dsn)
-    async with run_server(dsn) as (_, port), open_client(port, key) as http:
-        async with http.stream("GET", "/feed", headers=SSE) as stream:
-            lines = stream.aiter_lines()
-            await read_until(lines, lambda line: line == "event: progress")
-            outage.begin()
-            try:
-                away = await read_until(lines, lambda line: line.startswith(":"))
-                assert "the database cannot be reached" in away
-                # No line is empty until there is an event: some clients would take it for one.
-                assert (await anext(lines)).startswith(":")
-            finally:
-                outage.end()
-            while (answer := await http.post("/import", content=b'{"op":"customer","id":"cus_1"}')).is_error:
-                pass
-            assert '"error"' not in answer.text
-            item = await read_until(lines, lambda line: line.startswith("data: ") and "cus_1" in line)
-            assert '"position":1' in item
+    async with (
+        run_server(dsn) as (_, port),
+        open_client(port, key) as http,
+        http.stream("GET", "/feed", headers=SSE) as stream,
+    ):
+        lines = stream.aiter_lines()
+        await read_until(lines, lambda line: line == "event: progress")
+        outage.begin()
+        try:
+            away = await read_until(lines, lambda line: line.startswith(":"))
+            assert "the database cannot be reached" in away
+            # No line is empty until there is an event: some clients would take it for one.
+            assert (await anext(lines)).startswith(":")
+        finally:
+            outage.end()
+        while (answer := await http.post("/import", content=b'{"op":"customer","id":"cus_1"}')).is_error:
+            pass
+        assert '"error"' not in answer.text
+        item = await read_until(lines, lambda line: line.startswith("data: ") and "cus_1" in line)
+        assert '"position":1' in item
 
 
 def test_a_stream_says_that_the_database_is_away_and_goes_on_later(
@@ -105,6 +109,8 @@ async def run_crowd(dsn: str) -> None:
             while app.feed._readers:  # both have gone
                 await http.get("/keys")
             assert (await http.get("/feed")).status_code == 200
+        at_once = await asyncio.gather(*(http.get("/feed", params={"wait": 1}) for _ in range(8)))
+        assert sorted(answer.status_code for answer in at_once) == [200] * 2 + [429] * 6
 
 
 def test_a_reader_beyond_the_limit_is_refused_until_another_one_has_gone(

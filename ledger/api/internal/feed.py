@@ -74,7 +74,6 @@ class FeedReaders:
     ) -> tuple[Reader, int]:
         """The reader, and the last position that is durable, which may be before `after`. Raises
         RequestError, which names `param` for `after`, and Unavailable."""
-        self.feed.check_room()
         shown = await self._make_filter(exchange, params)
         durable, head = await self.feed.read_head()
         if after > head:
@@ -85,6 +84,7 @@ class FeedReaders:
                 code="position_from_the_future",
                 param=param,
             )
+        self.feed.check_room()  # last: many may ask at the same time
         authorization = exchange.request_headers.get(b"authorization", b"")
         reader = Reader(shown, after, key=authorization, check_key=partial(self._is_valid, authorization))
         return reader, durable
