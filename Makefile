@@ -11,7 +11,7 @@ JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 BIN := .venv/bin
 PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
     $(wildcard tests/clients/requirements/*.txt)) .clients/sync-engine/.installed .clients/stripe-cli/.installed \
-    .clients/generated/.installed
+    .clients/generated/.installed .clients/ledger-feed/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -186,3 +186,10 @@ endef
 	    $(MAKE) --no-print-directory -C clients BUILD=../.clients/generated tools-typescript; \
 	    else echo "npm is not installed: the tests of the TypeScript client will be skipped" >&2; fi
 	@touch $@
+
+# The compiler of the TypeScript library of the feed, and the database client of its examples.
+.clients/ledger-feed/.installed: clients/typescript/ledger-feed/package-lock.json
+	@if command -v npm >/dev/null; then \
+	    echo "Installing the compiler of ledger-feed into .clients/ledger-feed ..." >&2; \
+	    $(MAKE) --no-print-directory -C clients FEED=../.clients/ledger-feed tools-feed; \
+	    else echo "npm is not installed: the tests of the TypeScript library of the feed will be skipped" >&2; fi

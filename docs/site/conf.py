@@ -18,7 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 project = "Ledger"
 extensions = ["myst_parser"]
 root_doc = "docs/README"
-include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "examples/*/*.md", "clients/*.md", "deploy/*.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "docs/**/*.md",
+    "examples/*/*.md",
+    "clients/*.md",
+    "clients/*/*/README.md",
+    "deploy/*.md",
+]
 exclude_patterns = [".*", "build", "tests", "**/node_modules"]
 nitpicky = True
 highlight_language = "none"
@@ -35,12 +43,9 @@ html_use_index = False
 MENU = {
     "Use it": (
         "README", "docs/api", "docs/webhooks", "docs/thin-events", "docs/stripe-cli", "docs/testing",
-        "docs/wire-contract", "docs/compatibility", "docs/internal-api", "clients/README",
-        "examples/front-end/README", "examples/stripe-cli/README",
-        "examples/thin-events/README",
-        "README", "docs/api", "docs/webhooks", "docs/stripe-cli", "docs/testing", "docs/wire-contract",
-        "docs/compatibility", "docs/internal-api", "docs/feed", "clients/README", "examples/front-end/README",
-        "examples/stripe-cli/README",
+        "docs/wire-contract", "docs/compatibility", "docs/internal-api", "docs/feed", "clients/README",
+        "clients/python/ledger_feed/README", "clients/typescript/ledger-feed/README",
+        "examples/front-end/README", "examples/stripe-cli/README", "examples/thin-events/README",
     ),
     "Run it": (
         "docs/operations", "docs/high-availability", "docs/scaling", "deploy/README",
