@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger.errors import InvalidParameter
 from ledger.feed.blocks import Block, Owner
-from ledger.wire.aggregates import EVENT_CLASSES
-from ledger.wire.public_events import is_ledger_event_type
-from ledger.wire.suggestions import list_alternatives
-from ledger.wire.thin_events import to_snapshot_type
-
-TOPICS = tuple(sorted(event_class.TOPIC for event_class in EVENT_CLASSES))
-_TYPES_PAGE = "docs/feed.md, Types"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,34 +69,3 @@ class FeedFilter:
 
 
 _ALL = FeedFilter()
-
-
-def expand_types(patterns: Iterable[str]) -> frozenset[str] | None:
-    """The types of recorded events that are meant, `dispute.*` being all that begin so; None for all: without
-    patterns, too. Raises InvalidParameter."""
-    topics: set[str] = set()
-    for pattern in patterns:
-        found = [topic for topic in TOPICS if _matches(pattern, topic)]
-        if not found:
-            raise _refuse_type(pattern)
-        topics.update(found)
-    return frozenset(topics) if topics and len(topics) < len(TOPICS) else None
-
-
-def _refuse_type(pattern: str) -> InvalidParameter:
-    """The refusal of what is no type, with what may be meant: a public Event's type names its object last,
-    as `charge.dispute.created` and `v1.charge.dispute.created` do."""
-    event_type = to_snapshot_type(pattern) or pattern
-    what, candidates = "no type of a recorded event", TOPICS
-    if is_ledger_event_type(event_type) and pattern.count(".") > 1:
-        what = "a type of public Events, not of recorded ones"
-        family = event_type.split(".")[-2] + "."
-        candidates = tuple(topic for topic in TOPICS if topic.startswith(family)) or TOPICS
-    alternatives = list_alternatives(event_type, candidates, _TYPES_PAGE)
-    return InvalidParameter(
-        f"Invalid type: '{pattern[:80]}' is {what}. Did you mean {alternatives}?", param="types"
-    )
-
-
-def _matches(pattern: str, topic: str) -> bool:
-    return topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern

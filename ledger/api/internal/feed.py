@@ -21,11 +21,12 @@ from ledger.api.key_cache import KeyCache
 from ledger.audit.moments import POSITION_MAX
 from ledger.errors import InvalidParameter, Unauthenticated, UnknownObject
 from ledger.feed.feed import Feed
-from ledger.feed.filters import FeedFilter, expand_types
+from ledger.feed.filters import FeedFilter
 from ledger.feed.ndjson import stream_ndjson
 from ledger.feed.readers import Reader
 from ledger.feed.sse import stream_sse
 from ledger.postgres.connections import Pool
+from ledger.wire.topics import expand_types
 
 TEXT_LENGTH_MAX = 255
 TYPES_MAX = 50
@@ -91,7 +92,7 @@ class FeedReaders:
 
     async def _make_filter(self, exchange: Exchange, params: FeedParams) -> FeedFilter:
         """What the key may read of what is asked for. Raises RequestError."""
-        topics = expand_types(_split(params.types))
+        topics = expand_types(_split(params.types), param="types")
         if params.object is not None and not _OBJECT_ID.fullmatch(params.object):
             raise InvalidParameter(f"Invalid object id: '{params.object[:80]}'.", param="object")
         if "ledger_feed" in exchange.key.scopes:
