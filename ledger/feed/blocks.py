@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from ledger.feed.items import encode_sse_item
+
 KEYS_BYTES = 100
 """About how many bytes of memory the keys of one item take."""
 BLOCK_BYTES = 2_000
@@ -86,13 +88,13 @@ class Block:
     def encode_sse(self, positions: Sequence[int]) -> bytes:
         """The items at these positions as server-sent events. Those of all are kept."""
         if len(positions) < self.last - self.first + 1:
-            return b"".join(self._encode_event(position) for position in positions)
+            return self._join_events(positions)
         if self._sse is None:
-            self._sse = b"".join(self._encode_event(position) for position in positions)
+            self._sse = self._join_events(positions)
         return self._sse
 
-    def _encode_event(self, position: int) -> bytes:
-        return b"id: %d\ndata: %b\n" % (position, self.get_line(position))
+    def _join_events(self, positions: Sequence[int]) -> bytes:
+        return b"".join(encode_sse_item(position, self.get_line(position)) for position in positions)
 
 
 def join_blocks(blocks: Sequence[Block]) -> Block:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ledger.errors import InvalidParameter
 from ledger.feed.blocks import Block, Owner
-from ledger.wire.aggregates import EVENT_CLASSES
-from ledger.wire.suggestions import list_alternatives
-
-TOPICS = tuple(sorted(event_class.TOPIC for event_class in EVENT_CLASSES))
-_TYPES_PAGE = "docs/feed.md, Types"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,23 +69,3 @@ class FeedFilter:
 
 
 _ALL = FeedFilter()
-
-
-def expand_types(patterns: Iterable[str]) -> frozenset[str] | None:
-    """The types of recorded events that are meant, `dispute.*` being all that begin so; None for all: without
-    patterns, too. Raises InvalidParameter."""
-    topics: set[str] = set()
-    for pattern in patterns:
-        found = [topic for topic in TOPICS if _matches(pattern, topic)]
-        if not found:
-            raise InvalidParameter(
-                f"Invalid type: '{pattern[:80]}' is no type of a recorded event. Did you mean "
-                f"{list_alternatives(pattern, TOPICS, _TYPES_PAGE)}?",
-                param="types",
-            )
-        topics.update(found)
-    return frozenset(topics) if topics and len(topics) < len(TOPICS) else None
-
-
-def _matches(pattern: str, topic: str) -> bool:
-    return topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern

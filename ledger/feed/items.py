@@ -28,6 +28,8 @@ _LEFT_OUT = {
     for event_class in EVENT_CLASSES
 }
 
+_LINE_ENDS = tuple((chr(code).encode(), b"\\u%04x" % code) for code in (0x85, 0x2028, 0x2029))
+
 ITEM_COLUMNS = """
 e.notification_id, e.topic, e.originator_id, e.originator_version, e.account, e.livemode,
 extract(epoch FROM e.recorded_at)::float8, e.request_id, e.causation, e.state
@@ -73,6 +75,14 @@ def encode_sse_item(position: int, line: bytes) -> bytes:
     return b"id: %d\ndata: %b\n" % (position, line)
 
 
+def _escape_line_ends(line: bytes) -> bytes:
+    """JSON without the three characters at which some clients end a line besides the line feed. They can
+    only be in its strings."""
+    for character, escape in _LINE_ENDS:
+        line = line.replace(character, escape)
+    return line
+
+
 class ItemEncoder:
     """Encodes the items of one process. `codec` is the store's."""
 
@@ -85,9 +95,10 @@ class ItemEncoder:
         """Append the items of rows of ITEM_COLUMNS to `buffer`, one line each. Returns where each line ends
         in it."""
         ends = []
-        encode_into = self._encoder.encode_into
+        encode = self._encoder.encode
         for row in rows:
-            encode_into(self._make_item(*row), buffer, -1)
+            line = encode(self._make_item(*row))
+            buffer += line if line.isascii() else _escape_line_ends(line)
             buffer += b"\n"
             ends.append(len(buffer))
         return ends

@@ -23,13 +23,13 @@ log = structlog.get_logger()
 async def stream_ndjson(
     feed: Feed, reader: Reader, head: int, *, limit: int | None = None, wait_seconds: float = 0.0
 ) -> AsyncIterator[bytes]:
-    """The items for a connected reader up to `head`, which is durable; at most `limit`. If there are none,
-    those that come within `wait_seconds`."""
+    """The items for a connected reader up to `head`, which is durable, and may be before its position; at
+    most `limit`. If there are none, those that come within `wait_seconds`."""
     is_empty = True
     async for lines in _stream_items(feed, reader, head, limit):
         is_empty = False
         yield lines
-    if is_empty and wait_seconds and reader.position == head:
+    if is_empty and wait_seconds and reader.position >= head:
         deadline = asyncio.get_running_loop().time() + wait_seconds
         with feed.follow(reader, head):
             while is_empty and (seconds := deadline - asyncio.get_running_loop().time()) > 0:

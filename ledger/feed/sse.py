@@ -4,6 +4,8 @@ Each item is an event whose id is its position. The event `progress` says up to 
 passes the filter has been sent: when the stream has caught up, every HEARTBEAT_SECONDS, and while items are
 left out by the filter, once a second at most. So a client that stores the last id it has seen resumes with
 it, and a reader with a filter can tell that it has missed nothing.
+
+A line that is no part of an event has no empty line after it: some clients take each empty line for an event.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from ledger.feed.readers import HEARTBEAT_SECONDS, PROGRESS_SECONDS_MIN, Reader
 
 RETRY_MILLISECONDS = 1000
 """After which time a client connects again."""
-_AWAY = b": the database cannot be reached; the stream goes on once it can\n\n"
+_AWAY = b": the database cannot be reached; the stream goes on once it can\n"
 
 
 async def stream_sse(feed: Feed, reader: Reader, head: int) -> AsyncIterator[bytes]:
     """The events for a connected reader, until it is to end. Everything up to `head` is durable."""
-    yield b"retry: %d\n\n" % RETRY_MILLISECONDS
+    yield b"retry: %d\n" % RETRY_MILLISECONDS
     now = asyncio.get_running_loop().time
     with feed.follow(reader, head):
         caught_up = failed = False

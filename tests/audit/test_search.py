@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from ledger.audit.auditor import Auditor
 from ledger.audit.search import pages
 from ledger.audit.search.entries import LogEntry
-from ledger.audit.search.filters import TOPICS, LogFilters
+from ledger.audit.search.filters import LogFilters
 from ledger.audit.search.pages import search_log
 from ledger.call import Cause
 from ledger.postgres.connections import Conn, open_connection
 from ledger.queries.context import QueryContext
 from ledger.store.index_keys import derive_key
 from ledger.store.journal import Append, Change
+from ledger.wire.topics import TOPICS
 from projections.engine.registration import register
 from projections.read_models.audit_index import AUDIT_INDEX
 from tests.projections.corruption import Record, store_record

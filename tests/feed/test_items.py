@@ -82,6 +82,22 @@ def test_an_item_of_an_older_version_has_the_fields_of_the_present_one(file: Any
     assert item["data"] == list_own_fields(CODEC.decode_event(*stored))
 
 
+def test_a_line_has_no_character_at_which_clients_cut_it() -> None:
+    event = next(each for each in EVENTS if each.TOPIC == "customer_session.created")
+    topic, state = CODEC.encode_event(event)
+    text = "a\u2028b\u2029c\u0085d\\\u2028\x0b\x0c\x1c\x1d\x1e\r\n é €"
+    fields = json.loads(state) | {"components": {text: text}}
+    for indent in (None, 1):  # as stored; and with line breaks, so that it has to be decoded
+        stored = json.dumps(fields, ensure_ascii=False, indent=indent)
+        row = (1, topic, "cuss_1", 1, "acct_1", False, RECORDED_AT, None, None, stored.encode())
+        buffer = bytearray()
+        ItemEncoder(CODEC).encode_into(buffer, [row, row])
+        lines = buffer.decode().splitlines()
+        assert len(lines) == 2
+        assert json.loads(lines[1])["data"]["components"] == {text: text}
+        assert "é €" in lines[1]
+
+
 @pytest.mark.parametrize(
     ("topic", "state", "reason"),
     [

@@ -5,47 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 
 import httpx
 import pytest
-import uvicorn
 import uvloop
 
-from ledger import accounts
-from ledger.api.app import LedgerApp, create_app
 from ledger.api.internal.feed_stream import CHUNK_BYTES
-from ledger.api.transport import HttpProtocol
-from ledger.config import load_settings
 from ledger.feed import feed
 from ledger.feed.readers import Reader
-from ledger.postgres.connections import connect
-from tests.api.service import SERVICE_KEY
+from tests.feed.server import create_reader_key, run_server
 
 CUSTOMERS = 2000
 SLOW_READERS = 30
 STALLED_SECONDS = 1.0
-
-
-@asynccontextmanager
-async def run_server(dsn: str) -> AsyncIterator[tuple[LedgerApp, int]]:
-    """The service in this process, on a port whose connections have small buffers in the system."""
-    app = create_app(load_settings(log_requests="none"), dsn, SERVICE_KEY.encode())
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        config = uvicorn.Config(
-            app, http=HttpProtocol, lifespan="on", log_config=None, access_log=False, proxy_headers=False
-        )
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve(sockets=[sock]))
-        while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
-            await asyncio.sleep(0.01)
-        try:
-            yield app, sock.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await task
 
 
 def connect_slowly(port: int, key: str, accept: str) -> socket.socket:
@@ -75,10 +49,7 @@ def read_all(client: socket.socket) -> bytes:
 
 
 async def run_slow_readers(dsn: str) -> None:
-    async with await connect(dsn, "ledger_api", name="tests") as conn:
-        account = await accounts.create_account(conn, "A test")
-        scopes = accounts.INTERNAL_SCOPES
-        _, key = await accounts.create_key(conn, account, "rk", livemode=False, name="test", scopes=scopes)
+    key = await create_reader_key(dsn)
     async with (
         run_server(dsn) as (app, port),
         httpx.AsyncClient(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.api.service import Account, Caller, Registrar, assert_refused
 from tests.feed.streams import open_sse, read_feed
 from tests.internal.conftest import InternalClient
@@ -50,5 +52,30 @@ def test_a_long_poll_waits_for_an_item(raw: Caller, reader: InternalClient) -> N
 def test_parameters_of_ndjson_are_refused_for_a_stream(reader: InternalClient) -> None:
     answer = reader.call("GET", "/feed?wait=1", headers={"accept": "text/event-stream"})
     assert_refused(answer, param="wait", message="server-sent events have no end")
-    answer = reader.call("GET", "/feed", headers={"accept": "text/event-stream", "last-event-id": "x"})
+
+
+@pytest.mark.parametrize("last_id", ["x", "-1", "1,2", "1.0", str(2**63)])
+def test_a_last_id_that_is_no_position_is_refused(reader: InternalClient, last_id: str) -> None:
+    answer = reader.call("GET", "/feed", headers={"accept": "text/event-stream", "last-event-id": last_id})
     assert_refused(answer, param="Last-Event-ID", message="a position")
+
+
+def test_a_last_id_of_the_future_is_refused_by_its_name(reader: InternalClient) -> None:
+    answer = reader.call("GET", "/feed", headers={"accept": "text/event-stream", "last-event-id": "99999999"})
+    assert_refused(answer, code="position_from_the_future", param="Last-Event-ID", message="the last one is")
+
+
+def test_an_empty_last_id_is_none(raw: Caller, reader: InternalClient) -> None:
+    after = read_feed(reader).progress
+    customer = raw.customer()
+    with open_sse(reader, f"after={after}", {"last-event-id": "", "accept": "Text/Event-Stream"}) as events:
+        assert next(each for each in events if each.kind == "message").data["object"] == customer["id"]
+
+
+def test_no_line_is_empty_before_the_first_event(raw: Caller, reader: InternalClient) -> None:
+    raw.customer()
+    headers = {"authorization": f"Bearer {reader.key}", "accept": "text/event-stream"}
+    with reader.http.stream("GET", "/internal/v1/feed", headers=headers) as response:
+        lines = response.iter_lines()
+        assert next(lines) == "retry: 1000"
+        assert next(lines).startswith("id: ")

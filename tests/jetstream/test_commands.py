@@ -240,6 +240,7 @@ def test_repair_makes_the_stream_again_and_consumers_go_on_where_they_were(
     fill(with_store, 20)
     refused = shell.run_refused("repair")
     assert f"Stream {name} holds positions 1 to 101" in refused
+    assert "Begin the programs that consume it anew afterwards" in refused
     assert "no terminal to ask on" in refused
     assert len(asyncio.run(read_stream(nats_server, name))) == 101, "nothing was changed"
     status, output, errors = shell.run("repair", "--from", "51", "--yes", "--json")

@@ -47,6 +47,22 @@ def test_no_reader_sees_what_no_standby_has(stage: Stage) -> None:
         assert progress["progress"] > replicated
 
 
+def test_a_reader_ahead_of_the_standbys_does_not_show_others_what_they_lack(stage: Stage) -> None:
+    stage.leave_unreplicated("/v1/customers", {"name": "Eve"})
+    head = int(str(stage.servers.primary.fetch_value(_POSITION, "ledger")))
+    headers = {"authorization": f"Bearer {stage.operator.key}", "accept": "text/event-stream"}
+    with (
+        httpx.Client(base_url=stage.operator.http.base_url, timeout=60) as http,
+        http.stream("GET", f"/internal/v1/feed?after={head}", headers=headers) as stream,
+    ):
+        assert next(event for event in parse_sse(stream.iter_lines()) if event.kind == "progress").id == head
+        (progress,) = (json.loads(line) for line in _read(stage, f"?after={head - 1}&wait=1"))
+        assert progress == {"progress": head - 1, "head": head - 1}
+        stage.servers.resume_standby()
+        item, _ = (json.loads(line) for line in _read(stage, f"?after={head - 1}&wait=30"))
+        assert item["position"] == head
+
+
 def _read(stage: Stage, query: str) -> list[str]:
     answer = stage.operator.get(f"/internal/v1/feed{query}")
     assert answer.status_code == 200, answer.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
 
@@ -21,11 +21,12 @@ from ledger.api.key_cache import KeyCache
 from ledger.audit.moments import POSITION_MAX
 from ledger.errors import InvalidParameter, Unauthenticated, UnknownObject
 from ledger.feed.feed import Feed
-from ledger.feed.filters import FeedFilter, expand_types
+from ledger.feed.filters import FeedFilter
 from ledger.feed.ndjson import stream_ndjson
 from ledger.feed.readers import Reader
 from ledger.feed.sse import stream_sse
 from ledger.postgres.connections import Pool
+from ledger.wire.topics import expand_types
 
 TEXT_LENGTH_MAX = 255
 TYPES_MAX = 50
@@ -33,6 +34,7 @@ LIMIT_MAX = 1_000_000
 WAIT_SECONDS_MAX = 60
 _OBJECT_ID = re.compile(r"[A-Za-z0-9_.:-]+")
 _SSE = "text/event-stream"
+_LAST_EVENT_ID = "Last-Event-ID"
 
 
 class FeedParams(BaseModel):
@@ -68,9 +70,11 @@ class FeedReaders:
         self._refresh_clock = refresh_clock
         self._pool = pool
 
-    async def make(self, exchange: Exchange, params: FeedParams, after: int) -> tuple[Reader, int]:
-        """The reader, and the last position that is durable. Raises RequestError, Unavailable."""
-        self.feed.check_room()
+    async def make(
+        self, exchange: Exchange, params: FeedParams, after: int, *, param: str = "after"
+    ) -> tuple[Reader, int]:
+        """The reader, and the last position that is durable, which may be before `after`. Raises
+        RequestError, which names `param` for `after`, and Unavailable."""
         shown = await self._make_filter(exchange, params)
         durable, head = await self.feed.read_head()
         if after > head:
@@ -79,15 +83,16 @@ class FeedReaders:
                 "an older backup, the events after its last position are lost, and their positions are given "
                 "to others: read docs/feed.md, After a restore.",
                 code="position_from_the_future",
-                param="after",
+                param=param,
             )
+        self.feed.check_room()  # last: many may ask at the same time
         authorization = exchange.request_headers.get(b"authorization", b"")
         reader = Reader(shown, after, key=authorization, check_key=partial(self._is_valid, authorization))
-        return reader, max(durable, after)
+        return reader, durable
 
     async def _make_filter(self, exchange: Exchange, params: FeedParams) -> FeedFilter:
         """What the key may read of what is asked for. Raises RequestError."""
-        topics = expand_types(_split(params.types))
+        topics = expand_types(_split(params.types), param="types")
         if params.object is not None and not _OBJECT_ID.fullmatch(params.object):
             raise InvalidParameter(f"Invalid object id: '{params.object[:80]}'.", param="object")
         if "ledger_feed" in exchange.key.scopes:
@@ -147,10 +152,13 @@ def feed_routes(callers: Callers, readers: FeedReaders) -> APIRouter:
         text/event-stream` without end, as server-sent events whose id is the position. Needs the scope `feed`
         for the caller's account and those connected to it, or `ledger_feed` for all."""
         exchange.is_stream = True
-        if accept is not None and _SSE in accept:
+        if accept is not None and _SSE in accept.lower():
             _check_sse(params)
-            after = params.after if last_event_id is None else _parse_position(last_event_id)
-            reader, head = await readers.make(exchange, params, after)
+            if last_event_id:
+                after, param = _parse_position(last_event_id), _LAST_EVENT_ID
+            else:  # empty: of a client that has seen no event
+                after, param = params.after, "after"
+            reader, head = await readers.make(exchange, params, after, param=param)
             return FeedStream(readers.feed, reader, stream_sse(readers.feed, reader, head), _SSE)
         reader, head = await readers.make(exchange, params, params.after)
         lines = stream_ndjson(readers.feed, reader, head, limit=params.limit, wait_seconds=params.wait or 0.0)
@@ -173,10 +181,14 @@ def _check_sse(params: FeedParams) -> None:
 def _parse_position(last_event_id: str) -> int:
     if not (last_event_id.isascii() and last_event_id.isdecimal()) or int(last_event_id) > POSITION_MAX:
         raise InvalidParameter(
-            "Last-Event-ID is the id of an event of the feed: a position.", param="Last-Event-ID"
+            f"{_LAST_EVENT_ID} is the id of an event of the feed: a position.", param=_LAST_EVENT_ID
         )
     return int(last_event_id)
 
 
-def _split(types: Iterable[str]) -> list[str]:
-    return [each.strip() for text in types for each in text.split(",") if each.strip()]
+def _split(types: Sequence[str]) -> list[str]:
+    """Raises InvalidParameter for a list that is there and names none: it would mean all."""
+    found = [each.strip() for text in types for each in text.split(",") if each.strip()]
+    if types and not found:
+        raise InvalidParameter("`types` is empty. Leave it out to read all types.", param="types")
+    return found

@@ -12,9 +12,8 @@ from ledger.errors import InvalidParameter
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from ledger.store.positions import find_last_position
-from ledger.wire.aggregates import EVENT_CLASSES
+from ledger.wire.topics import expand_types
 
-TOPICS = tuple(sorted(event_class.TOPIC for event_class in EVENT_CLASSES))
 COMPARISONS = ("gt", "gte", "lt", "lte")
 
 
@@ -66,13 +65,8 @@ class LogFilters:
 
     def expand_types(self) -> list[str] | None:
         """The topics that `types` means, in order; None for all. Raises InvalidParameter."""
-        topics: set[str] = set()
-        for pattern in self.types:
-            found = [topic for topic in TOPICS if _matches(pattern, topic)]
-            if not found:
-                raise _unknown_type_error(pattern)
-            topics.update(found)
-        return sorted(topics) if topics and len(topics) < len(TOPICS) else None
+        topics = expand_types(self.types, param="type")
+        return None if topics is None else sorted(topics)
 
     async def find_range(self, conn: Conn, codec: Codec, head: int, now: float) -> PositionRange:
         """The positions that `time`, `position` and `event` allow; `now` in unix seconds. Raises
@@ -125,17 +119,3 @@ def _check_order(name: str, bounds: Mapping[str, float]) -> None:
                 raise InvalidParameter(
                     f"{name}[{high}] is before {name}[{low}]: exchange them.", param=f"{name}[{high}]"
                 )
-
-
-def _matches(pattern: str, topic: str) -> bool:
-    return topic.startswith(pattern[:-1]) if pattern.endswith("*") else topic == pattern
-
-
-def _unknown_type_error(pattern: str) -> InvalidParameter:
-    family = pattern.partition(".")[0].rstrip("*")
-    similar = [topic for topic in TOPICS if topic.partition(".")[0] == family]
-    known = similar or sorted({topic.partition(".")[0] + ".*" for topic in TOPICS})
-    return InvalidParameter(
-        f"Invalid type: '{pattern[:80]}' is no type of a recorded event. Known are: {', '.join(known)}.",
-        param="type",
-    )

@@ -45,9 +45,10 @@ def add_read_command(group: typer.Typer) -> None:
 
         All accounts and modes, in the order of positions, without personal data: as GET /internal/v1/feed
         shows it to a key with the scope ledger_feed."""
-        from ledger.feed.filters import FeedFilter, expand_types
+        from ledger.feed.filters import FeedFilter
+        from ledger.wire.topics import expand_types
 
-        shown = FeedFilter(account=account, topics=expand_types(types or ()), stream=object_id)
+        shown = FeedFilter(account=account, topics=expand_types(types or (), param="type"), stream=object_id)
         with open_deployment() as deployment:
             _run(deployment, shown, after, limit, follow=follow)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -59,8 +58,11 @@ def _add_check_command(group: typer.Typer) -> None:
         """Compare a stream of NATS JetStream with the log.
 
         Looks at each message that the stream holds, and changes nothing. Exits with 1 at a difference."""
-        check_names(stream, prefix)
+        import uvloop
+
         from ledger.feed.jetstream.comparison import describe_difference, find_difference, read_checked
+
+        check_names(stream, prefix)
 
         async def run(stream_: Stream, source: LogSource) -> dict[str, Any]:
             state = (await read_checked(stream_, prefix)).state
@@ -80,7 +82,7 @@ def _add_check_command(group: typer.Typer) -> None:
 
         with open_deployment() as deployment:
             address = choose_address(deployment.settings, nats, creds)
-            found = asyncio.run(_run(deployment, address, stream, run))
+            found = uvloop.run(_run(deployment, address, stream, run))
         if as_json:
             print_json(found)
         elif found["difference"] is None:
@@ -119,12 +121,14 @@ def _add_repair_command(group: typer.Typer) -> None:
         The stream is deleted and made again with its settings, and its events are published again. Its
         durable consumers are made again too, and go on at the position where they were. It says what it will
         do, and asks first."""
+        import uvloop
+
         check_names(stream, prefix)
         with open_deployment() as deployment:
             address = choose_address(deployment.settings, nats, creds)
-            plan = asyncio.run(_run(deployment, address, stream, partial(_plan, first)))
+            plan = uvloop.run(_run(deployment, address, stream, partial(_plan, first)))
             require_consent("\n".join(plan.describe()), yes=yes)
-            done = asyncio.run(
+            done = uvloop.run(
                 _run(deployment, address, stream, partial(_repair, address, prefix, plan.first))
             )
         if as_json:

@@ -27,6 +27,7 @@ PING_SECONDS = 5
 PINGS_WITHOUT_ANSWER_MAX = 2
 SCHEMES = ("nats", "tls", "ws", "wss")
 DEFAULT_PORT = 4222
+_REFUSED = "the server refuses the credentials"
 _LOST = ("ConnectionClosedError", "ConnectionReconnectingError", "StaleConnectionError", "UnexpectedEOF")
 
 
@@ -128,7 +129,8 @@ async def connect(address: NatsAddress, on_lost: Callable[[], None]) -> Client:
             errors.append(error)
             await close(client)
     failure = next((each for each in errors if isinstance(each, OSError)), errors[-1])
-    raise NatsUnavailable(f"no connection to {address}: {describe(failure)}")
+    reason = _REFUSED if _REFUSED in map(describe, errors) else describe(failure)
+    raise NatsUnavailable(f"no connection to {address}: {reason}")
 
 
 async def close(client: Client) -> None:
@@ -139,16 +141,17 @@ async def close(client: Client) -> None:
     await asyncio.gather(closing, return_exceptions=True)
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, client: Client | None = None) -> str:
     """An error of NATS or of the connection to it in words that quote nothing: texts of the library may have
-    URLs in them."""
+    URLs in them. Of a call of `client` that had no answer, why, if the server has said it meanwhile."""
     text = str(error).lower()
     if "authorization" in text or "authentication" in text or "nkey" in text:
-        return "the server refuses the credentials"
+        return _REFUSED
     if "permissions violation" in text:
         return "the user may not do this (permissions violation)"
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        said = None if client is None else client.last_error
+        return "no answer in time" if said is None else describe(said)
     if type(error).__name__ in _LOST:
         return "the connection was lost"
     if isinstance(error, OSError) and error.strerror:

@@ -62,7 +62,7 @@ async def _take_snapshot(stream: Stream) -> tuple[_Snapshot, list[bytes]]:
     except NatsUnavailable:
         raise
     except Exception as error:
-        raise NatsUnavailable(f"a snapshot of the empty stream failed: {describe(error)}") from error
+        raise NatsUnavailable(f"a snapshot of the empty stream failed: {describe(error, client)}") from error
     finally:
         await subscription.unsubscribe()
     return snapshot, chunks
@@ -76,4 +76,5 @@ async def _restore(stream: Stream, snapshot: _Snapshot, chunks: list[bytes]) -> 
         for chunk in (*chunks, b""):
             await stream.client.request(restore.deliver_subject, chunk, CALL_SECONDS_MAX)
     except Exception as error:
-        raise NatsUnavailable(f"the empty stream could not be restored: {describe(error)}") from error
+        reason = describe(error, stream.client)
+        raise NatsUnavailable(f"the empty stream could not be restored: {reason}") from error

@@ -89,6 +89,8 @@ class RepairPlan(NamedTuple):
             lines.append(f"{line}.")
         if self.temporary:
             lines.append(f"{self.temporary} consumers that are not durable end.")
+        if self.consumers or self.temporary:
+            lines.append("Begin the programs that consume it anew afterwards: they do not notice.")
         return lines
 
 

@@ -182,7 +182,7 @@ class Stream:
             request = msgspec.json.encode(body)
             response = await self.client.request(f"$JS.API.{subject}", request, CALL_SECONDS_MAX)
         except Exception as error:  # the library's, of many kinds
-            raise NatsUnavailable(_explain(error)) from error
+            raise NatsUnavailable(self._explain(error)) from error
         try:
             failure = msgspec.json.decode(response.data, type=_Failure).error
             if failure is None:
@@ -191,8 +191,7 @@ class Stream:
             raise NatsUnavailable(f"JetStream's answer to {subject} cannot be read") from error
         raise CallRefused(what, failure)
 
-
-def _explain(error: Exception) -> str:
-    if type(error).__name__ == "NoRespondersError":
-        return "JetStream is off in this server, or not reached by this user"
-    return describe(error)
+    def _explain(self, error: Exception) -> str:
+        if type(error).__name__ == "NoRespondersError":
+            return "JetStream is off in this server, or not reached by this user"
+        return describe(error, self.client)

@@ -118,10 +118,10 @@ class Window:
         try:
             async with asyncio.timeout(ACKNOWLEDGEMENT_SECONDS_MAX):
                 await self._changed.wait()
-        except TimeoutError:
-            raise NatsUnavailable(
-                f"position {self.first_position} is not acknowledged after {ACKNOWLEDGEMENT_SECONDS_MAX:g} s"
-            ) from None
+        except TimeoutError as error:
+            what = f"position {self.first_position} is not acknowledged"
+            reason = describe(error, self._client)
+            raise NatsUnavailable(f"{what} after {ACKNOWLEDGEMENT_SECONDS_MAX:g} s: {reason}") from None
         self._check()
 
     def _check(self) -> None:
