@@ -35,7 +35,8 @@ def add_resend_command(group: typer.Typer) -> None:
     def resend_event(
         event: Annotated[str, typer.Argument(help="The id of the Event (evt_…, or evt_thin_…).")],
         endpoint: Annotated[
-            str | None, typer.Option(help="The endpoint (we_…); default: all listeners of the Stripe CLI.")
+            str | None,
+            typer.Option(help="The endpoint (we_…, or ed_…); default: all listeners of the Stripe CLI."),
         ] = None,
         account: AccountOption = None,
         live: LiveOption = False,
@@ -70,7 +71,7 @@ async def _resend(queries: QueryContext, auditor: Auditor, event: str, endpoint:
         await queries.store.durability.confirm()
         if not count:
             raise SettingError(
-                f"nobody listens to {auditor.account} with the Stripe CLI; name an endpoint: --endpoint we_…"
+                f"nobody listens to {auditor.account} with the Stripe CLI; name an endpoint: --endpoint ID"
             )
         return count
     send = await retry_event(call, queries)

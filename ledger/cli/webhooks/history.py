@@ -141,7 +141,7 @@ def _add_health_command(group: typer.Typer) -> None:
         ),
     )
     def health(
-        endpoint: Annotated[str, typer.Argument(help="The id of a webhook endpoint (we_…).")],
+        endpoint: Annotated[str, typer.Argument(help="The id of a webhook endpoint (we_…, or ed_…).")],
         as_json: JsonOption = False,
     ) -> None:
         """Show how deliveries to an endpoint go."""

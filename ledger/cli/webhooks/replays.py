@@ -39,7 +39,7 @@ _ENDPOINT = "we_0352CZ3z1jWpJM7B8upbma"
 _REPLAY = "whr_0352CZ3z1jWpJM7B8upbma"
 
 ReplayArgument = Annotated[str, typer.Argument(help="The id of a replay (whr_…).")]
-EndpointOption = Annotated[str, typer.Option("--endpoint", help="The id of the endpoint (we_…).")]
+EndpointOption = Annotated[str, typer.Option("--endpoint", help="The id of the endpoint (we_…, or ed_…).")]
 FromOption = Annotated[
     str | None,
     typer.Option(

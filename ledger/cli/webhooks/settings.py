@@ -30,7 +30,7 @@ VALUES (%(who)s, %(action)s, %(account)s, true, jsonb_build_object(
     'endpoint', %(endpoint)s::text, 'mode', %(mode)s::text, 'request', %(request)s::text))
 """
 
-EndpointArgument = Annotated[str, typer.Argument(help="The id of a webhook endpoint (we_…).")]
+EndpointArgument = Annotated[str, typer.Argument(help="The id of a webhook endpoint (we_…, or ed_…).")]
 
 
 def add_settings_commands(group: typer.Typer) -> None:
