@@ -1,6 +1,6 @@
 """A program that is told of Events and fetches what it needs to know: it prints disputes and refunds.
 
-Its settings: STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET and LEDGER_URL, the address of the service. The one
+Its settings: STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET and API_URL, the address of the service. The one
 argument is the port at which it waits. It needs the package `stripe`.
 """
 
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import stripe
 
-url = os.environ.get("LEDGER_URL", "http://127.0.0.1:4242")
+url = os.environ.get("API_URL", "http://127.0.0.1:4242")
 client = stripe.StripeClient(
     os.environ["STRIPE_API_KEY"],
     base_addresses={"api": url, "connect": url, "files": url, "meter_events": url},

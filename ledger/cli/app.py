@@ -34,6 +34,7 @@ from ledger.cli.shell import clean_up_at_signals, configure_service, format_coun
 from ledger.cli.webhooks.group import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import LedgerError, RequestError, SettingError
+from ledger.logs import OwnWords
 from ledger.postgres.deployment import migrate_database, open_database
 from ledger.postgres.migrations import find_blind_owner
 from ledger.service_key import check_service_key
@@ -86,7 +87,8 @@ def run_cli(cli: typer.Typer) -> None:
     except (SettingError, RequestError, ProofError) as error:
         sys.exit(f"ledger: {make_printable(error)}")
     except LedgerError as error:
-        sys.exit(f"ledger: {type(error).__name__}: {make_printable(error)}")
+        kind = "" if isinstance(error, OwnWords) else f"{type(error).__name__}: "
+        sys.exit(f"ledger: {kind}{make_printable(error)}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise

@@ -81,7 +81,9 @@ def require_consent(consequence: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise SettingError(f"{consequence} To do so, pass --yes: there is no terminal to ask on")
+        raise SettingError(
+            f"{' '.join(consequence.splitlines())} To do so, pass --yes: there is no terminal to ask on"
+        )
     print(consequence, file=sys.stderr)
     if not typer.confirm("Go on?", err=True):
         raise SettingError("nothing was changed")

@@ -126,7 +126,9 @@ def check_event_type(name: str, param: str) -> None:
         return
     prefix = name.partition(".")[0]
     relatives = [event_type for event_type in ORDERED_EVENT_TYPES if event_type.partition(".")[0] == prefix]
-    if relatives:
+    if prefix == "v1" and name.removeprefix("v1.") in EVENT_TYPES:
+        expected = f"{name.removeprefix('v1.')}, of which {name} is the thin event"
+    elif relatives:
         expected = f"one of {list_alternatives(name, relatives, EVENT_TYPES_DESCRIBED_IN)}"
     elif find_nearest(name, ORDERED_EVENT_TYPES):
         expected = f"one of {list_alternatives(name, ORDERED_EVENT_TYPES, EVENT_TYPES_DESCRIBED_IN)}"

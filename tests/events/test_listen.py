@@ -172,6 +172,10 @@ def test_a_list_that_follows_begins_with_the_newest_and_has_each_once(
         (("listen", "--forward-to", "70000/x"), "--forward-to: Invalid URL: it must have a host"),
         (("listen", "--events", ","), "--events: name at least one type, or leave it out for all"),
         (("listen", "--events", "charge.open"), "Invalid type: must be one of charge.captured, "),
+        (
+            ("listen", "--events", "v1.charge.captured"),
+            "Invalid type: must be charge.captured, of which v1.charge.captured is the thin event",
+        ),
         (("listen", "--account", "acct_none"), "--account: no such account: acct_none"),
         (("events", "list", "--follow", "--until", "2026-01-01"), "--follow: leave out --until"),
     ],

@@ -239,7 +239,7 @@ def test_repair_makes_the_stream_again_and_consumers_go_on_where_they_were(
     asyncio.run(intrude())
     fill(with_store, 20)
     refused = shell.run_refused("repair")
-    assert f"Stream {name} holds positions 1 to 101" in refused
+    assert f"Stream {name} holds positions 1 to 101. message 101 of stream" in refused, "one line"
     assert "Begin the programs that consume it anew afterwards" in refused
     assert "no terminal to ask on" in refused
     assert len(asyncio.run(read_stream(nats_server, name))) == 101, "nothing was changed"
@@ -274,6 +274,7 @@ def test_wrong_arguments_are_refused_and_change_nothing(shell: Shell, nats_serve
         (("publish", "--stream", "a b"), "--stream: letters, digits, _ and - only"),
         (("publish", "--prefix", "$JS"), "--prefix: letters, digits, _ and - only"),
         (("repair", "--yes"), "--stream: there is no stream"),
+        (("check",), "ledger: there is no stream"),
         (("publish", "--from", "1000000"), "--from: position 1000000 is in the future: the log ends at "),
     ):
         refused = shell.run_refused(*arguments)

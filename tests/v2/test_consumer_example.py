@@ -31,7 +31,7 @@ def port() -> int:
 def run_consumer(service: Service, account: Account, secret: str, port: int) -> Iterator[list[str]]:
     """The lines that it has printed so far, from when it waits."""
     settings = {
-        "LEDGER_URL": service.url, "STRIPE_API_KEY": account.secret, "STRIPE_WEBHOOK_SECRET": secret,
+        "API_URL": service.url, "STRIPE_API_KEY": account.secret, "STRIPE_WEBHOOK_SECRET": secret,
     }  # fmt: skip
     command = [sys.executable, "-u", str(CONSUMER), str(port)]
     process = subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.PIPE, text=True)

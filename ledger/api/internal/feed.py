@@ -35,6 +35,19 @@ WAIT_SECONDS_MAX = 60
 _OBJECT_ID = re.compile(r"[A-Za-z0-9_.:-]+")
 _SSE = "text/event-stream"
 _LAST_EVENT_ID = "Last-Event-ID"
+_ITEM = (
+    '{"position":4711,"type":"dispute.updated","object":"du_1","version":2,"account":"acct_1","livemode":false,'
+    '"recorded_at":1795888271.916816,"request":"req_1","causation":null,'
+    '"events":[{"id":"evt_1","type":"charge.dispute.updated"}],"data":{"at":1795888271}}'
+)
+_PROGRESS = '{"progress":4711,"head":4800}'
+_CONTENT = {
+    "application/x-ndjson": {"schema": {"type": "string"}, "example": f"{_ITEM}\n{_PROGRESS}\n"},
+    _SSE: {
+        "schema": {"type": "string"},
+        "example": f"id: 4711\ndata: {_ITEM}\n\nevent: progress\nid: 4711\ndata: {_PROGRESS}\n\n",
+    },
+}
 
 
 class FeedParams(BaseModel):
@@ -131,13 +144,12 @@ def feed_routes(callers: Callers, readers: FeedReaders) -> APIRouter:
     """The feed holds whatever state the projections are in: it is read from the log."""
     router = APIRouter(tags=["feed"])
     caller = callers.require_scopes()
-    content = {name: {"schema": {"type": "string"}} for name in ("application/x-ndjson", _SSE)}
 
     @router.get(
         "/feed",
         summary="Read the log on from a position",
         response_class=StreamingResponse,
-        responses={200: {"content": content}},
+        responses={200: {"description": "Items, and the progress.", "content": _CONTENT}},
     )
     async def read_feed(
         params: Annotated[FeedParams, Query()],

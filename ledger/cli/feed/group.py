@@ -14,10 +14,11 @@ def build_feed_group() -> typer.Typer:
     """The group with all its commands."""
     group = build_group(
         "Read the feed by position, and publish it to NATS JetStream.",
+        "ledger feed read --after 4700 --limit 10",
         "ledger feed publish --nats nats://127.0.0.1:4222",
         "ledger feed check",
     )
+    add_read_command(group)
     add_publish_command(group)
     add_repair_commands(group)
-    add_read_command(group)
     return group

@@ -103,7 +103,7 @@ async def read_checked(stream: Stream, prefix: str) -> StreamInfo:
     """The stream, whose configuration is right and from which nothing was deleted. Raises as `find_place`."""
     info = await stream.read()
     if info is None:
-        raise NatsUnavailable(f"there is no stream {stream.name}")
+        raise NatsUnavailable(f"there is no stream {stream.name}; ledger feed publish makes it")
     check_config(stream.name, info.config, prefix)
     if info.state.num_deleted:
         raise StreamConflict(

@@ -55,5 +55,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(name)s: %(message)s")
-    logging.getLogger("ledger_feed").setLevel(logging.INFO)
     asyncio.run(main())

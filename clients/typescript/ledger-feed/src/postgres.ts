@@ -38,6 +38,9 @@ const LOCK_CREATION = "SELECT pg_advisory_xact_lock(hashtextextended('ledger_fee
 const BEGIN_AFTER = `
 INSERT INTO ledger_feed_positions (consumer, filter, position) VALUES ($1, $2, $3)
 ON CONFLICT (consumer) DO NOTHING`;
+// Before its first position a consumer has missed nothing that another filter passes.
+const REPLACE_FILTER =
+  "UPDATE ledger_feed_positions SET filter = $1 WHERE consumer = $2 AND position = 0 AND filter <> $1";
 const LOAD = "SELECT position, filter, last_item FROM ledger_feed_positions WHERE consumer = $1";
 // Instances of one consumer follow each other here: the next one sees what the one before has committed.
 const LOCK = "SELECT position, filter FROM ledger_feed_positions WHERE consumer = $1 FOR UPDATE";
@@ -79,6 +82,7 @@ export class PostgresPositions<Connection extends Client> implements Positions<C
   load(filter: string): Promise<Reached> {
     return transact(this.pool, async (client) => {
       await client.query(BEGIN_AFTER, [this.consumer, filter, this.beginAfter]);
+      await client.query(REPLACE_FILTER, [filter, this.consumer]);
       const row = (await client.query(LOAD, [this.consumer])).rows[0] as {
         position: string;
         filter: string;

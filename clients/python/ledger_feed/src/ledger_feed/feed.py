@@ -110,7 +110,9 @@ class Feed:
                         last = batch.items[-1].last if batch.items else last
                 backoff.reset()
             except (Interrupted, httpx.TransportError) as error:
-                _log.info("the feed was interrupted after position %d, and is read again: %r", after, error)
+                _log.warning(
+                    "the feed was interrupted after position %d, and is read again: %r", after, error
+                )
                 is_checked = False
                 await backoff.wait(error.seconds_min if isinstance(error, Interrupted) else 0.0)
 

@@ -34,6 +34,10 @@ BEGIN_AFTER = """\
 INSERT INTO ledger_feed_positions (consumer, filter, position) VALUES (%s, %s, %s)
 ON CONFLICT (consumer) DO NOTHING
 """
+# Before its first position a consumer has missed nothing that another filter passes.
+REPLACE_FILTER = (
+    "UPDATE ledger_feed_positions SET filter = %s WHERE consumer = %s AND position = 0 AND filter <> %s"
+)
 LOAD = "SELECT position, filter, last_item FROM ledger_feed_positions WHERE consumer = %s"
 # Instances of one consumer follow each other here: the next one sees what the one before has committed.
 LOCK = "SELECT position, filter FROM ledger_feed_positions WHERE consumer = %s FOR UPDATE"
@@ -78,6 +82,7 @@ class PostgresPositions:
         """The committed position, after making the row if there is none. Raises FilterChanged."""
         conn = await self.connect()
         await conn.execute(BEGIN_AFTER, (self.consumer, filter, self._begin_after))
+        await conn.execute(REPLACE_FILTER, (filter, self.consumer, filter))
         row = await (await conn.execute(LOAD, (self.consumer,))).fetchone()
         assert row is not None
         position, stored, last = row
