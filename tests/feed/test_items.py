@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from ledger.domain.event import DomainEvent
-from ledger.feed.filters import TOPICS
 from ledger.feed.items import ItemEncoder
 from ledger.wire.aggregates import EVENT_CLASSES
 from ledger.wire.public_events import derive_event_id, derive_public_event_types
+from ledger.wire.topics import TOPICS
 from tests.api.service import ROOT
 from tests.domain.histories import HISTORIES
 from tests.golden.golden_files import CODEC, GOLDEN_DIRECTORY
