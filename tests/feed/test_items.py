@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -12,8 +11,6 @@ from ledger.domain.event import DomainEvent
 from ledger.feed.items import ItemEncoder
 from ledger.wire.aggregates import EVENT_CLASSES
 from ledger.wire.public_events import derive_event_id, derive_public_event_types
-from ledger.wire.topics import TOPICS
-from tests.api.service import ROOT
 from tests.domain.histories import HISTORIES
 from tests.golden.golden_files import CODEC, GOLDEN_DIRECTORY
 
@@ -69,12 +66,6 @@ def test_an_item_has_the_fields_and_the_public_events_of_its_event(event: Domain
 
 def test_every_class_of_event_is_among_the_examples() -> None:
     assert {type(event) for event in EVENTS} == set(EVENT_CLASSES)
-
-
-def test_the_page_of_the_feed_lists_every_type() -> None:
-    """A refusal of an unknown type refers to it."""
-    table = (ROOT / "docs" / "feed.md").read_text().partition("## Types")[2]
-    assert tuple(re.findall(r"`([a-z_]+\.[a-z_]+)`", table)) == TOPICS
 
 
 @pytest.mark.parametrize("file", GOLDEN, ids=lambda file: file.stem)
