@@ -202,12 +202,16 @@ def test_what_is_no_thin_event_of_the_account_and_mode_is_not_found(
 @pytest.mark.contract("10.4 published")
 def test_events_of_other_services_refer_to_their_objects(operator: Caller, raw: Caller) -> None:
     headers = {"authorization": f"Bearer {operator.key}"}
-    body = {"event_type": "invoice.paid", "object": {"id": "in_1", "object": "invoice", "total": 1}}
-    ok(operator.http.put("/internal/v1/resources/invoice/in_1", json=body, headers=headers))
+    body = {"event_type": "invoice.paid", "object": {"id": "in_thin_1", "object": "invoice", "total": 1}}
+    ok(operator.http.put("/internal/v1/resources/invoice/in_thin_1", json=body, headers=headers))
     body = {"event_type": "balance.available", "object": {"object": "balance", "pending": []}}
     ok(operator.http.put("/internal/v1/resources/balance/balance_1", json=body, headers=headers))
     balance, invoice = list_all(raw)
-    assert invoice["related_object"] == {"id": "in_1", "type": "invoice", "url": "/v1/invoices/in_1"}
+    assert invoice["related_object"] == {
+        "id": "in_thin_1",
+        "type": "invoice",
+        "url": "/v1/invoices/in_thin_1",
+    }
     assert ok(raw.get(invoice["related_object"]["url"]))["total"] == 1
     assert balance["related_object"] == {"type": "balance", "url": "/v1/balance"}
 
