@@ -50,6 +50,10 @@ def test_a_consumer_applies_only_what_follows_the_locked_position(
     programs.check_that_only_what_follows_the_locked_position_is_applied(event_counts, ledger, database)
 
 
+def test_a_wrong_address_is_told_and_tried_again(event_counts: Program) -> None:
+    programs.check_that_a_wrong_address_is_told(event_counts)
+
+
 def test_a_refused_key_ends_a_consumer_with_the_service_s_words(
     event_counts: Program, ledger: RestartableLedger, database: ConsumerDatabase
 ) -> None:
