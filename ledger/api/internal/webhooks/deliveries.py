@@ -21,6 +21,7 @@ from ledger.webhooks.subscriptions import Owner
 
 ID_LENGTH_MAX = 255
 TYPES_MAX = 20
+EVENTS_MAX = 100
 SECONDS_MAX = 2**53
 
 _Storable = Annotated[StorableText, Field(max_length=ID_LENGTH_MAX)]
@@ -35,7 +36,9 @@ class DeliveryListParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     endpoint: _Text = Field(None, description="Id of an endpoint, perhaps a deleted one.")
-    event: _Text = Field(None, description="Id of an Event.")
+    event: list[_Storable] = Field(
+        [], max_length=EVENTS_MAX, description="Id of an Event; repeat it for several."
+    )
     replay: _Text = Field(None, description="Id of a replay.")
     state: list[_Storable] = Field(
         [], max_length=TYPES_MAX, description="A state; repeat it for several.", examples=[["failed"]]
