@@ -141,11 +141,6 @@ def test_lists_are_filtered_and_paged_newest_first(
         row["id"] for row in rows if row["type"] == "customer.deleted"
     ]
     assert select(f"event={rows[-1]['event']}") == [ids[-1]]
-    both = f"event={rows[-1]['event']}&event={rows[0]['event']}"
-    assert select(both) == [
-        row["id"] for row in rows if row["event"] in {rows[-1]["event"], rows[0]["event"]}
-    ]
-    assert select(f"{both}&event=evt_none") == select(both)
     assert select(f"event={rows[0]['event']}&endpoint={endpoint.id}") == [
         row["id"] for row in rows[:2] if row["endpoint"] == endpoint.id
     ]
@@ -231,7 +226,7 @@ def test_a_query_that_is_wrong_names_the_parameter(desk: Desk) -> None:
         ("created[gte]=yesterday", "created[gte]", None, "integer"),
         ("endpoint=we_none", "endpoint", "resource_missing", "No such webhook endpoint: 'we_none'"),
         ("replay=whr_none", "replay", "resource_missing", "No such replay: 'whr_none'"),
-        ("event=%00", "event[0]", None, "NUL"),
+        ("event=%00", "event", None, "NUL"),
         ("replay=%00", "replay", None, "NUL"),
         ("event=evt_none", "event", "resource_missing", "No such event: 'evt_none'"),
         ("type=%00", "type[0]", None, "NUL"),

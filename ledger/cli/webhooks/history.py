@@ -81,9 +81,7 @@ def _add_deliveries_command(group: typer.Typer) -> None:
         from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries
 
         bounds = _parse_bounds(since, until)
-        filters = DeliveryFilters(
-            endpoint, () if event is None else (event,), states or (), types or (), bounds, replay
-        )
+        filters = DeliveryFilters(endpoint, event, states or (), types or (), bounds, replay)
 
         async def read(conn: Conn, clock: Clock, deployment: Deployment) -> tuple[list[Delivery], bool]:
             return await list_deliveries(conn, None, filters, limit=limit, starting_after=starting_after)

@@ -109,7 +109,7 @@ _OF_REPLAY = _PAGE.format(
     select=_SELECT,
     last=_LAST_ATTEMPT,
 )
-_OF_EVENTS = f"""
+_OF_EVENT = f"""
 {_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT}
 WHERE d.event = ANY (%(events)s::text[]) AND (%(endpoint)s::text IS NULL OR d.endpoint = %(endpoint)s)
 AND (%(replay)s::text IS NULL OR d.replay = %(replay)s)
@@ -204,11 +204,11 @@ class Delivery(NamedTuple):
 
 
 class DeliveryFilters(NamedTuple):
-    """Which deliveries a page has. `events` are ids of Events, of which a delivery has one; `types` are types
-    of Events, or patterns such as `charge.*`; `created` maps `gt`, `gte`, `lt` and `lte` to unix seconds."""
+    """Which deliveries a page has. `types` are types of Events, or patterns such as `charge.*`; `created`
+    maps `gt`, `gte`, `lt` and `lte` to unix seconds."""
 
     endpoint: str | None = None
-    events: Sequence[str] = ()
+    event: str | None = None
     states: Sequence[str] = ()
     types: Sequence[str] = ()
     created: Mapping[str, int] = {}
@@ -233,8 +233,8 @@ async def list_deliveries(
     conn: Conn, owner: Owner | None, filters: DeliveryFilters, *, limit: int, starting_after: str | None
 ) -> tuple[list[Delivery], bool]:
     """A page, newest first, and whether there are more. `starting_after`: the id of the last one of the page
-    before. Raises InvalidParameter, and UnknownReference for an endpoint or replay that is not the owner's,
-    and if none of the Events is."""
+    before. Raises InvalidParameter, and UnknownReference for an endpoint, Event or replay that is not the
+    owner's."""
     endpoint = filters.endpoint
     for state in filters.states:
         if state not in STATES:
@@ -249,8 +249,8 @@ async def list_deliveries(
         if await find_delivery(conn, starting_after, owner) is None:
             raise UnknownReference("delivery", starting_after, param="starting_after")
         before = min(before, starting_after)
-    if filters.events:
-        query = _OF_EVENTS
+    if filters.event is not None:
+        query = _OF_EVENT
     elif filters.replay is not None:
         query = _OF_REPLAY
     elif endpoint is not None:
@@ -259,13 +259,13 @@ async def list_deliveries(
         query = _OF_ALL if owner is None else _OF_ACCOUNT
     parameters = {
         **bind_owner(owner),
-        "endpoint": endpoint, "events": _list_ids(filters.events), "replay": filters.replay,
+        "endpoint": endpoint, "events": _list_ids(filters.event), "replay": filters.replay,
         "states": list(filters.states or STATES), "types": _list_types(filters.types),
         "first": first, "before": before, "rows": limit + 1,
     }  # fmt: skip
     rows = await fetch_all(conn, query, parameters)
-    if not rows and filters.events and await fetch_one(conn, _HAS_EVENT, parameters) is None:
-        raise UnknownReference("event", filters.events[0], param="event")
+    if not rows and filters.event is not None and await fetch_one(conn, _HAS_EVENT, parameters) is None:
+        raise UnknownReference("event", filters.event, param="event")
     return [_to_delivery(row) for row in rows[:limit]], len(rows) > limit
 
 
@@ -312,10 +312,12 @@ def _to_delivery(row: TupleRow) -> Delivery:
     return delivery._replace(event=to_thin_id(delivery.event), type=to_thin_type(delivery.type))
 
 
-def _list_ids(events: Sequence[str]) -> list[str]:
-    """The ids that deliveries of the Events have: their own, or those of the snapshots."""
-    snapshots = [snapshot for event in events if (snapshot := to_snapshot_id(event)) is not None]
-    return [*events, *snapshots]
+def _list_ids(event: str | None) -> list[str] | None:
+    """The ids that deliveries of the Event have: its own, or that of the snapshot."""
+    if event is None:
+        return None
+    snapshot = to_snapshot_id(event)
+    return [event] if snapshot is None else [event, snapshot]
 
 
 def _list_types(patterns: Sequence[str]) -> list[str] | None:

@@ -21,7 +21,6 @@ from ledger.webhooks.subscriptions import Owner
 
 ID_LENGTH_MAX = 255
 TYPES_MAX = 20
-EVENTS_MAX = 100
 SECONDS_MAX = 2**53
 
 _Storable = Annotated[StorableText, Field(max_length=ID_LENGTH_MAX)]
@@ -36,9 +35,7 @@ class DeliveryListParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     endpoint: _Text = Field(None, description="Id of an endpoint, perhaps a deleted one.")
-    event: list[_Storable] = Field(
-        [], max_length=EVENTS_MAX, description="Id of an Event; repeat it for several."
-    )
+    event: _Text = Field(None, description="Id of an Event.")
     replay: _Text = Field(None, description="Id of a replay.")
     state: list[_Storable] = Field(
         [], max_length=TYPES_MAX, description="A state; repeat it for several.", examples=[["failed"]]
