@@ -1,0 +1,101 @@
+// Webhook deliveries of the Events that the changes on the timeline's page have made.
+
+import { get } from "../../lib/api.js";
+import { formatName } from "../../lib/format.js";
+import { hasScope } from "../../lib/session.js";
+import { html, useEffect, useState } from "../../lib/ui.js";
+import { Empty, Loading, NeedsScope, Notice } from "../../parts/notice.js";
+import { Table } from "../../parts/table.js";
+import { Badge, Time } from "../../parts/values.js";
+
+const EVENTS_AT_ONCE = 20;
+const DELIVERIES_MAX = 100;
+/** @type {Record<string, "ok" | "waiting" | "danger" | "neutral" | "info">} */
+const TONES = { delivered: "ok", pending: "waiting", failed: "danger", dropped: "neutral", forwarded: "info" };
+
+/** @param {{ past: import("./history.js").Past }} props */
+export function DeliveriesTab({ past }) {
+  return html`<${NeedsScope} scope="webhooks" what="What was delivered">
+    <${Deliveries} changes=${past.changes} chosen=${past.change} />
+  </${NeedsScope}>`;
+}
+
+/** @param {{ changes: any[], chosen: any }} props */
+function Deliveries({ changes, chosen }) {
+  const all = chosen && !changes.some((each) => each.version === chosen.version) ? [chosen, ...changes] : changes;
+  const events = all.flatMap((change) => change.events ?? []).map((/** @type {any} */ event) => event.id);
+  const { rows, hasMore, error, isLoading } = useDeliveries(events);
+  const made = new Set((chosen?.events ?? []).map((/** @type {any} */ event) => event.id));
+  if (isLoading) return html`<${Loading} />`;
+  return html`
+    <${Notice} error=${error} />
+    <${Table} label="Deliveries" columns=${COLUMNS} rows=${rows} rowKey=${(/** @type {any} */ row) => row.id}
+      to=${(/** @type {any} */ row) => `deliveries/${row.id}`}
+      selected=${rows.find((row) => made.has(row.event))?.id ?? null} keys=${false}
+      empty=${html`<${Empty} title="No deliveries">No endpoint was to be sent an Event of the changes on this page of the
+        timeline in the last 30 days.</${Empty}>`} />
+    <p class="hint">Of the changes on this page of the timeline.${hasMore && " There are more than are shown."}</p>`;
+}
+
+const COLUMNS = [
+  { title: "Event", cell: (/** @type {any} */ row) => row.type },
+  { title: "State", cell: (/** @type {any} */ row) => html`<${Badge} tone=${TONES[row.state] ?? "neutral"}>${formatName(row.state)}</${Badge}>` },
+  { title: "To", cell: (/** @type {any} */ row) => html`<span class="id">${row.endpoint}</span>` },
+  { title: "Attempts", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) => row.attempt_count },
+  { title: "Last answer", cell: (/** @type {any} */ row) => lastAnswer(row.last_attempt) },
+  { title: "Next try", cell: (/** @type {any} */ row) => html`<${Time} at=${row.next_attempt_at} />` },
+];
+
+/** @param {any} attempt */
+function lastAnswer(attempt) {
+  if (!attempt) return "—";
+  return html`${attempt.status ?? formatName(attempt.error ?? "")} <${Time} at=${attempt.at} />`;
+}
+
+/**
+ * The deliveries of these Events, newest first; asked for again when the Events change.
+ * @param {string[]} events
+ */
+function useDeliveries(events) {
+  const [state, setState] = useState(/** @type {any} */ ({ of: null, rows: [], hasMore: false, error: null }));
+  const wanted = events.join(" ");
+  const isAllowed = hasScope("webhooks");
+  useEffect(() => {
+    if (!isAllowed) return undefined;
+    const abort = new AbortController();
+    fetchDeliveries(events, abort.signal).then(
+      (found) => setState({ of: wanted, ...found, error: null }),
+      (error) => {
+        if (!abort.signal.aborted) setState({ of: wanted, rows: [], hasMore: false, error });
+      },
+    );
+    return () => abort.abort();
+  }, [wanted, isAllowed]);
+  return { ...state, isLoading: state.of !== wanted };
+}
+
+/**
+ * @param {string[]} events
+ * @param {AbortSignal} signal
+ */
+async function fetchDeliveries(events, signal) {
+  const chunks = [];
+  for (let start = 0; start < events.length; start += EVENTS_AT_ONCE) chunks.push(events.slice(start, start + EVENTS_AT_ONCE));
+  const pages = await Promise.all(chunks.map((event) => fetchPage(event, signal)));
+  const rows = pages.flatMap((page) => page.data).sort((one, other) => other.created - one.created);
+  return { rows, hasMore: pages.some((page) => page.has_more) };
+}
+
+/**
+ * @param {string[]} event
+ * @param {AbortSignal} signal
+ */
+async function fetchPage(event, signal) {
+  try {
+    return await get("/internal/v1/webhooks/deliveries", { event, limit: DELIVERIES_MAX }, { signal });
+  } catch (/** @type {any} */ error) {
+    // None of these Events is kept any more: after 30 days there are no deliveries of it either.
+    if (error.code === "resource_missing") return { data: [], has_more: false };
+    throw error;
+  }
+}

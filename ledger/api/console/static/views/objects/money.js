@@ -1,0 +1,68 @@
+// The money legs of a charge, refund or dispute: its postings in the books, up to the moment.
+
+import { useList } from "../../lib/resource.js";
+import { route } from "../../lib/router.js";
+import { formatName } from "../../lib/format.js";
+import { html } from "../../lib/ui.js";
+import { Empty, Notice } from "../../parts/notice.js";
+import { Pages, Table } from "../../parts/table.js";
+import { IdLink, Money, Time } from "../../parts/values.js";
+
+const LIMIT = 50;
+
+/** @param {{ id: string, past: import("./history.js").Past }} props */
+export function MoneyTab({ id, past }) {
+  const at = past.shown ? `position:${past.shown.as_of.position}` : null;
+  const list = useList(at ? "/internal/v1/audit/journal" : null, { object: id, at, order: "asc" },
+    { query: route.value.query, name: "postings", limit: LIMIT });
+  if (!at) return html`<p class="soft">There was nothing of it at this moment.</p>`;
+  const isWhole = !list.next && !list.previous;
+  return html`
+    <${Notice} error=${list.error} retry=${list.reload} />
+    <${Unreadable} records=${list.data?.unreadable ?? []} />
+    ${list.data && html`<${Table} label="Postings" columns=${COLUMNS} rows=${list.rows}
+      rowKey=${(/** @type {any} */ row) => `${row.position} ${row.ordinal}`}
+      empty=${html`<${Empty} title="No money has moved">
+        A charge that is captured, a refund and a dispute that withdraws funds make postings.</${Empty}>`} />`}
+    ${isWhole && list.rows.length > 0 && html`<${Totals} rows=${list.rows} />`}
+    <${Pages} list=${list} />`;
+}
+
+const COLUMNS = [
+  { title: "When", cell: (/** @type {any} */ row) => html`<${Time} at=${Date.parse(row.time) / 1000} />` },
+  { title: "Account of the books", cell: (/** @type {any} */ row) => formatName(row.ledger_account) },
+  { title: "Debit", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) => sideOf(row, "debit") },
+  { title: "Credit", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) => sideOf(row, "credit") },
+  { title: "Because of", cell: (/** @type {any} */ row) => html`<${IdLink} id=${row.source}
+      to=${`objects/${encodeURIComponent(row.stream)}?at=position:${row.position}`}>${row.type}</${IdLink}>` },
+  { title: "Balance transaction", cell: (/** @type {any} */ row) => html`<span class="id">${row.balance_transaction}</span>`,
+    narrow: /** @type {const} */ ("hide") },
+];
+
+/**
+ * @param {any} row
+ * @param {string} side
+ */
+function sideOf(row, side) {
+  return row.side === side ? html`<${Money} amount=${row.amount} currency=${row.currency} />` : "";
+}
+
+/** The sums by account of the books, which are only shown for all postings. @param {{ rows: any[] }} props */
+function Totals({ rows }) {
+  /** @type {Map<string, { account: string, currency: string, balance: number }>} */
+  const sums = new Map();
+  for (const { ledger_account: account, currency, side, amount } of rows) {
+    const key = `${currency} ${account}`;
+    const known = sums.get(key) ?? { account, currency, balance: 0 };
+    sums.set(key, { ...known, balance: known.balance + (side === "debit" ? amount : -amount) });
+  }
+  return html`<h2>Debits less credits</h2><dl class="facts object-gap">${[...sums].map(([key, sum]) => html`<div key=${key}>
+    <dt>${formatName(sum.account)}</dt><dd><${Money} amount=${sum.balance} currency=${sum.currency} /></dd></div>`)}</dl>`;
+}
+
+/** @param {{ records: { position: number, object: string, reason: string }[] }} props */
+function Unreadable({ records }) {
+  if (records.length === 0) return null;
+  return html`<div class="note note-warning" role="status"><p class="note-title">Records that cannot be read are left out</p>
+    <ul class="note-text">${records.map((each) => html`<li key=${each.position}>position ${each.position}: ${formatName(each.reason)}</li>`)}</ul></div>`;
+}
