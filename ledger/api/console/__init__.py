@@ -1,1 +1,1 @@
-"""The console: a page for people. It reads the HTTP APIs only, so it can do nothing that they cannot."""
+"""The console: a page for people under /console, which reads the public and the internal API."""
