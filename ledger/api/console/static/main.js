@@ -7,9 +7,11 @@
 // `setQuery` and `<Link to=…>` (lib/router.js) change the URL, and the view is drawn again. It is drawn anew, without
 // its former state, when the name, the account or the session changes; `path` and `query` change under it.
 //
-// - Markup: html`…` from lib/ui.js, which has hooks and signals, too. No innerHTML, no style attribute: a class of
-//   console.css, or of views/NAME.css, which is loaded before the view if its row says `css: true`. A size that is
-//   computed is set by a ref: element.style.setProperty(…).
+// - Markup: html`…` from lib/ui.js, which has hooks and signals, too. In a template a line break is no space, so write
+//   ${" "}. No innerHTML, no style attribute: a class of console.css, or of views/NAME.css, which is loaded before the
+//   view if its row says `css: true`. A size that is computed is set by a ref: element.style.setProperty(…).
+// - A view is a column: its direct parts have 16 px between them. Boxes: <section class="panel"><header><h2>…</h2>
+//   </header><div class="panel-body">; two of them side by side in class "columns"; also "row", "stack", "facts".
 // - Begin with <Page title="Events" lead="…">buttons</Page> (parts/notice.js): it has the view's <h1>.
 // - Answers: `useResource`, `useList` (lib/resource.js), `get`, `post`, `postForm`, `remove` (lib/api.js),
 //   `streamEvents` (lib/stream.js). A lost service, an ended session and a connected account are the frame's matter.

@@ -2,7 +2,7 @@
 
 import { isHelpOpen } from "../lib/keyboard.js";
 import { useResource } from "../lib/resource.js";
-import { hrefOf, navigate, route } from "../lib/router.js";
+import { hrefOf, navigate } from "../lib/router.js";
 import { hasAnyScope, hasScope, session } from "../lib/session.js";
 import { signOut } from "../lib/sign-in.js";
 import { theme } from "../lib/theme.js";

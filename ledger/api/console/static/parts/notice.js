@@ -1,5 +1,6 @@
 // What to say when something failed, is missing, or is not there yet.
 
+import { hrefOf } from "../lib/router.js";
 import { hasScope, session } from "../lib/session.js";
 import { html, useEffect, useRef } from "../lib/ui.js";
 
@@ -97,8 +98,8 @@ export function MissingScope({ scopes, what }) {
     <p class="note-title">${what} needs a key with the scope ${scopes.map((scope, place) => html`${place > 0 && " or "}${
       scope.split("+").map((each, number) => html`${number > 0 && " and "}<code>${each}</code>`)}`)}.</p>
     <div class="note-text">
-      <p>This session's key ${key && html`(<span class="id">${key.masked}</span>) `}has not got it. Somebody with the scope
-      <code>keys</code> can make one in <i>Keys and accounts</i>; in a shell of the service:</p>
+      <p>This session's key ${key && html`(<span class="id">${key.masked}</span>) `}has not got it. Somebody with the scope${" "}
+      <code>keys</code> can make one in <a href=${hrefOf("keys")}>Keys and accounts</a>; in a shell of the service:</p>
       <pre class="command">ledger keys create ${session.value?.account ?? "acct_…"} --kind rk ${names.map((name) => `--scope ${name}`).join(" ")} --name console</pre>
     </div>
   </div>`;

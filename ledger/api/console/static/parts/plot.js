@@ -6,6 +6,12 @@ import { html, useEffect, useId, useRef, useState } from "../lib/ui.js";
 
 const VENDOR = "/console/static/vendor/";
 const ROWS_MAX = 60;
+// By the distance of the labels in seconds: [distance, label, , at a new day, , , , , mode] (uPlot's `axes.values`).
+const TIME_LABELS = [
+  [86_400, "{YYYY}-{MM}-{DD}", null, null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", null, "\n{YYYY}-{MM}-{DD}", null, null, null, null, 1],
+  [0.001, "{HH}:{mm}:{ss}", null, "\n{YYYY}-{MM}-{DD}", null, null, null, null, 1],
+];
 
 /** @type {Promise<any> | undefined} */
 let loaded;
@@ -117,7 +123,7 @@ function create(uPlot, place, { series, unit, height, format, onRange }, data) {
     },
     tzDate: (/** @type {number} */ at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
     scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1) * 1.08] } },
-    axes: [axis, { ...axis, size: 64, values: (/** @type {any} */ _, /** @type {number[]} */ values) => values.map((value) => show(value, format, unit)) }],
+    axes: [{ ...axis, space: 72, values: TIME_LABELS }, { ...axis, size: 64, values: (/** @type {any} */ _, /** @type {number[]} */ values) => values.map((value) => show(value, format, unit)) }],
     series: [{}, ...series.map(({ label, tone = "accent", bars }) => ({
       label, stroke: colour(`--plot-${tone}`), width: bars ? 0 : 1.75, points: { show: false },
       fill: bars ? colour(`--plot-${tone}`) : undefined,
