@@ -1,6 +1,6 @@
 // Find: any id, request id, idempotency key, position or e-mail address leads to its object.
 
-import { isId } from "../lib/format.js";
+import { formatName, isId } from "../lib/format.js";
 import { navigate, setQuery } from "../lib/router.js";
 import { useResource } from "../lib/resource.js";
 import { hasScope } from "../lib/session.js";
@@ -25,7 +25,7 @@ export function View({ query }) {
     if (only) navigate(only, { replace: true });
   }, [only]);
   return html`
-    <${Page} title="Find" lead="Any id, request id, idempotency key, position of the log or e-mail address." />
+    <${Page} title="Find" lead="Any id, request id, idempotency key, position or e-mail address." />
     <${SearchBox} key=${text} text=${text} />
     <${Notice} error=${found.error} retry=${found.reload} />
     ${text === "" ? html`<${WhatIsFound} />`
@@ -55,7 +55,7 @@ function useFound(text) {
 /** @param {any} customer */
 function toHit(customer) {
   const title = [customer.name, customer.email].filter(Boolean).join(", ");
-  return { kind: "email", id: customer.id, type: "customer", title, object_id: customer.id, time: null };
+  return { kind: "email", id: customer.id, type: "customer", title, object_id: customer.id };
 }
 
 /** @param {{ text: string }} props */
@@ -77,33 +77,40 @@ function SearchBox({ text }) {
   </form>`;
 }
 
+/** @type {import("../parts/table.js").Column[]} */
+const COLUMNS = [
+  { title: "Id", class: "find-id", cell: (hit) => html`<span class="id">${hit.id}</span>` },
+  { title: "What it is", cell: (hit) => html`<${Badge}>${KINDS[hit.kind]?.[0] ?? hit.kind}</${Badge}>` },
+  { title: "Of type", cell: (hit) => formatName(hit.type ?? "—"), narrow: "hide" },
+  { title: "About it", cell: (hit) => hit.title || "—" },
+  { title: "Leads to", cell: (hit) => html`<span class="id">${hit.object_id ?? "—"}</span>` },
+  { title: "When", cell: (hit) => html`<${Time} at=${hit.time && Date.parse(hit.time) / 1000} />` },
+];
+
+/** @param {any} hit */
+function keyOf({ kind, id, object_id: object, position }) {
+  return `${kind} ${id} ${object} ${position}`;
+}
+
 /** @param {{ text: string, found: any }} props */
 function Hits({ text, found }) {
   const hits = found.data;
-  const columns = [
-    { title: "Id", class: "find-id", cell: (/** @type {any} */ hit) => html`<span class="id">${hit.id}</span>` },
-    { title: "What it is", cell: (/** @type {any} */ hit) => html`<${Badge}>${KINDS[hit.kind]?.[0] ?? hit.kind}</${Badge}>` },
-    { title: "Of type", cell: (/** @type {any} */ hit) => hit.type ?? "—", narrow: /** @type {const} */ ("hide") },
-    { title: "About it", cell: (/** @type {any} */ hit) => hit.title || "—" },
-    { title: "Leads to", cell: (/** @type {any} */ hit) => html`<span class="id">${hit.object_id ?? "—"}</span>` },
-    { title: "When", cell: (/** @type {any} */ hit) => html`<${Time} at=${hit.time && Date.parse(hit.time) / 1000} />` },
-  ];
   return html`
     ${found.behind_events > 0 && html`<${Note} tone="warning" title="Not everything is searched yet">
       <p>The lists of customers and cards lack the last ${found.behind_events} events. Search again in a moment.</p>
     </${Note}>`}
-    <${Table} label="What was found" columns=${columns} rows=${hits} to=${placeOfHit}
-      rowKey=${(/** @type {any} */ hit) => `${hit.kind} ${hit.id} ${hit.object_id} ${hit.position}`}
+    <${Table} label="What was found" columns=${COLUMNS} rows=${hits} to=${placeOfHit} rowKey=${keyOf}
       empty=${html`<${NothingFound} text=${text} />`} />
-    ${found.has_more && html`<p class="hint">There are more: at most 20 of each kind are shown, the newest first.</p>`}
+    ${found.has_more && html`<p class="hint">
+      There are more: at most 20 of each kind are shown, the newest first.</p>`}
     <${NotSearched} kinds=${found.not_searched} />`;
 }
 
 /** @param {{ text: string }} props */
 function NothingFound({ text }) {
   return html`<${Empty} title=${html`Nothing is called <span class="id">${text}</span>`}>
-    The whole text has to match, and upper and lower case differ. What belongs to another account or to the other mode
-    is not found: choose the account at the left, or sign in with a key of the other mode.</${Empty}>`;
+    The whole text has to match, and upper and lower case differ. What belongs to another account or to the
+    other mode is not found: choose the account at the left, or sign in with a key of the other mode.</${Empty}>`;
 }
 
 /** @param {{ kinds: { kind: string, scope: string }[] }} props */
@@ -119,6 +126,7 @@ function NotSearched({ kinds }) {
 /** What can be found, before anything is searched for. */
 function WhatIsFound() {
   return html`<section aria-label="What can be found"><dl class="facts find-kinds">
-    ${Object.entries(KINDS).map(([kind, [name, what]]) => html`<div key=${kind}><dt>${name}</dt><dd>${what}</dd></div>`)}
+    ${Object.entries(KINDS).map(([kind, [name, what]]) => html`
+      <div key=${kind}><dt>${name}</dt><dd>${what}</dd></div>`)}
   </dl></section>`;
 }

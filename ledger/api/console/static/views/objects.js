@@ -1,7 +1,7 @@
 // Object: what it is, every change of it, how it was at any moment, and what belongs to it.
 
 import { formatName } from "../lib/format.js";
-import { Link } from "../lib/router.js";
+import { Link, route } from "../lib/router.js";
 import { hasScope, session } from "../lib/session.js";
 import { html } from "../lib/ui.js";
 import { Tabs } from "../parts/forms.js";
@@ -16,7 +16,7 @@ import { ProofLine } from "./objects/proof.js";
 import { PublicObject } from "./objects/public-object.js";
 import { RelatedTab } from "./objects/related.js";
 import { RawTab, StateTab } from "./objects/state.js";
-import { toneOfStatus } from "./objects/status.js";
+import { Title, toneOfStatus } from "./objects/status.js";
 import { Timeline } from "./objects/timeline.js";
 
 const WITH_MONEY = new Set(["charge", "dispute", "refund"]);
@@ -36,13 +36,16 @@ export function View({ path, query }) {
 function PastObject({ id, query }) {
   const past = usePast(id, query);
   if (past.isMissing) return html`<${NotAnObject} id=${id} />`;
-  if (past.isFirstLoad) return html`<${Page} title="Object" lead=${html`<span class="id">${id}</span>`} /><${Loading} lines=${8} />`;
+  if (past.isFirstLoad) {
+    return html`<${Page} title="Object" lead=${html`<span class="id">${id}</span>`} /><${Loading} lines=${8} />`;
+  }
   return html`
     <${Head} id=${id} past=${past} />
     ${past.newer > 0 && html`<${Note} title=${`It has changed since: ${past.newer} newer`}>
       <p><button type="button" onClick=${past.reload}>Show the newest</button></p></${Note}>`}
     <${Notice} error=${past.unreadable} title="A record of this object cannot be read" />
-    ${past.unreadable && html`<p class="hint">Choose a moment before that record: its changes are still listed below.</p>`}
+    ${past.unreadable && html`<p class="hint object-gap">
+      Choose a moment before that record; all its changes are listed in the timeline.</p>`}
     <${MomentBar} past=${past} query=${query} />
     <div class="object-columns">
       <div class="object-state"><${Content} id=${id} past=${past} query=${query} /></div>
@@ -56,17 +59,25 @@ function Head({ id, past }) {
   const type = formatName(object?.object ?? "object");
   const status = object?.status ?? object?.state;
   return html`
-    <${Page} name=${`${type} ${id}`} title=${html`<span class="object-type">${type}</span> <span class="id object-id">${id}</span>`}>
+    <${Page} name=${`${type} ${id}`} title=${html`<${Title} type=${type} id=${id} />`}>
       ${object?.deleted && html`<${Badge} tone="danger">deleted</${Badge}>`}
       ${typeof status === "string" && html`<${Badge} tone=${toneOfStatus(status)}>${formatName(status)}</${Badge}>`}
       <${Copy} text=${id} label="Copy id" />
     </${Page}>
     <${Facts} class="object-facts" rows=${[
-      ["Account", html`${session.value?.account_name} <span class="faint">${session.value?.livemode ? "live mode" : "test mode"}</span>`],
+      ["Account", html`<${Account} />`],
       typeof object?.created === "number" && ["Created", html`<${Time} at=${object.created} />`],
       past.last > 0 && ["Changes", html`<${Count} value=${past.last} />`],
       past.change && ["Proof", html`<${ProofLine} position=${past.change.position} />`],
     ]} />`;
+}
+
+/** Whose it is: the account that the page acts for. */
+function Account() {
+  const own = session.value;
+  const connected = route.value.account;
+  return html`${connected ? html`<span class="id">${connected}</span>, connected to ` : ""}${own?.account_name}
+    <span class="faint"> ${own?.livemode ? "live mode" : "test mode"}</span>`;
 }
 
 /** @param {{ id: string, past: import("./objects/history.js").Past, query: URLSearchParams }} props */

@@ -10,8 +10,8 @@ import { Badge, Time } from "../../parts/values.js";
 
 const EVENTS_AT_ONCE = 20;
 const DELIVERIES_MAX = 100;
-/** @type {Record<string, "ok" | "waiting" | "danger" | "neutral" | "info">} */
-const TONES = { delivered: "ok", pending: "waiting", failed: "danger", dropped: "neutral", forwarded: "info" };
+const TONES = /** @type {Record<string, string>} */ (
+  { delivered: "ok", pending: "waiting", failed: "danger", dropped: "neutral", forwarded: "info" });
 
 /** @param {{ past: import("./history.js").Past }} props */
 export function DeliveriesTab({ past }) {
@@ -29,22 +29,32 @@ function Deliveries({ changes, chosen }) {
   if (isLoading) return html`<${Loading} />`;
   return html`
     <${Notice} error=${error} />
-    <${Table} label="Deliveries" columns=${COLUMNS} rows=${rows} rowKey=${(/** @type {any} */ row) => row.id}
-      to=${(/** @type {any} */ row) => `deliveries/${row.id}`}
-      selected=${rows.find((row) => made.has(row.event))?.id ?? null} keys=${false}
-      empty=${html`<${Empty} title="No deliveries">No endpoint was to be sent an Event of the changes on this page of the
-        timeline in the last 30 days.</${Empty}>`} />
+    <${Table} label="Deliveries" columns=${COLUMNS} rows=${rows} rowKey=${idOf} to=${placeOf} keys=${false}
+      selected=${rows.find((/** @type {any} */ row) => made.has(row.event))?.id ?? null}
+      empty=${html`<${Empty} title="No deliveries">No endpoint was to be sent an Event of the changes on this page
+        of the timeline in the last 30 days.</${Empty}>`} />
     <p class="hint">Of the changes on this page of the timeline.${hasMore && " There are more than are shown."}</p>`;
 }
 
+/** @type {import("../../parts/table.js").Column[]} */
 const COLUMNS = [
-  { title: "Event", cell: (/** @type {any} */ row) => row.type },
-  { title: "State", cell: (/** @type {any} */ row) => html`<${Badge} tone=${TONES[row.state] ?? "neutral"}>${formatName(row.state)}</${Badge}>` },
-  { title: "To", cell: (/** @type {any} */ row) => html`<span class="id">${row.endpoint}</span>` },
-  { title: "Attempts", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) => row.attempt_count },
-  { title: "Last answer", cell: (/** @type {any} */ row) => lastAnswer(row.last_attempt) },
-  { title: "Next try", cell: (/** @type {any} */ row) => html`<${Time} at=${row.next_attempt_at} />` },
+  { title: "Event", cell: (row) => row.type },
+  { title: "State", cell: ({ state }) => html`<${Badge} tone=${TONES[state]}>${formatName(state)}</${Badge}>` },
+  { title: "To", cell: (row) => html`<span class="id">${row.endpoint}</span>` },
+  { title: "Attempts", align: "end", cell: (row) => row.attempt_count },
+  { title: "Last answer", cell: (row) => lastAnswer(row.last_attempt) },
+  { title: "Next try", cell: (row) => html`<${Time} at=${row.next_attempt_at} />` },
 ];
+
+/** @param {any} row */
+function idOf(row) {
+  return row.id;
+}
+
+/** @param {any} row */
+function placeOf(row) {
+  return `deliveries/${row.id}`;
+}
 
 /** @param {any} attempt */
 function lastAnswer(attempt) {
@@ -57,7 +67,8 @@ function lastAnswer(attempt) {
  * @param {string[]} events
  */
 function useDeliveries(events) {
-  const [state, setState] = useState(/** @type {any} */ ({ of: null, rows: [], hasMore: false, error: null }));
+  const none = { of: null, rows: [], hasMore: false, error: null };
+  const [state, setState] = useState(/** @type {any} */ (none));
   const wanted = events.join(" ");
   const isAllowed = hasScope("webhooks");
   useEffect(() => {
@@ -66,7 +77,7 @@ function useDeliveries(events) {
     fetchDeliveries(events, abort.signal).then(
       (found) => setState({ of: wanted, ...found, error: null }),
       (error) => {
-        if (!abort.signal.aborted) setState({ of: wanted, rows: [], hasMore: false, error });
+        if (!abort.signal.aborted) setState({ ...none, of: wanted, error });
       },
     );
     return () => abort.abort();
@@ -80,7 +91,9 @@ function useDeliveries(events) {
  */
 async function fetchDeliveries(events, signal) {
   const chunks = [];
-  for (let start = 0; start < events.length; start += EVENTS_AT_ONCE) chunks.push(events.slice(start, start + EVENTS_AT_ONCE));
+  for (let start = 0; start < events.length; start += EVENTS_AT_ONCE) {
+    chunks.push(events.slice(start, start + EVENTS_AT_ONCE));
+  }
   const pages = await Promise.all(chunks.map((event) => fetchPage(event, signal)));
   const rows = pages.flatMap((page) => page.data).sort((one, other) => other.created - one.created);
   return { rows, hasMore: pages.some((page) => page.has_more) };

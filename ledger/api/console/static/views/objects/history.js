@@ -1,7 +1,7 @@
 // An object's past: the versions that there are, the one that is shown, and the change that made it.
 //
 // Versions are 1, 2, 3 … without holes. So a page of the timeline and a place of the slider are numbers, and the
-// position in the log that belongs to one is asked for: however many changes there are, no more than a page is loaded.
+// position in the log that belongs to one is asked for: however many changes there are, only a page is loaded.
 
 import { get } from "../../lib/api.js";
 import { useResource } from "../../lib/resource.js";
@@ -50,10 +50,10 @@ export function usePast(id, query) {
   const shown = at ? then : now;
   const isBefore = Boolean(at) && isNotFound(then.error) && !isNotFound(now.error);
   const version = isBefore ? 0 : shown.data?.as_of.version ?? 0;
-  const isFolded = now.error?.status !== 500;
-  const change = useResource(version > 0 && isFolded ? `${pathOf(id)}/history` : null,
-    { starting_after_version: version - 1, limit: 1 });
-  const timeline = useResource(isFolded ? `${pathOf(id)}/history` : null,
+  const isFolded = !isUnreadable(now.error);
+  const history = isFolded ? `${pathOf(id)}/history` : null;
+  const change = useResource(version > 0 ? history : null, { starting_after_version: version - 1, limit: 1 });
+  const timeline = useResource(history,
     { order: "desc", limit: PAGE_CHANGES, starting_after_version: query.get("after") });
   const reload = () => [now, timeline].forEach((each) => each.reload());
   const newer = useNewerChanges(id, now.data?.as_of.position, at ? null : reload);
@@ -63,9 +63,9 @@ export function usePast(id, query) {
     version: selection.wanted ?? version,
     change: change.data?.data[0]?.version === version ? change.data.data[0] : undefined,
     changes: timeline.data?.data ?? [],
-    momentError: at && !isBefore && then.error?.status !== 500 ? then.error : selection.error,
+    momentError: at && !isBefore && !isUnreadable(then.error) ? then.error ?? selection.error : selection.error,
     timelineError: timeline.error,
-    unreadable: then.error?.status === 500 ? then.error : now.error?.status === 500 ? now.error : null,
+    unreadable: [then.error, now.error].find(isUnreadable) ?? null,
     isMissing: isNotFound(now.error),
     isFirstLoad: !now.data && !now.error,
     select: selection.select,
@@ -77,9 +77,14 @@ function isNotFound(error) {
   return error?.status === 404;
 }
 
+/** A record that cannot be read is the service's fault, not the caller's. @param {any} error */
+function isUnreadable(error) {
+  return error?.status === 500;
+}
+
 /**
- * Choose a version: its position is asked for, and is then the moment in the URL. Of many in a row, as a slider makes
- * them, the last one counts. The timeline turns to the page that has it.
+ * Choose a version: its position is asked for, and is then the moment in the URL. Of many in a row, as a slider
+ * makes them, the last one counts. The timeline turns to the page that has it.
  * @param {string} id
  * @param {number} last
  * @param {number} version  that is shown

@@ -54,8 +54,11 @@ function Slider({ past }) {
 function describe({ version, last, shown, change, isBefore }) {
   if (version === 0 || isBefore) return `Before its creation, of ${formatNumberOf(last, "version")}`;
   const parts = [`Version ${version}${last ? ` of ${last}` : ""}`];
-  if (change?.version === version) parts.push(`${change.type} on ${formatTime(Date.parse(change.time) / 1000)}`);
-  if (shown?.as_of.version === version && version < last) parts.push(`shown as of position ${shown.as_of.position}`);
+  if (change?.version === version) {
+    parts.push(`${change.type} on ${formatTime(Math.floor(Date.parse(change.time) / 1000))}`);
+  }
+  const isShown = shown?.as_of.version === version && version < last;
+  if (isShown) parts.push(`shown as of position ${shown.as_of.position}`);
   return parts.join(" · ");
 }
 
@@ -72,6 +75,7 @@ function MomentField({ at }) {
     <${Field} label="Any moment" value=${text} onInput=${setText} mono=${true} maxlength="100"
       placeholder="2026-11-28 19:30, unix seconds, or position:88" />
     <button type="submit">Show</button>
-    ${at && html`<button type="button" class="button-quiet" onClick=${() => setQuery({ at: null, after: null })}>Now</button>`}
+    ${at && html`<button type="button" class="button-quiet"
+      onClick=${() => setQuery({ at: null, after: null })}>Now</button>`}
   </form>`;
 }

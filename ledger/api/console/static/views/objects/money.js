@@ -4,7 +4,7 @@ import { useList } from "../../lib/resource.js";
 import { route } from "../../lib/router.js";
 import { formatName } from "../../lib/format.js";
 import { html } from "../../lib/ui.js";
-import { Empty, Notice } from "../../parts/notice.js";
+import { Empty, Note, Notice } from "../../parts/notice.js";
 import { Pages, Table } from "../../parts/table.js";
 import { IdLink, Money, Time } from "../../parts/values.js";
 
@@ -20,24 +20,29 @@ export function MoneyTab({ id, past }) {
   return html`
     <${Notice} error=${list.error} retry=${list.reload} />
     <${Unreadable} records=${list.data?.unreadable ?? []} />
-    ${list.data && html`<${Table} label="Postings" columns=${COLUMNS} rows=${list.rows}
-      rowKey=${(/** @type {any} */ row) => `${row.position} ${row.ordinal}`}
+    ${list.data && html`<${Table} label="Postings" columns=${COLUMNS} rows=${list.rows} rowKey=${keyOf}
       empty=${html`<${Empty} title="No money has moved">
         A charge that is captured, a refund and a dispute that withdraws funds make postings.</${Empty}>`} />`}
     ${isWhole && list.rows.length > 0 && html`<${Totals} rows=${list.rows} />`}
     <${Pages} list=${list} />`;
 }
 
+/** @type {import("../../parts/table.js").Column[]} */
 const COLUMNS = [
-  { title: "When", cell: (/** @type {any} */ row) => html`<${Time} at=${Date.parse(row.time) / 1000} />` },
-  { title: "Account of the books", cell: (/** @type {any} */ row) => formatName(row.ledger_account) },
-  { title: "Debit", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) => sideOf(row, "debit") },
-  { title: "Credit", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) => sideOf(row, "credit") },
-  { title: "Because of", cell: (/** @type {any} */ row) => html`<${IdLink} id=${row.source}
+  { title: "When", cell: (row) => html`<${Time} at=${Date.parse(row.time) / 1000} />` },
+  { title: "Account of the books", cell: (row) => formatName(row.ledger_account) },
+  { title: "Debit", align: "end", cell: (row) => sideOf(row, "debit") },
+  { title: "Credit", align: "end", cell: (row) => sideOf(row, "credit") },
+  { title: "Because of", cell: (row) => html`<${IdLink} id=${row.source}
       to=${`objects/${encodeURIComponent(row.stream)}?at=position:${row.position}`}>${row.type}</${IdLink}>` },
-  { title: "Balance transaction", cell: (/** @type {any} */ row) => html`<span class="id">${row.balance_transaction}</span>`,
-    narrow: /** @type {const} */ ("hide") },
+  { title: "Balance transaction", narrow: "hide",
+    cell: (row) => html`<span class="id">${row.balance_transaction}</span>` },
 ];
+
+/** @param {any} row */
+function keyOf(row) {
+  return `${row.position} ${row.ordinal}`;
+}
 
 /**
  * @param {any} row
@@ -56,13 +61,15 @@ function Totals({ rows }) {
     const known = sums.get(key) ?? { account, currency, balance: 0 };
     sums.set(key, { ...known, balance: known.balance + (side === "debit" ? amount : -amount) });
   }
-  return html`<h2>Debits less credits</h2><dl class="facts object-gap">${[...sums].map(([key, sum]) => html`<div key=${key}>
-    <dt>${formatName(sum.account)}</dt><dd><${Money} amount=${sum.balance} currency=${sum.currency} /></dd></div>`)}</dl>`;
+  return html`<h2>Debits less credits</h2><dl class="facts object-gap">${[...sums].map(([key, sum]) => html`
+    <div key=${key}><dt>${formatName(sum.account)}</dt>
+      <dd><${Money} amount=${sum.balance} currency=${sum.currency} /></dd></div>`)}</dl>`;
 }
 
 /** @param {{ records: { position: number, object: string, reason: string }[] }} props */
 function Unreadable({ records }) {
   if (records.length === 0) return null;
-  return html`<div class="note note-warning" role="status"><p class="note-title">Records that cannot be read are left out</p>
-    <ul class="note-text">${records.map((each) => html`<li key=${each.position}>position ${each.position}: ${formatName(each.reason)}</li>`)}</ul></div>`;
+  return html`<${Note} tone="warning" title="Records that cannot be read are left out">
+    <ul>${records.map(({ position, reason }) => html`
+      <li key=${position}>position ${position}: ${formatName(reason)}</li>`)}</ul></${Note}>`;
 }

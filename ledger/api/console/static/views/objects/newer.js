@@ -5,7 +5,8 @@ import { streamEvents } from "../../lib/stream.js";
 import { useEffect, useRef, useState } from "../../lib/ui.js";
 
 /**
- * How many changes were recorded after `position`; `onNewer` is called for each, if it is given. 0 without the scope.
+ * How many changes were recorded after `position`; `onNewer` is called for each, if it is given. 0 without
+ * the scope.
  * @param {string} id
  * @param {number | undefined} position
  * @param {(() => void) | null} onNewer

@@ -12,10 +12,12 @@ export function ProofLine({ position }) {
       save(`${position}.tlog-proof`, await getText(`/internal/v1/audit/proof/${position}.tlog-proof`));
       setSaid("");
     } catch (/** @type {any} */ error) {
-      setSaid(error.code === "not_sealed_yet" ? "It is not sealed yet: try again in a few seconds." : error.message);
+      const isUnsealed = error.code === "not_sealed_yet";
+      setSaid(isUnsealed ? "It is not sealed yet: try again in a few seconds." : error.message);
     }
   };
-  return html`<span class="row"><button type="button" class="button-small" onClick=${download}>Download ${position}.tlog-proof</button>
+  return html`<span class="row">
+    <button type="button" class="button-small" onClick=${download}>Download ${position}.tlog-proof</button>
     <span role="status" class="soft">${said}</span></span>`;
 }
 

@@ -7,7 +7,7 @@ import { html } from "../../lib/ui.js";
 import { Json } from "../../parts/json.js";
 import { Empty, Loading, MissingScope, Notice, Page } from "../../parts/notice.js";
 import { Badge, Copy } from "../../parts/values.js";
-import { toneOfStatus } from "./status.js";
+import { Title, toneOfStatus } from "./status.js";
 
 /**
  * By prefix of ids that this service makes: the path of the public API, and what the scope is named after.
@@ -38,15 +38,17 @@ export function PublicObject({ id }) {
   const object = found.data;
   const type = formatName(object?.object ?? "object");
   return html`
-    <${Page} name=${`${type} ${id}`} title=${html`<span class="object-type">${type}</span> <span class="id object-id">${id}</span>`}>
+    <${Page} name=${`${type} ${id}`} title=${html`<${Title} type=${type} id=${id} />`}>
       ${object?.deleted && html`<${Badge} tone="danger">deleted</${Badge}>`}
-      ${typeof object?.status === "string" && html`<${Badge} tone=${toneOfStatus(object.status)}>${formatName(object.status)}</${Badge}>`}
+      ${typeof object?.status === "string" && html`
+        <${Badge} tone=${toneOfStatus(object.status)}>${formatName(object.status)}</${Badge}>`}
       <${Copy} text=${id} label="Copy id" />
     </${Page}>
     <${Notice} error=${found.error} retry=${found.reload} />
     ${permission === null ? html`<${Empty} title="This id has no prefix that says what it is">
         With the scope <code>audit</code>, any id is found.</${Empty}>`
-      : !isAllowed ? html`<${MissingScope} scopes=${[scope, "audit"]} what=${`This ${formatName(permission)}`} />`
+      : !isAllowed ? html`
+        <${MissingScope} scopes=${[scope, "audit"]} what=${`This ${formatName(permission)}`} />`
       : found.isLoading ? html`<${Loading} lines=${8} />`
       : object && html`<${Json} label="The object as it is now" value=${object} />`}
     ${isAllowed && html`<div class="object-gap-before"><${MissingScope} scopes=${["audit"]}

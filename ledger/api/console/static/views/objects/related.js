@@ -1,6 +1,6 @@
 // What belongs to the object, as of the moment: the ids that it has, and the objects that name it.
 
-import { isId } from "../../lib/format.js";
+import { formatName, isId } from "../../lib/format.js";
 import { useResource } from "../../lib/resource.js";
 import { html, useMemo } from "../../lib/ui.js";
 import { Loading, Notice } from "../../parts/notice.js";
@@ -33,12 +33,13 @@ export function RelatedTab({ id, past }) {
   const lists = NAMED_BY[shown.object.object] ?? [];
   return html`
     <section aria-label="Ids in it"><h2>What it names</h2>
-      ${ids.length === 0 ? html`<p class="soft object-gap">It names no other object.</p>` : html`<dl class="facts object-gap">
-        ${ids.map(([path, each]) => html`<div key=${path}><dt class="mono">${path}</dt><dd><${IdLink} id=${each} /></dd></div>`)}</dl>`}
+      ${ids.length === 0 ? html`<p class="soft object-gap">It names no other object.</p>`
+        : html`<dl class="facts object-gap">${ids.map(([path, each]) => html`
+          <div key=${path}><dt class="mono">${path}</dt><dd><${IdLink} id=${each} /></dd></div>`)}</dl>`}
       ${ids.length === IDS_MAX && html`<p class="hint">Only the first ${IDS_MAX} are listed; the state has all.</p>`}
     </section>
-    ${lists.map(([type, filter, title]) => html`<${Named} key=${title} id=${id} type=${type} filter=${filter} title=${title}
-      at=${`position:${shown.as_of.position}`} />`)}`;
+    ${lists.map(([type, filter, title]) => html`<${Named} key=${title} id=${id} type=${type} filter=${filter}
+      title=${title} at=${`position:${shown.as_of.position}`} />`)}`;
 }
 
 /**
@@ -55,8 +56,8 @@ function collectIds(document, own) {
   for (let seen = 0; left.length > 0 && found.length < IDS_MAX && seen < NODES_MAX; seen++) {
     const [path, value] = /** @type {[string, any]} */ (left.pop());
     if (value !== null && typeof value === "object") {
-      const members = Object.entries(value).map(([name, each]) => /** @type {[string, any]} */ ([path ? `${path}[${name}]` : name, each]));
-      left.push(...members.reverse());
+      const members = Object.entries(value).reverse();
+      for (const [name, each] of members) left.push([path ? `${path}[${name}]` : name, each]);
     } else if (value !== own && isId(value)) {
       found.push([path, value]);
     }
@@ -68,24 +69,41 @@ function collectIds(document, own) {
 function Named({ id, type, filter, title, at }) {
   const list = useResource("/internal/v1/audit/objects", { type, [filter]: id, at, limit: NAMED_MAX });
   const rows = list.data?.data ?? [];
-  const columns = [
-    { title: "Id", cell: (/** @type {any} */ row) => html`<span class="id">${row.id}</span>` },
-    { title: "Status", cell: (/** @type {any} */ row) => (row.status ? html`<${Badge} tone=${toneOfStatus(row.status)}>${row.status}</${Badge}>` : "—") },
-    { title: "Amount", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) => amountOf(row) },
-    { title: "Created", cell: (/** @type {any} */ row) => html`<${Time} at=${row.created} />` },
-  ];
   return html`<section aria-label=${title}><h2>${title}</h2>
     <${Notice} error=${list.error} retry=${list.reload} />
     ${list.isLoading && !list.data ? html`<${Loading} lines=${2} />` : list.data && html`<div class="object-gap">
-      <${Table} label=${title} columns=${columns} rows=${rows} keys=${false} rowKey=${(/** @type {any} */ row) => row.id}
-        to=${(/** @type {any} */ row) => `objects/${encodeURIComponent(row.id)}`}
+      <${Table} label=${title} columns=${COLUMNS} rows=${rows} keys=${false} rowKey=${idOf} to=${placeOfRow}
         empty=${html`<p class="soft">None at this moment.</p>`} /></div>`}
     ${list.data?.has_more && html`<p class="hint">The newest ${NAMED_MAX} are shown; there are more.</p>`}
   </section>`;
 }
 
+/** @type {import("../../parts/table.js").Column[]} */
+const COLUMNS = [
+  { title: "Id", cell: (row) => html`<span class="id">${row.id}</span>` },
+  { title: "Status", cell: (row) => statusOf(row) },
+  { title: "Amount", align: "end", cell: (row) => amountOf(row) },
+  { title: "Created", cell: (row) => html`<${Time} at=${row.created} />` },
+];
+
+/** @param {any} row */
+function statusOf({ status }) {
+  return typeof status === "string" ? html`<${Badge} tone=${toneOfStatus(status)}>${formatName(status)}</${Badge}>` : "—";
+}
+
 /** @param {any} row */
 function amountOf(row) {
   const amount = row.amount ?? row.total;
-  return typeof amount === "number" && row.currency ? html`<${Money} amount=${amount} currency=${row.currency} />` : "—";
+  const isKnown = Number.isSafeInteger(amount) && typeof row.currency === "string";
+  return isKnown ? html`<${Money} amount=${amount} currency=${row.currency} />` : "—";
+}
+
+/** @param {any} row */
+function idOf(row) {
+  return row.id;
+}
+
+/** @param {any} row */
+function placeOfRow(row) {
+  return `objects/${encodeURIComponent(row.id)}`;
 }

@@ -56,11 +56,13 @@ function Changes({ change }) {
       <thead><tr><th scope="col">Member</th><th scope="col">Before</th><th scope="col">After</th></tr></thead>
       <tbody>${changes.map((/** @type {Difference} */ each) => html`<tr key=${each.path}>
         <td class="mono" data-label="Member">${each.path || "all of it"}</td>
-        ${each.personal_data ? html`<td data-label="" colspan="2"><span class="faint">personal data, shown with the
-            scope <code>personal_data</code></span></td>`
-          : html`<td data-label="Before"><${Short} value=${each.before} /></td><td data-label="After"><${Short} value=${each.after} /></td>`}
+        ${each.personal_data ? html`<td data-label="Values" colspan="2"><span class="faint">
+            personal data, shown with the scope <code>personal_data</code></span></td>`
+          : html`<td data-label="Before"><${Short} value=${each.before} /></td>
+            <td data-label="After"><${Short} value=${each.after} /></td>`}
       </tr>`)}
-      ${extra.map(([name, value]) => html`<tr key=${`details ${name}`}><td class="mono" data-label="Member">${name}</td>
+      ${extra.map(([name, value]) => html`<tr key=${`details ${name}`}>
+        <td class="mono" data-label="Member">${name}</td>
         <td data-label="Before"><span class="faint">not shown in the object</span></td>
         <td data-label="After"><${Short} value=${value} /></td></tr>`)}</tbody>
     </table></div>
@@ -74,7 +76,8 @@ function Short({ value }) {
   const text = typeof value === "string" ? value : JSON.stringify(value);
   if (text.length <= TEXT_MAX || isWhole) return html`<span class="object-value">${text}</span>`;
   return html`<span class="object-value">${text.slice(0, TEXT_MAX)}…</span>${" "}
-    <button type="button" class="button-small" onClick=${() => setWhole(true)}>Show all (${formatCount(text.length)} characters)</button>`;
+    <button type="button" class="button-small" onClick=${() => setWhole(true)}>
+      Show all (${formatCount(text.length)} characters)</button>`;
 }
 
 /** @param {{ past: Past }} props */
@@ -88,5 +91,6 @@ export function RawTab({ past }) {
       ${isCut && html`<button type="button" class="button-small" onClick=${() => setWhole(true)}>
         Show all (${formatCount(text.length)} characters)</button>`}
     </div>
-    <pre class="command" tabindex="0" aria-label="Raw JSON">${isCut ? text.slice(0, RAW_CHARACTERS_MAX) : text}</pre>`;
+    <pre class="command" tabindex="0" role="region" aria-label="Raw JSON">${
+      isCut ? text.slice(0, RAW_CHARACTERS_MAX) : text}</pre>`;
 }

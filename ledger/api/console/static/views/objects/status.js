@@ -1,4 +1,6 @@
-// How the state of an object is shown.
+// How an object is named, and its state shown.
+
+import { html } from "../../lib/ui.js";
 
 /** @type {Record<string, "ok" | "waiting" | "warning" | "danger" | "info" | "neutral">} */
 const TONES = {
@@ -10,6 +12,11 @@ const TONES = {
   requires_payment_method: "warning", requires_confirmation: "waiting", requires_action: "warning",
   disabled: "warning", canceled: "neutral", expired: "neutral", revoked: "neutral", void: "neutral",
 };
+
+/** @param {{ type: string, id: string }} props */
+export function Title({ type, id }) {
+  return html`<span class="object-type">${type}</span> <span class="id object-id">${id}</span>`;
+}
 
 /** @param {string} status */
 export function toneOfStatus(status) {

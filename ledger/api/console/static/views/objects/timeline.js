@@ -38,7 +38,8 @@ function ChangesTimeline({ past, query }) {
     <h2>Timeline</h2>
     <${Notice} error=${past.timelineError} />
     <${Rows} rows=${changes} version=${version} query=${query} />
-    <${Pages} list=${list}>${changes.length > 0 && `${changes.at(-1).version} to ${changes[0].version} of ${formatNumberOf(last, "change")}`}</${Pages}>
+    <${Pages} list=${list}>${changes.length > 0
+      && `${changes.at(-1).version} to ${changes[0].version} of ${formatNumberOf(last, "change")}`}</${Pages}>
   </section>`;
 }
 
@@ -72,16 +73,19 @@ function Rows({ rows, version, query }) {
 function Change({ row, isCurrent, place, query }) {
   const at = `position:${row.position}`;
   const href = hrefOf(location.pathname, { ...Object.fromEntries(query), at });
-  return html`<li class=${classes("timeline-row", isCurrent && "timeline-current")} ref=${isCurrent ? place : undefined}>
+  const name = classes("timeline-row", isCurrent && "timeline-current");
+  return html`<li class=${name} ref=${isCurrent ? place : undefined}>
     <div class="timeline-head">
-      <a href=${href} aria-current=${isCurrent ? "true" : undefined}><span class="timeline-version">${row.version}</span> ${row.type}</a>
+      <a href=${href} aria-current=${isCurrent ? "true" : undefined}>
+        <span class="timeline-version">${row.version}</span> ${row.type}</a>
       <${Time} at=${Date.parse(row.time) / 1000} />
     </div>
     <p class="soft"><${Cause} row=${row} /></p>
     ${row.events === null && html`<p class="danger">This record cannot be read.</p>`}
     ${row.changes?.length > 0 && html`<p class="timeline-paths">${listPaths(row.changes)}</p>`}
-    ${row.events?.length > 0 && html`<p class="timeline-events">${row.events.map((/** @type {any} */ event) => html`
-      <${Link} key=${event.id} to=${`events/${event.id}`} title=${event.id}>${event.type}</${Link}> `)}</p>`}
+    ${row.events?.length > 0 && html`<p class="timeline-events">Events: ${row.events.map(
+      (/** @type {any} */ event, /** @type {number} */ place) => html`${place > 0 && ", "}
+        <${Link} key=${event.id} to=${`events/${event.id}`} title=${event.id}>${event.type}</${Link}>`)}</p>`}
   </li>`;
 }
 
