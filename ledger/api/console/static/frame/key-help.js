@@ -7,7 +7,7 @@ import { Dialog } from "../parts/dialog.js";
 /** The dialog that `?` opens. */
 export function KeyHelp() {
   const groups = useMemo(listKeys, []).filter(([, bindings]) => bindings.length > 0);
-  return html`<${Dialog} title="Keys" onClose=${() => { isHelpOpen.value = false; }} wide>
+  return html`<${Dialog} title="Keyboard" onClose=${() => { isHelpOpen.value = false; }} wide>
     <div class="key-help">
       ${groups.map(([group, bindings]) => html`<section key=${group}><h3>${group}</h3>
         <dl>${bindings.map(([keys, what]) => html`<div key=${keys}>

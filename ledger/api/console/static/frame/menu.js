@@ -101,7 +101,7 @@ function Foot() {
       <span class="faint">Session ends <${Time} at=${end} /></span></p>
     <p class="menu-buttons">
       <button type="button" class="button-small"
-        onClick=${() => { isHelpOpen.value = true; }}>Keys <kbd>?</kbd></button>
+        onClick=${() => { isHelpOpen.value = true; }}>Keyboard <kbd>?</kbd></button>
       <button type="button" class="button-small" onClick=${signOut}>Sign out</button>
     </p>
     <p class="faint version">Ledger ${service?.version}${service?.test_clock && " · test clock"}</p>

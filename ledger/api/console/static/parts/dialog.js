@@ -21,7 +21,7 @@ export function Dialog({ title, onClose, children, footer, wide }) {
   }, []);
   return html`<dialog ref=${element} class=${wide ? "dialog dialog-wide" : "dialog"} aria-labelledby=${id}
     onCancel=${(/** @type {Event} */ event) => { event.preventDefault(); onClose(); }}>
-    <header class="dialog-head"><h2 id=${id}>${title}</h2>
+    <header class="dialog-head"><h2 id=${id} tabindex="-1" autofocus>${title}</h2>
       <button type="button" class="button-quiet" aria-label="Close" onClick=${onClose}>✕</button></header>
     <div class="dialog-body">${children}</div>
     ${footer && html`<footer class="dialog-foot">${footer}</footer>`}
@@ -86,7 +86,7 @@ export function ActionDialog(props) {
     <form onSubmit=${submit} class="dialog-form">
       ${props.children}
       ${reason !== "none" && html`<${Field} label="Why" value=${text} onInput=${setText}
-        hint="It is kept on record."
+        hint="It is kept on record." autofocus
         required=${reason === "required"} maxlength="500" />`}
       <${Notice} error=${state.error} title=${state.error && "Nothing is confirmed yet"} />
       <footer class="dialog-foot">

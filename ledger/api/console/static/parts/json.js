@@ -44,10 +44,10 @@ function openedBy(paths) {
 }
 
 /**
- * @typedef {{ value: any, path: string, left: number, marks: Marks, open: Set<string>, name?: string }} ValueProps
+ * @typedef {{ value: any, path: string, left: number, marks: Marks, open: Set<string>, name?: string }} Props
  */
 
-/** @param {ValueProps} props */
+/** @param {Props} props */
 function Value(props) {
   const { value } = props;
   if (value !== null && typeof value === "object") return html`<${Branch} ...${props} />`;
@@ -60,7 +60,7 @@ function Name({ name }) {
     class="json-mark">: </span>`;
 }
 
-/** @param {ValueProps} props */
+/** @param {Props} props */
 function Branch({ value, path, left, marks, open, name }) {
   const isArray = Array.isArray(value);
   const names = isArray ? null : Object.keys(value);
@@ -91,7 +91,7 @@ function Branch({ value, path, left, marks, open, name }) {
   </div>`;
 }
 
-/** @param {ValueProps} props */
+/** @param {Props} props */
 function Leaf({ value, path, marks, name }) {
   const mark = marks[path];
   return html`<div class=${rowClass(mark)}>
