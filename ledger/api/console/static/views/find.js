@@ -1,6 +1,6 @@
 // Find: any id, request id, idempotency key, position or e-mail address leads to its object.
 
-import { formatName, isId } from "../lib/format.js";
+import { formatName, formatNumberOf, isId } from "../lib/format.js";
 import { navigate, setQuery } from "../lib/router.js";
 import { useResource } from "../lib/resource.js";
 import { hasScope } from "../lib/session.js";
@@ -62,17 +62,18 @@ function toHit(customer) {
 function SearchBox({ text }) {
   const [typed, setTyped] = useState(text);
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  // What was found is chosen by `j`, `k` and Enter, which a field would take as text.
   useEffect(() => {
-    input.current?.focus();
-    input.current?.select();
+    if (text === "") input.current?.focus();
   }, []);
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault();
     setQuery({ q: typed.trim() });
   };
   return html`<form class="find-form" role="search" aria-label="Everything" onSubmit=${submit}>
-    <${Field} label="What to find" type="search" value=${typed} onInput=${setTyped} inputRef=${input} mono=${true}
-      maxlength=${TEXT_LENGTH_MAX} placeholder="dp_…, evt_…, req_…, an idempotency key, an address" />
+    <${Field} label="What to find" type="search" value=${typed} onInput=${setTyped} inputRef=${input}
+      mono=${true} maxlength=${TEXT_LENGTH_MAX}
+      placeholder="dp_…, evt_…, req_…, an idempotency key, an address" />
     <button type="submit" class="button-primary" disabled=${typed.trim() === ""}>Find</button>
   </form>`;
 }
@@ -97,7 +98,8 @@ function Hits({ text, found }) {
   const hits = found.data;
   return html`
     ${found.behind_events > 0 && html`<${Note} tone="warning" title="Not everything is searched yet">
-      <p>The lists of customers and cards lack the last ${found.behind_events} events. Search again in a moment.</p>
+      <p>The lists of customers and cards lack the last ${formatNumberOf(found.behind_events, "event")}.
+        Search again in a moment.</p>
     </${Note}>`}
     <${Table} label="What was found" columns=${COLUMNS} rows=${hits} to=${placeOfHit} rowKey=${keyOf}
       empty=${html`<${NothingFound} text=${text} />`} />
@@ -110,7 +112,7 @@ function Hits({ text, found }) {
 function NothingFound({ text }) {
   return html`<${Empty} title=${html`Nothing is called <span class="id">${text}</span>`}>
     The whole text has to match, and upper and lower case differ. What belongs to another account or to the
-    other mode is not found: choose the account at the left, or sign in with a key of the other mode.</${Empty}>`;
+    other mode is not found: choose the account in the menu, or sign in with a key of the other mode.</${Empty}>`;
 }
 
 /** @param {{ kinds: { kind: string, scope: string }[] }} props */
@@ -118,7 +120,7 @@ function NotSearched({ kinds }) {
   if (kinds.length === 0) return null;
   return html`<${Note} title="Not everything was searched, because the key lacks a scope">
     <ul>${kinds.map(({ kind, scope }) => html`<li key=${kind}>
-      ${kind === "all" ? "Anything but customers by their e-mail address, and objects by the ids of their types"
+      ${kind === "all" ? "Anything but objects by their ids, and customers by their e-mail address"
         : KINDS[kind]?.[1] ?? kind}: needs <code>${scope}</code></li>`)}</ul>
   </${Note}>`;
 }

@@ -16,7 +16,7 @@ import { ProofLine } from "./objects/proof.js";
 import { PublicObject } from "./objects/public-object.js";
 import { RelatedTab } from "./objects/related.js";
 import { RawTab, StateTab } from "./objects/state.js";
-import { Title, toneOfStatus } from "./objects/status.js";
+import { Status, Title } from "./objects/status.js";
 import { Timeline } from "./objects/timeline.js";
 
 const WITH_MONEY = new Set(["charge", "dispute", "refund"]);
@@ -37,7 +37,9 @@ function PastObject({ id, query }) {
   const past = usePast(id, query);
   if (past.isMissing) return html`<${NotAnObject} id=${id} />`;
   if (past.isFirstLoad) {
-    return html`<${Page} title="Object" lead=${html`<span class="id">${id}</span>`} /><${Loading} lines=${8} />`;
+    return html`
+      <${Page} title=${html`<${Title} type="object" id=${id} />`} name=${id} />
+      <${Loading} lines=${8} />`;
   }
   return html`
     <${Head} id=${id} past=${past} />
@@ -61,7 +63,7 @@ function Head({ id, past }) {
   return html`
     <${Page} name=${`${type} ${id}`} title=${html`<${Title} type=${type} id=${id} />`}>
       ${object?.deleted && html`<${Badge} tone="danger">deleted</${Badge}>`}
-      ${typeof status === "string" && html`<${Badge} tone=${toneOfStatus(status)}>${formatName(status)}</${Badge}>`}
+      <${Status} status=${status} />
       <${Copy} text=${id} label="Copy id" />
     </${Page}>
     <${Facts} class="object-facts" rows=${[
@@ -76,7 +78,8 @@ function Head({ id, past }) {
 function Account() {
   const own = session.value;
   const connected = route.value.account;
-  return html`${connected ? html`<span class="id">${connected}</span>, connected to ` : ""}${own?.account_name}
+  return html`
+    ${connected ? html`<span class="id">${connected}</span>, connected to ` : ""}${own?.account_name}
     <span class="faint"> ${own?.livemode ? "live mode" : "test mode"}</span>`;
 }
 

@@ -22,24 +22,25 @@ export function DeliveriesTab({ past }) {
 
 /** @param {{ changes: any[], chosen: any }} props */
 function Deliveries({ changes, chosen }) {
-  const all = chosen && !changes.some((each) => each.version === chosen.version) ? [chosen, ...changes] : changes;
+  const isListed = !chosen || changes.some((each) => each.version === chosen.version);
+  const all = isListed ? changes : [chosen, ...changes];
   const events = all.flatMap((change) => change.events ?? []).map((/** @type {any} */ event) => event.id);
   const { rows, hasMore, error, isLoading } = useDeliveries(events);
   const made = new Set((chosen?.events ?? []).map((/** @type {any} */ event) => event.id));
   if (isLoading) return html`<${Loading} />`;
+  if (error) return html`<${Notice} error=${error} />`;
   return html`
-    <${Notice} error=${error} />
     <${Table} label="Deliveries" columns=${COLUMNS} rows=${rows} rowKey=${idOf} to=${placeOf} keys=${false}
       selected=${rows.find((/** @type {any} */ row) => made.has(row.event))?.id ?? null}
-      empty=${html`<${Empty} title="No deliveries">No endpoint was to be sent an Event of the changes on this page
-        of the timeline in the last 30 days.</${Empty}>`} />
-    <p class="hint">Of the changes on this page of the timeline.${hasMore && " There are more than are shown."}</p>`;
+      empty=${html`<${Empty} title="No deliveries">In the last 30 days no endpoint was to be sent an Event of
+        the changes on this page of the timeline.</${Empty}>`} />
+    <p class="hint">Of the changes on this page of the timeline.${hasMore && " There are more."}</p>`;
 }
 
 /** @type {import("../../parts/table.js").Column[]} */
 const COLUMNS = [
   { title: "Event", cell: (row) => row.type },
-  { title: "State", cell: ({ state }) => html`<${Badge} tone=${TONES[state]}>${formatName(state)}</${Badge}>` },
+  { title: "State", cell: ({ state }) => html`<${Badge} tone=${TONES[state]}>${state}</${Badge}>` },
   { title: "To", cell: (row) => html`<span class="id">${row.endpoint}</span>` },
   { title: "Attempts", align: "end", cell: (row) => row.attempt_count },
   { title: "Last answer", cell: (row) => lastAnswer(row.last_attempt) },

@@ -1,7 +1,7 @@
 // An object's past: the versions that there are, the one that is shown, and the change that made it.
 //
-// Versions are 1, 2, 3 … without holes. So a page of the timeline and a place of the slider are numbers, and the
-// position in the log that belongs to one is asked for: however many changes there are, only a page is loaded.
+// Versions are 1, 2, 3 … without holes. So a page of the timeline and a place of the slider are numbers, and
+// the position in the log that belongs to one is asked for: however many changes there are, a page is loaded.
 
 import { get } from "../../lib/api.js";
 import { useResource } from "../../lib/resource.js";
@@ -57,13 +57,13 @@ export function usePast(id, query) {
     { order: "desc", limit: PAGE_CHANGES, starting_after_version: query.get("after") });
   const reload = () => [now, timeline].forEach((each) => each.reload());
   const newer = useNewerChanges(id, now.data?.as_of.position, at ? null : reload);
-  const selection = useSelection(id, last, version, query);
+  const selection = useSelection(id, last, version);
   return {
     now: now.data, shown: isBefore ? undefined : shown.data, last, newer, isBefore, reload,
     version: selection.wanted ?? version,
     change: change.data?.data[0]?.version === version ? change.data.data[0] : undefined,
     changes: timeline.data?.data ?? [],
-    momentError: at && !isBefore && !isUnreadable(then.error) ? then.error ?? selection.error : selection.error,
+    momentError: selection.error ?? (isBefore || isUnreadable(then.error) ? null : then.error),
     timelineError: timeline.error,
     unreadable: [then.error, now.error].find(isUnreadable) ?? null,
     isMissing: isNotFound(now.error),
@@ -83,19 +83,17 @@ function isUnreadable(error) {
 }
 
 /**
- * Choose a version: its position is asked for, and is then the moment in the URL. Of many in a row, as a slider
- * makes them, the last one counts. The timeline turns to the page that has it.
+ * Choose a version: its position is asked for, and is then the moment in the URL. Of many in a row, as a
+ * slider makes them, the last one counts. The timeline turns to the page that has it.
  * @param {string} id
  * @param {number} last
  * @param {number} version  that is shown
- * @param {URLSearchParams} query
  */
-function useSelection(id, last, version, query) {
+function useSelection(id, last, version) {
   const [wanted, setWanted] = useState(/** @type {number | null} */ (null));
   const [error, setError] = useState(/** @type {any} */ (null));
   const pending = useRef(/** @type {AbortController | null} */ (null));
-  const at = query.get("at");
-  useEffect(() => setWanted(null), [at, version]);
+  useEffect(() => setWanted(null), [version]);
   useEffect(() => () => pending.current?.abort(), []);
   const select = async (/** @type {number} */ number) => {
     const target = Math.max(0, Math.min(number, last));

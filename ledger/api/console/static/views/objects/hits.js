@@ -6,7 +6,7 @@
  */
 export const KINDS = {
   object: ["object", "Any object by its id, also a deleted one or one that another service has published"],
-  event: ["Event", "An Event or thin event by its id, however old: leads to the object that changed, as of then"],
+  event: ["Event", "An Event or thin event by its id, however old: leads to the object as of then"],
   position: ["position", "A recorded event by its position in the log, such as 31077"],
   request: ["request", "A request by its id: leads to what it changed"],
   idempotency_key: ["idempotency key", "The requests that were sent with this Idempotency-Key"],

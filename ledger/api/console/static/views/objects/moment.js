@@ -73,7 +73,7 @@ function MomentField({ at }) {
   };
   return html`<form class="moment-field" onSubmit=${submit}>
     <${Field} label="Any moment" value=${text} onInput=${setText} mono=${true} maxlength="100"
-      placeholder="2026-11-28 19:30, unix seconds, or position:88" />
+      placeholder="2026-11-28 19:30 or position:88" />
     <button type="submit">Show</button>
     ${at && html`<button type="button" class="button-quiet"
       onClick=${() => setQuery({ at: null, after: null })}>Now</button>`}

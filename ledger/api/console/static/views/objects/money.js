@@ -1,12 +1,12 @@
 // The money legs of a charge, refund or dispute: its postings in the books, up to the moment.
 
 import { useList } from "../../lib/resource.js";
-import { route } from "../../lib/router.js";
+import { Link, route } from "../../lib/router.js";
 import { formatName } from "../../lib/format.js";
 import { html } from "../../lib/ui.js";
 import { Empty, Note, Notice } from "../../parts/notice.js";
 import { Pages, Table } from "../../parts/table.js";
-import { IdLink, Money, Time } from "../../parts/values.js";
+import { Money, Time } from "../../parts/values.js";
 
 const LIMIT = 50;
 
@@ -22,7 +22,7 @@ export function MoneyTab({ id, past }) {
     <${Unreadable} records=${list.data?.unreadable ?? []} />
     ${list.data && html`<${Table} label="Postings" columns=${COLUMNS} rows=${list.rows} rowKey=${keyOf}
       empty=${html`<${Empty} title="No money has moved">
-        A charge that is captured, a refund and a dispute that withdraws funds make postings.</${Empty}>`} />`}
+        A captured charge, a refund and a dispute that withdraws funds make postings.</${Empty}>`} />`}
     ${isWhole && list.rows.length > 0 && html`<${Totals} rows=${list.rows} />`}
     <${Pages} list=${list} />`;
 }
@@ -33,11 +33,15 @@ const COLUMNS = [
   { title: "Account of the books", cell: (row) => formatName(row.ledger_account) },
   { title: "Debit", align: "end", cell: (row) => sideOf(row, "debit") },
   { title: "Credit", align: "end", cell: (row) => sideOf(row, "credit") },
-  { title: "Because of", cell: (row) => html`<${IdLink} id=${row.source}
-      to=${`objects/${encodeURIComponent(row.stream)}?at=position:${row.position}`}>${row.type}</${IdLink}>` },
-  { title: "Balance transaction", narrow: "hide",
-    cell: (row) => html`<span class="id">${row.balance_transaction}</span>` },
+  { title: "Because of", class: "object-cause", cell: (row) => html`
+      <${Link} to=${placeOf(row)}>${row.type}</${Link}>
+      <span class="id faint">${row.balance_transaction}</span>` },
 ];
+
+/** The object at the moment at which it moved the money. @param {any} row */
+function placeOf({ stream, position }) {
+  return `objects/${encodeURIComponent(stream)}?at=position:${position}`;
+}
 
 /** @param {any} row */
 function keyOf(row) {
@@ -49,7 +53,8 @@ function keyOf(row) {
  * @param {string} side
  */
 function sideOf(row, side) {
-  return row.side === side ? html`<${Money} amount=${row.amount} currency=${row.currency} />` : "";
+  if (row.side !== side) return html`<span class="faint">—</span>`;
+  return html`<${Money} amount=${row.amount} currency=${row.currency} />`;
 }
 
 /** The sums by account of the books, which are only shown for all postings. @param {{ rows: any[] }} props */

@@ -19,6 +19,6 @@ export function NotAnObject({ id }) {
     <${Page} title="Object" name=${`Object ${id}`} lead=${html`<span class="id">${id}</span>`} />
     <${Notice} error=${found.error} retry=${found.reload} />
     ${found.isLoading || place ? html`<${Loading} />` : found.data && html`
-      <${Empty} title="There is nothing with this id">It may belong to another account, or to the other mode: choose
-        the account at the left, or sign in with a key of the other mode.</${Empty}>`}`;
+      <${Empty} title="There is nothing with this id">It may belong to another account, or to the other mode:
+        choose the account in the menu, or sign in with a key of the other mode.</${Empty}>`}`;
 }

@@ -7,7 +7,7 @@ import { html } from "../../lib/ui.js";
 import { Json } from "../../parts/json.js";
 import { Empty, Loading, MissingScope, Notice, Page } from "../../parts/notice.js";
 import { Badge, Copy } from "../../parts/values.js";
-import { Title, toneOfStatus } from "./status.js";
+import { Status, Title } from "./status.js";
 
 /**
  * By prefix of ids that this service makes: the path of the public API, and what the scope is named after.
@@ -40,8 +40,7 @@ export function PublicObject({ id }) {
   return html`
     <${Page} name=${`${type} ${id}`} title=${html`<${Title} type=${type} id=${id} />`}>
       ${object?.deleted && html`<${Badge} tone="danger">deleted</${Badge}>`}
-      ${typeof object?.status === "string" && html`
-        <${Badge} tone=${toneOfStatus(object.status)}>${formatName(object.status)}</${Badge}>`}
+      <${Status} status=${object?.status} />
       <${Copy} text=${id} label="Copy id" />
     </${Page}>
     <${Notice} error=${found.error} retry=${found.reload} />

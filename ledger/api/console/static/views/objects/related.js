@@ -1,12 +1,12 @@
 // What belongs to the object, as of the moment: the ids that it has, and the objects that name it.
 
-import { formatName, isId } from "../../lib/format.js";
+import { isId } from "../../lib/format.js";
 import { useResource } from "../../lib/resource.js";
 import { html, useMemo } from "../../lib/ui.js";
 import { Loading, Notice } from "../../parts/notice.js";
 import { Table } from "../../parts/table.js";
-import { Badge, IdLink, Money, Time } from "../../parts/values.js";
-import { toneOfStatus } from "./status.js";
+import { IdLink, Money, Time } from "../../parts/values.js";
+import { Status } from "./status.js";
 
 const IDS_MAX = 100;
 const NODES_MAX = 20_000;
@@ -36,7 +36,8 @@ export function RelatedTab({ id, past }) {
       ${ids.length === 0 ? html`<p class="soft object-gap">It names no other object.</p>`
         : html`<dl class="facts object-gap">${ids.map(([path, each]) => html`
           <div key=${path}><dt class="mono">${path}</dt><dd><${IdLink} id=${each} /></dd></div>`)}</dl>`}
-      ${ids.length === IDS_MAX && html`<p class="hint">Only the first ${IDS_MAX} are listed; the state has all.</p>`}
+      ${ids.length === IDS_MAX && html`
+        <p class="hint">Only the first ${IDS_MAX} are listed; the state has all.</p>`}
     </section>
     ${lists.map(([type, filter, title]) => html`<${Named} key=${title} id=${id} type=${type} filter=${filter}
       title=${title} at=${`position:${shown.as_of.position}`} />`)}`;
@@ -71,7 +72,8 @@ function Named({ id, type, filter, title, at }) {
   const rows = list.data?.data ?? [];
   return html`<section aria-label=${title}><h2>${title}</h2>
     <${Notice} error=${list.error} retry=${list.reload} />
-    ${list.isLoading && !list.data ? html`<${Loading} lines=${2} />` : list.data && html`<div class="object-gap">
+    ${list.isLoading && !list.data && html`<${Loading} lines=${2} />`}
+    ${list.data && html`<div class="object-gap">
       <${Table} label=${title} columns=${COLUMNS} rows=${rows} keys=${false} rowKey=${idOf} to=${placeOfRow}
         empty=${html`<p class="soft">None at this moment.</p>`} /></div>`}
     ${list.data?.has_more && html`<p class="hint">The newest ${NAMED_MAX} are shown; there are more.</p>`}
@@ -88,7 +90,7 @@ const COLUMNS = [
 
 /** @param {any} row */
 function statusOf({ status }) {
-  return typeof status === "string" ? html`<${Badge} tone=${toneOfStatus(status)}>${formatName(status)}</${Badge}>` : "—";
+  return typeof status === "string" ? html`<${Status} status=${status} />` : "—";
 }
 
 /** @param {any} row */

@@ -21,9 +21,10 @@ export function StateTab({ past }) {
   if (!shown) return past.unreadable ? null : html`<${Loading} lines=${8} />`;
   return html`
     ${shown.object.deleted && html`<${Note} tone="warning" title="It is deleted">
-      <p>Only its id and type remain. Choose the version before the last one to see what it was.</p></${Note}>`}
+      <p>Only its id and type remain. The version before the last one has all that it was.</p></${Note}>`}
     ${change && html`<${Changes} change=${change} />`}
-    <${Json} key=${change?.position} label="The object as of the moment" value=${shown.object} marks=${marks} />`;
+    <${Json} key=${change?.position} label="The object as of the moment" value=${shown.object}
+      marks=${marks} />`;
 }
 
 /**

@@ -1,6 +1,8 @@
 // How an object is named, and its state shown.
 
+import { formatName } from "../../lib/format.js";
 import { html } from "../../lib/ui.js";
+import { Badge } from "../../parts/values.js";
 
 /** @type {Record<string, "ok" | "waiting" | "warning" | "danger" | "info" | "neutral">} */
 const TONES = {
@@ -18,7 +20,8 @@ export function Title({ type, id }) {
   return html`<span class="object-type">${type}</span> <span class="id object-id">${id}</span>`;
 }
 
-/** @param {string} status */
-export function toneOfStatus(status) {
-  return TONES[status] ?? "info";
+/** The status of an object; nothing for one that has none. @param {{ status: unknown }} props */
+export function Status({ status }) {
+  if (typeof status !== "string" || status === "") return null;
+  return html`<${Badge} tone=${TONES[status] ?? "info"}>${formatName(status)}</${Badge}>`;
 }

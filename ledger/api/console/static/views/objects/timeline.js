@@ -1,6 +1,6 @@
 // Every change of the object, newest first, a page at a time.
 
-import { formatName, formatNumberOf } from "../../lib/format.js";
+import { formatNumberOf } from "../../lib/format.js";
 import { useKeys } from "../../lib/keyboard.js";
 import { useList } from "../../lib/resource.js";
 import { hrefOf, Link, setQuery } from "../../lib/router.js";
@@ -59,14 +59,25 @@ function UnreadTimeline({ id, query }) {
 
 /** @param {{ rows: any[], version: number, query: URLSearchParams }} props */
 function Rows({ rows, version, query }) {
+  const list = useRef(/** @type {HTMLElement | null} */ (null));
   const current = useRef(/** @type {HTMLElement | null} */ (null));
-  useEffect(() => {
-    current.current?.scrollIntoView({ block: "nearest" });
-  }, [version, rows]);
-  return html`<ol class="timeline">
+  useEffect(() => showIn(list.current, current.current), [version, rows]);
+  return html`<ol class="timeline" ref=${list} role="list" aria-label="Changes" tabindex="0">
     ${rows.map((row) => html`<${Change} key=${row.version} row=${row} isCurrent=${row.version === version}
       place=${current} query=${query} />`)}
   </ol>`;
+}
+
+/**
+ * Scroll a list to one of its rows; never the page, which stays where its reader is.
+ * @param {HTMLElement | null} list
+ * @param {HTMLElement | null} row
+ */
+function showIn(list, row) {
+  if (!list || !row?.isConnected) return;
+  const [box, place] = [list.getBoundingClientRect(), row.getBoundingClientRect()];
+  if (place.top < box.top) list.scrollTop -= box.top - place.top;
+  else if (place.bottom > box.bottom) list.scrollTop += place.bottom - box.bottom;
 }
 
 /** @param {{ row: any, isCurrent: boolean, place: any, query: URLSearchParams }} props */
@@ -82,11 +93,15 @@ function Change({ row, isCurrent, place, query }) {
     </div>
     <p class="soft"><${Cause} row=${row} /></p>
     ${row.events === null && html`<p class="danger">This record cannot be read.</p>`}
-    ${row.changes?.length > 0 && html`<p class="timeline-paths">${listPaths(row.changes)}</p>`}
-    ${row.events?.length > 0 && html`<p class="timeline-events">Events: ${row.events.map(
-      (/** @type {any} */ event, /** @type {number} */ place) => html`${place > 0 && ", "}
-        <${Link} key=${event.id} to=${`events/${event.id}`} title=${event.id}>${event.type}</${Link}>`)}</p>`}
+    ${row.changes?.length > 0 && html`<p class="timeline-paths mono">${listPaths(row.changes)}</p>`}
+    ${row.events?.length > 0 && html`<${Events} events=${row.events} />`}
   </li>`;
+}
+
+/** The public Events that it made. @param {{ events: { id: string, type: string }[] }} props */
+function Events({ events }) {
+  return html`<ul class="timeline-events">${events.map(({ id, type }) => html`
+    <li key=${id}>Event <${Link} to=${`events/${id}`} title=${id}>${type}</${Link}></li>`)}</ul>`;
 }
 
 /** Who or what made it. @param {{ row: any }} props */
@@ -102,17 +117,26 @@ function Cause({ row }) {
 function describeCausation(causation) {
   switch (causation.type) {
     case "clock": return "because its time had come";
-    case "network_fact": return html`reported by the network as <span class="id">${causation.reference}</span>`;
+    case "network_fact": return html`told by the network as <span class="id">${causation.reference}</span>`;
     case "import": return html`imported by <${IdLink} id=${causation.request_id}>a request</${IdLink}>`;
     case "event": return html`after Event <${IdLink} id=${causation.snapshot_event} />`;
-    default: return html`with <${IdLink} id=${causation.object}
-      to=${`objects/${encodeURIComponent(causation.object)}`}>change ${causation.version} of ${causation.object}</${IdLink}>`;
+    default: return html`because of change ${causation.version} of <${IdLink} id=${causation.object} />`;
   }
 }
 
-/** @param {{ path: string }[]} changes */
+/**
+ * Which members changed; of those inside one member, how many.
+ * @param {{ path: string }[]} changes
+ */
 function listPaths(changes) {
-  const paths = changes.slice(0, PATHS_MAX).map(({ path }) => (path === "" ? "all of it" : formatName(path)));
-  const more = changes.length - paths.length;
-  return paths.join(", ") + (more > 0 ? ` and ${more} more` : "");
+  /** @type {Map<string, string[]>} */
+  const members = new Map();
+  for (const { path } of changes) {
+    const member = path.split("[")[0] || "all of it";
+    members.set(member, [...(members.get(member) ?? []), path]);
+  }
+  const named = [...members].map(([member, paths]) =>
+    (paths.length === 1 ? paths[0] || member : `${member} (${paths.length})`));
+  const more = named.length - PATHS_MAX;
+  return named.slice(0, PATHS_MAX).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
