@@ -119,12 +119,14 @@ def test_what_belongs_to_it_is_shown_as_of_the_moment(console: Console, raw: Cal
     assert page.url.endswith("?tab=money")
     check_accessible(page)
     page = console.open_view(f"objects/{dispute['id']}?tab=raw")
-    assert json.loads(page.get_by_label("Raw JSON").inner_text())["id"] == dispute["id"]
+    assert json.loads(page.get_by_label("The object as JSON").inner_text())["id"] == dispute["id"]
 
 
 def test_deliveries_of_its_events_are_shown(console: Console, raw: Caller) -> None:
     endpoint = ok(
-        raw.post("/v1/webhook_endpoints", {"url": "http://127.0.0.1:9", "enabled_events[]": "customer.*"})
+        raw.post(
+            "/v1/webhook_endpoints", {"url": "http://127.0.0.1:9", "enabled_events[]": "customer.created"}
+        )
     )
     made = raw.customer()["id"]
     page = console.open_view(f"objects/{made}?tab=deliveries")
@@ -154,7 +156,7 @@ def test_a_change_appears_by_itself(console: Console, raw: Caller) -> None:
     ok(raw.post(f"/v1/customers/{made}", {"description": "after"}))
     expect(page.get_by_text("Version 2 of 2 · customer.updated")).to_be_visible()
     page.keyboard.press("[")
-    expect(page.get_by_text("Version 1 of 2")).to_be_visible()
+    page.wait_for_url("**at=*")
     ok(raw.post(f"/v1/customers/{made}", {"description": "last"}))
     page.get_by_role("button", name="Show the newest").click()
     expect(page.get_by_text("Version 1 of 3")).to_be_visible()
@@ -164,7 +166,7 @@ def test_hostile_and_deep_content_is_text_and_a_deleted_object_says_so(
     console: Console, http: httpx.Client, operator_key: str
 ) -> None:
     deep: Any = {"text": HOSTILE}
-    for _ in range(60):
+    for _ in range(28):
         deep = {"inner": deep}
     body = {"event_type": "invoice.updated", "object": {"long": LONG, "deep": deep, "name": HOSTILE}}
     headers = {"authorization": f"Bearer {operator_key}"}
@@ -206,8 +208,8 @@ def test_an_object_with_an_unreadable_record_is_shown_as_of_a_moment_before_it(
 ) -> None:
     page = console.open_view(f"objects/{unreadable}")
     expect(page.get_by_role("alert")).to_contain_text("A record of this object cannot be read")
-    expect(page.get_by_text("This record cannot be read.")).to_be_visible()
-    page.get_by_label("Changes").get_by_role("link", name="customer.updated").last.click()
+    expect(page.get_by_role("alert")).to_contain_text("not_json: version 3")
+    page.get_by_label("Changes").get_by_role("link", name="2 customer.updated").click()
     expect(page.locator(".json-row", has_text="description")).to_contain_text('"2"')
 
 

@@ -50,8 +50,7 @@ export function usePast(id, query) {
   const shown = at ? then : now;
   const isBefore = Boolean(at) && isNotFound(then.error) && !isNotFound(now.error);
   const version = isBefore ? 0 : shown.data?.as_of.version ?? 0;
-  const isFolded = !isUnreadable(now.error);
-  const history = isFolded ? `${pathOf(id)}/history` : null;
+  const history = `${pathOf(id)}/history`;
   const change = useResource(version > 0 ? history : null, { starting_after_version: version - 1, limit: 1 });
   const timeline = useResource(history,
     { order: "desc", limit: PAGE_CHANGES, starting_after_version: query.get("after") });
@@ -65,7 +64,7 @@ export function usePast(id, query) {
     changes: timeline.data?.data ?? [],
     momentError: selection.error ?? (isBefore || isUnreadable(then.error) ? null : then.error),
     timelineError: timeline.error,
-    unreadable: [then.error, now.error].find(isUnreadable) ?? null,
+    unreadable: [then.error, now.error, timeline.error].find(isUnreadable) ?? null,
     isMissing: isNotFound(now.error),
     isFirstLoad: !now.data && !now.error,
     select: selection.select,

@@ -92,6 +92,6 @@ export function RawTab({ past }) {
       ${isCut && html`<button type="button" class="button-small" onClick=${() => setWhole(true)}>
         Show all (${formatCount(text.length)} characters)</button>`}
     </div>
-    <pre class="command" tabindex="0" role="region" aria-label="Raw JSON">${
+    <pre class="command" tabindex="0" role="region" aria-label="The object as JSON">${
       isCut ? text.slice(0, RAW_CHARACTERS_MAX) : text}</pre>`;
 }

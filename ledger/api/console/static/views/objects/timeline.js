@@ -16,8 +16,7 @@ const PATHS_MAX = 4;
 
 /** @param {{ id: string, past: Past, query: URLSearchParams }} props */
 export function Timeline({ id, past, query }) {
-  const isUnreadable = past.unreadable && past.last === 0;
-  return isUnreadable ? html`<${UnreadTimeline} id=${id} query=${query} />`
+  return past.timelineError?.status === 500 ? html`<${UnreadTimeline} id=${id} query=${query} />`
     : html`<${ChangesTimeline} past=${past} query=${query} />`;
 }
 
