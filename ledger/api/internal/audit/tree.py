@@ -12,7 +12,7 @@ from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.callers import Callers
 from ledger.api.openapi.answers import answers_with
 from ledger.audit.moments import POSITION_MAX
-from ledger.audit.proofs import (
+from ledger.audit.tree.proofs import (
     list_checkpoints,
     list_verifier_keys,
     read_checkpoint,
