@@ -111,10 +111,14 @@ def main(*wanted: str) -> None:
     versions = dict(each.rsplit("@", 1) for each in wanted)
     unknown = versions.keys() - FILES.keys()
     if unknown:
-        raise SystemExit(f"not a library of the console: {', '.join(sorted(unknown))}; they are {', '.join(FILES)}")
+        raise SystemExit(
+            f"not a library of the console: {', '.join(sorted(unknown))}; they are {', '.join(FILES)}"
+        )
     recorded = read_origin() if ORIGIN_FILE.exists() else {}
     origin = {
-        package: renew(package, versions.get(package) or recorded[package]["version"], recorded.get(package, {}))
+        package: renew(
+            package, versions.get(package) or recorded[package]["version"], recorded.get(package, {})
+        )
         for package in FILES
     }
     ORIGIN_FILE.write_text(json.dumps(origin, indent=2) + "\n")
