@@ -38,12 +38,13 @@ export async function parseCheckpoint(text) {
   if (lines.length < 4 || lines.at(-1) !== "" || !lines.slice(0, -1).every(Boolean)) {
     throw new ProofError("the checkpoint is not at least three lines that are not empty");
   }
-  const size = parseDecimal(lines[1], "the checkpoint's tree size");
-  const root = decodeHash(lines[2], "the checkpoint's root hash");
+  const [origin = "", sizeText = "", rootText = ""] = lines;
+  const size = parseDecimal(sizeText, "the checkpoint's tree size");
+  const root = decodeHash(rootText, "the checkpoint's root hash");
   if (size === 0 && !areEqual(root, await sha256(new Uint8Array()))) {
     throw new ProofError("the checkpoint's root is not that of an empty tree");
   }
-  return { origin: lines[0], size, root };
+  return { origin, size, root };
 }
 
 /**

@@ -63,20 +63,21 @@ export async function parseVerifierKey(text) {
   }
   checkKeyName(name);
   const content = decodeBase64(encoded, `the key ${JSON.stringify(name)}`);
-  const kind = KINDS.get(content[0]);
-  if (!kind) {
+  const kind = content[0] ?? 0;
+  const described = KINDS.get(kind);
+  if (!described) {
     throw new ProofError("the key's type is none of Ed25519, Ed25519 cosignature, ML-DSA-44 cosignature");
   }
   const publicKey = content.slice(1);
-  if (publicKey.length !== kind.bytes) {
-    throw new ProofError(`the key has ${publicKey.length} bytes instead of ${kind.bytes}`);
+  if (publicKey.length !== described.bytes) {
+    throw new ProofError(`the key has ${publicKey.length} bytes instead of ${described.bytes}`);
   }
   const digest = await sha256(concatenate(encodeText(`${name}\n`), content));
   const keyId = digest.slice(0, KEY_ID_BYTES);
   if (toHex(keyId) !== writtenId) {
     throw new ProofError(`the key id of ${JSON.stringify(name)} is not that of its public key`);
   }
-  return { text, name, kind: content[0], algorithm: kind.algorithm, keyId, publicKey };
+  return { text, name, kind, algorithm: described.algorithm, keyId, publicKey };
 }
 
 /** @param {VerifierKey} key @returns {boolean} whether a browser can check its signatures at all */

@@ -69,11 +69,19 @@ function planConsistency(oldSize, size) {
   return path.reverse();
 }
 
-/** @param {Leaves[]} plan @param {Bytes[]} proof */
-function checkLength(plan, proof) {
+/**
+ * The hashes of a proof with the ranges that they are of.
+ * @param {Leaves[]} plan @param {Bytes[]} proof @returns {{ begin: number, end: number, hash: Bytes }[]}
+ * @throws {ProofError}
+ */
+function pair(plan, proof) {
   if (plan.length !== proof.length) {
     throw new ProofError(`the proof has ${proof.length} hashes instead of ${plan.length}`);
   }
+  return proof.map((hash, place) => {
+    const [begin, end] = /** @type {Leaves} */ (plan[place]);
+    return { begin, end, hash };
+  });
 }
 
 /**
@@ -83,12 +91,9 @@ function checkLength(plan, proof) {
  */
 export async function checkInclusion(leafHash, index, size, proof, root) {
   if (!(index >= 0 && index < size)) throw new ProofError(`the tree of ${size} leaves has no leaf ${index}`);
-  const plan = planInclusion(index, size);
-  checkLength(plan, proof);
   let result = leafHash;
-  for (const [place, sibling] of proof.entries()) {
-    const isLeft = plan[place][0] < index;
-    result = isLeft ? await hashChildren(sibling, result) : await hashChildren(result, sibling);
+  for (const { begin, hash } of pair(planInclusion(index, size), proof)) {
+    result = begin < index ? await hashChildren(hash, result) : await hashChildren(result, hash);
   }
   if (!areEqual(result, root)) {
     throw new ProofError(`the leaf ${index} is not in the tree of ${size} leaves with this root`);
@@ -102,31 +107,29 @@ export async function checkInclusion(leafHash, index, size, proof, root) {
  */
 export async function checkConsistency(oldSize, oldRoot, size, root, proof) {
   if (oldSize > size) throw new ProofError(`the tree shrank from ${oldSize} to ${size} leaves`);
-  const plan = planConsistency(oldSize, size);
-  checkLength(plan, proof);
-  if (!(await isConsistent(oldSize, oldRoot, size, root, plan, proof))) {
+  const hashes = pair(planConsistency(oldSize, size), proof);
+  if (!(await isConsistent(oldSize, oldRoot, size, root, hashes))) {
     throw new ProofError(`the tree of ${size} leaves does not begin with the tree of ${oldSize} leaves`);
   }
 }
 
 /**
  * @param {number} oldSize @param {Bytes} oldRoot @param {number} size @param {Bytes} root
- * @param {Leaves[]} plan @param {Bytes[]} proof
+ * @param {{ begin: number, end: number, hash: Bytes }[]} hashes
  */
-async function isConsistent(oldSize, oldRoot, size, root, plan, proof) {
+async function isConsistent(oldSize, oldRoot, size, root, hashes) {
   if (oldSize === 0) return areEqual(oldRoot, await sha256(new Uint8Array()));
-  if (oldSize === size) return areEqual(oldRoot, root);
-  const [[begin, end]] = plan;
-  // Without the first hash the old tree is one complete node, which its root names.
-  const isGiven = end === oldSize && begin > 0;
-  let [oldResult, newResult] = isGiven ? [proof[0], proof[0]] : [oldRoot, oldRoot];
-  for (let place = isGiven ? 1 : 0; place < proof.length; place += 1) {
-    const sibling = proof[place];
-    if (plan[place][0] < oldSize) {
-      oldResult = await hashChildren(sibling, oldResult);
-      newResult = await hashChildren(sibling, newResult);
+  const [first] = hashes;
+  if (oldSize === size || !first) return areEqual(oldRoot, root);
+  // Without a hash that ends where the old tree does, that tree is one complete node, which its root names.
+  const isGiven = first.end === oldSize && first.begin > 0;
+  let [oldResult, newResult] = isGiven ? [first.hash, first.hash] : [oldRoot, oldRoot];
+  for (const { begin, hash } of isGiven ? hashes.slice(1) : hashes) {
+    if (begin < oldSize) {
+      oldResult = await hashChildren(hash, oldResult);
+      newResult = await hashChildren(hash, newResult);
     } else {
-      newResult = await hashChildren(newResult, sibling);
+      newResult = await hashChildren(newResult, hash);
     }
   }
   return areEqual(oldResult, oldRoot) && areEqual(newResult, root);

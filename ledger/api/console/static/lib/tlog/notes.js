@@ -40,7 +40,7 @@ export function parseNote(text) {
 
 /** @param {string} line @returns {SignatureLine} */
 function parseLine(line) {
-  const [name, encoded] = line.slice(DASH.length).split(/ ([^]*)/);
+  const [name = "", encoded] = line.slice(DASH.length).split(/ ([^]*)/);
   if (!line.startsWith(DASH) || encoded === undefined) {
     throw new ProofError("a signature line is not an em dash, a key's name and base64");
   }
