@@ -1,4 +1,4 @@
-"""A page of the console in a real browser, signed in; it notes whatever its policy or its console complains of."""
+"""A page of the console in a real browser, signed in. It notes what its policy or its console complains of."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Console:
         assert answer.ok, answer.text()
 
     def open_view(self, path: str) -> Page:
-        """Go to a URL of the console, for example "disputes?status=lost", and wait until its view is drawn."""
+        """Go to a URL of the console, such as "disputes?status=lost", and wait until its view is drawn."""
         self.page.goto(f"{self.url}/console/{path}")
         self.wait_until_drawn()
         return self.page

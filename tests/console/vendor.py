@@ -1,8 +1,9 @@
-"""The libraries of the console, whose files the package holds: which releases they are from, and how to renew them.
+"""The libraries of the console, whose files the package holds: their releases, and how to renew them.
 
 `make console-vendor` takes the releases recorded in origin.json from npm and writes the files again; with
-`ARGS="preact@11.3.0"` another release of one of them. A browser resolves no bare names, so imports between the
+`ARGS=preact@11.3.0` another release of one of them. A browser resolves no bare names, so imports between the
 libraries become relative; nothing else changes. `test_vendor.py` compares the files with what is recorded.
+The .d.ts beside them are ours: they say where the types of each are.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def hash_files() -> dict[str, str]:
     return {
         str(file.relative_to(FOLDER)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(FOLDER.rglob("*"))
-        if file.is_file() and file != ORIGIN_FILE
+        if file.is_file() and file != ORIGIN_FILE and not file.name.endswith(".d.ts")
     }
 
 

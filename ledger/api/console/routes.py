@@ -1,7 +1,7 @@
 """The page at /console and its files: static ES modules of this package, under the strictest policy.
 
-Every path under /console that names no file is the page itself, whose scripts read the view from the URL. A file
-is read again when it has changed, so that a page under development needs no restart.
+Every path under /console that names no file is the page itself, whose scripts read the view from the URL.
+A file is read again when it has changed, so that a page under development needs no restart.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class StaticFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._paths = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+        self._paths = self._list()
         self._files: dict[str, _File] = {}
 
     def answer(self, name: str, request: Request) -> Response:
@@ -74,12 +74,15 @@ class StaticFiles:
         return Response(content, media_type=file.media_type, headers=headers)
 
     def _find(self, name: str) -> Path | None:
-        """The path of a file that was there at the start, or was added since. No name leads out of the folder:
-        it is compared with those of the files, and never used as a path."""
+        """The path of a file that was there at the start, or was added since. No name leads out of the
+        folder: it is compared with those of the files, and never used as a path."""
         if name not in self._paths:
-            found = (path for path in self._folder.rglob("*") if path.is_file())
-            self._paths = {str(path.relative_to(self._folder)): path for path in found}
+            self._paths = self._list()
         return self._paths.get(name)
+
+    def _list(self) -> dict[str, Path]:
+        found = (path for path in self._folder.rglob("*") if path.suffix in _MEDIA_TYPES)
+        return {path.relative_to(self._folder).as_posix(): path for path in found}
 
     def _read(self, name: str, path: Path) -> _File:
         modified_ns = path.stat().st_mtime_ns
