@@ -1,4 +1,5 @@
-// The checkpoint that this browser has seen last, and the log's keys then. A log that was rolled back or made anew
+// The checkpoint that this browser has seen last, and the log's keys then. A log that was rolled back or
+// made anew
 // does not continue it, whatever the service says now.
 
 const KEY = "ledger-console-checkpoint";

@@ -46,10 +46,11 @@ function describe(state, subject) {
         <span class="hint">${sayProven(state)}</span><${Download} file=${state.file} subject=${subject} />`;
     case "unchecked":
       return html`<${Badge} tone="warning">Not checked</${Badge}>
-        <span class="hint">${state.why} The service says that it is in the tree; check the file elsewhere, by
-        <code>ledger verify</code>.</span><${Download} file=${state.file} subject=${subject} />`;
+        <span class="hint">${state.why} The service says that it is in the tree; check the file elsewhere,
+        by <code>ledger verify</code>.</span><${Download} file=${state.file} subject=${subject} />`;
     case "refuted":
-      return html`<${Refuted} why=${state.why}><${Download} file=${state.file} subject=${subject} /></${Refuted}>`;
+      return html`<${Refuted} why=${state.why}><${Download} file=${state.file} subject=${subject}
+        /></${Refuted}>`;
     default:
       return html`<${Notice} error=${state.error} />`;
   }
@@ -73,9 +74,10 @@ export function Refuted({ why, children }) {
   return html`<div class="note note-danger" role="alert">
     <p class="note-title">It does not verify: ${why}.</p>
     <div class="note-text">
-      <p>What the service shows here is not what it has signed. Save the proof file, rely on nothing of this log
-      until it is explained, and have somebody who has a checkpoint from before run
-      <code>ledger audit verify --against CHECKPOINT_FILE</code> where the database is.</p>
+      <p>What the service shows here is not what it has signed. Save the proof file, rely on nothing of this
+        log
+      until it is explained, and have somebody who has a checkpoint from before
+      run <code>ledger audit verify --against CHECKPOINT_FILE</code> where the database is.</p>
       ${children && html`<p>${children}</p>`}
     </div>
   </div>`;

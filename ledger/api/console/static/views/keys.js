@@ -10,7 +10,10 @@ import { Keys } from "./keys/keys.js";
 /** @type {[id: string, title: string][]} */
 const TABS = [["keys", "Keys"], ["accounts", "Accounts"]];
 
-/** @typedef {{ act: "create" | "account" | "roll" | "revoke", key?: any }} Asked  an action whose dialog is open */
+/**
+ * @typedef {{ act: "create" | "account" | "roll" | "revoke", key?: any }} Asked  an action whose dialog is
+ *   open
+ */
 
 /** @param {{ path: string[], query: URLSearchParams }} props */
 export function View({ query }) {
@@ -24,12 +27,14 @@ export function View({ query }) {
   const label = tab === "accounts" ? "Create an account" : "Create a key";
   return html`<${Page} title="Keys and accounts"
       lead="A key acts for its account, in its mode, as far as its scopes reach. Its secret is shown once.">
-      <button type="button" onClick=${() => setAsked({ act: tab === "accounts" ? "account" : "create" })}>${label}</button>
+      <button type="button" onClick=${() => setAsked({ act: tab === "accounts" ? "account"
+        : "create" })}>${label}</button>
     </${Page}>
     <${Tabs} tabs=${TABS} query=${query} label="Keys and accounts" />
     ${tab === "accounts" ? html`<${Accounts} query=${query} turn=${turn} />`
       : html`<${Keys} query=${query} turn=${turn}
-          onAct=${(/** @type {"roll" | "revoke"} */ act, /** @type {any} */ key) => setAsked({ act, key })} />`}
+          onAct=${(/** @type {"roll" | "revoke"} */ act, /** @type {any} */ key) => setAsked({ act, key })}
+            />`}
     ${asked?.act === "create" && html`<${CreateKey} onClose=${close} />`}
     ${asked?.act === "account" && html`<${CreateAccount} onClose=${close} />`}
     ${asked?.act === "roll" && html`<${RollKey} of=${asked.key} onClose=${close} />`}

@@ -12,7 +12,8 @@ const TABS = [["balance", "Trial balance"], ["journal", "Journal"]];
 /** @param {{ path: string[], query: URLSearchParams }} props */
 export function View({ query }) {
   const tab = query.get("tab") ?? "balance";
-  return html`<${Page} title="Money" lead="Whatever moves money is an entry of postings whose sum is zero. The books of
+  return html`<${Page} title="Money"
+    lead="Whatever moves money is an entry of postings whose sum is zero. The books of
     this account are exact at every moment, whatever state the projections are in." />
     <${Tabs} tabs=${TABS} query=${query} label="Money" />
     ${tab === "journal" ? html`<${Journal} query=${query} />` : html`<${TrialBalance} query=${query} />`}`;

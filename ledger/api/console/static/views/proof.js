@@ -26,7 +26,8 @@ export function View({ query }) {
     if (tab !== "verify") navigate("proof", { query: { tab: "verify" } });
   };
   useKeys([["v", "verify now", verify]]);
-  return html`<${Page} title="Proof" lead="Every record is a leaf of a Merkle tree whose checkpoints the log signs and
+  return html`<${Page} title="Proof"
+    lead="Every record is a leaf of a Merkle tree whose checkpoints the log signs and
     witnesses cosign. Signatures and proofs are checked in this browser.">
       <button type="button" class="button-primary" onClick=${verify}>Verify now <kbd>v</kbd></button>
     </${Page}>

@@ -1,5 +1,6 @@
 /**
- * Checkpoints (C2SP tlog-checkpoint) with the cosignatures of witnesses (C2SP tlog-cosignature): a signed note
+ * Checkpoints (C2SP tlog-checkpoint) with the cosignatures of witnesses (C2SP tlog-cosignature): a signed
+ *   note
  * that says how large a log's tree is, and its root.
  */
 

@@ -13,7 +13,11 @@ export function hashLeaf(entry) {
   return sha256(concatenate(Uint8Array.of(0), entry));
 }
 
-/** @param {Uint8Array} left @param {Uint8Array} right @returns {Promise<Bytes>} that of the node above them */
+/**
+ * @param {Uint8Array} left
+ * @param {Uint8Array} right
+ * @returns {Promise<Bytes>} that of the node above them
+ */
 export function hashChildren(left, right) {
   return sha256(concatenate(Uint8Array.of(1), left, right));
 }
@@ -86,7 +90,8 @@ function pair(plan, proof) {
 
 /**
  * Check that the leaf is number `index` of the tree with this root.
- * @param {Bytes} leafHash @param {number} index @param {number} size @param {Bytes[]} proof @param {Bytes} root
+ * @param {Bytes} leafHash @param {number} index @param {number} size @param {Bytes[]} proof @param {Bytes}
+ *   root
  * @throws {ProofError}
  */
 export async function checkInclusion(leafHash, index, size, proof, root) {
@@ -102,7 +107,8 @@ export async function checkInclusion(leafHash, index, size, proof, root) {
 
 /**
  * Check that the tree of `size` leaves begins with the tree of `oldSize` leaves.
- * @param {number} oldSize @param {Bytes} oldRoot @param {number} size @param {Bytes} root @param {Bytes[]} proof
+ * @param {number} oldSize @param {Bytes} oldRoot @param {number} size @param {Bytes} root @param {Bytes[]}
+ *   proof
  * @throws {ProofError}
  */
 export async function checkConsistency(oldSize, oldRoot, size, root, proof) {

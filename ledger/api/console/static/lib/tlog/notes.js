@@ -1,5 +1,6 @@
 /**
- * Signed notes (C2SP signed-note): a text, an empty line, and a line for each signature. Signatures of unknown
+ * Signed notes (C2SP signed-note): a text, an empty line, and a line for each signature. Signatures of
+ *   unknown
  * keys are ignored; a wrong signature of a known key makes the whole note worthless.
  */
 

@@ -1,5 +1,6 @@
 /**
- * Proof files (C2SP tlog-proof): everything that shows offline that an entry is in a log. Those of this service
+ * Proof files (C2SP tlog-proof): everything that shows offline that an entry is in a log. Those of this
+ *   service
  * hold the record itself, in its canonical form; it counts because its hash is what the proof leads to.
  */
 

@@ -23,15 +23,18 @@ export function Accounts({ query, turn }) {
     { title: "Id", cell: (row) => html`<span class="id">${row.id}</span>` },
     { title: "Which", cell: (row) => (row.id === own ? "the key's own" : "connected") },
     { title: "API version", cell: (row) => row.api_version ?? "—", narrow: "hide" },
-    { title: "", name: "Act", cell: (row) => html`<span class="row">${row.id === current ? html`<${Badge} tone="info">acted for now</${Badge}>`
-      : html`<button type="button" class="button-small" onClick=${() => switchAccount(row.id === own ? null : row.id)}>Act for it</button>`}
+    { title: "", name: "Act", cell: (row) => html`<span class="row">${row.id === current
+      ? html`<${Badge} tone="info">acted for now</${Badge}>`
+      : html`<button type="button" class="button-small"
+        onClick=${() => switchAccount(row.id === own ? null : row.id)}>Act for it</button>`}
       <${Copy} text=${row.id} label="Copy the id" /></span>` },
   ];
   return html`<${Notice} error=${list.error} retry=${list.reload} />
-    <${Table} label="Accounts" columns=${columns} rows=${list.rows} rowKey=${(/** @type {any} */ row) => row.id} isLoading=${list.isLoading} keys=${false} />
+    <${Table} label="Accounts" columns=${columns} rows=${list.rows}
+      rowKey=${(/** @type {any} */ row) => row.id} isLoading=${list.isLoading} keys=${false} />
     <${Pages} list=${list} />
-    <p class="hint">A key sees its own account and those connected to it. What is done for a connected account is sent with
-      <code>Stripe-Account</code>, and recorded as done by this key.</p>`;
+    <p class="hint">A key sees its own account and those connected to it. What is done for a connected account
+      is sent with <code>Stripe-Account</code>, and recorded as done by this key.</p>`;
 }
 
 /** @param {{ onClose: () => void }} props */
@@ -39,7 +42,8 @@ export function CreateAccount({ onClose }) {
   const [name, setName] = useState("");
   const create = async (/** @type {string} */ _, /** @type {string} */ idempotencyKey) => {
     const made = await post("/internal/v1/accounts", { name: name.trim() }, { idempotencyKey });
-    return html`<p>The account <b>${made.name}</b> is connected: <span class="id">${made.id}</span> <${Copy} text=${made.id} /></p>`;
+    return html`<p>The account <b>${made.name}</b> is
+      connected: <span class="id">${made.id}</span> <${Copy} text=${made.id} /></p>`;
   };
   return html`<${ActionDialog} label="Create an account" confirm="Create it" reason="none" run=${create}
     onClose=${onClose} disabled=${!name.trim()}>

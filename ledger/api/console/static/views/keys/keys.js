@@ -19,7 +19,8 @@ const PAGE = 100;
 const KIND_NAMES = { rk: "restricted", sk: "secret", pk: "publishable" };
 
 /**
- * @param {{ query: URLSearchParams, turn: number, onAct: (act: "roll" | "revoke", key: any) => void }} props  `turn`:
+ * @param {{ query: URLSearchParams, turn: number, onAct: (act: "roll" | "revoke", key: any) => void }} props
+ *    `turn`:
  *   asks again when it changes
  */
 export function Keys({ query, turn, onAct }) {
@@ -33,19 +34,26 @@ export function Keys({ query, turn, onAct }) {
     { title: "Name", cell: (row) => row.name || row.id },
     { title: "Key", cell: (row) => html`<span class="id">${row.masked}</span>` },
     { title: "Kind", cell: (row) => KIND_NAMES[row.kind] ?? row.kind },
-    { title: "Mode", cell: (row) => html`<${Badge} tone=${row.livemode ? "ok" : "neutral"}>${row.mode}</${Badge}>` },
+    { title: "Mode", cell: (row) => html`<${Badge}
+      tone=${row.livemode ? "ok" : "neutral"}>${row.mode}</${Badge}>` },
     { title: "Scopes", cell: (row) => sayScopes(row) },
     { title: "State", cell: (row) => html`<${KeyState} of=${row} />` },
-    { title: "Last used", cell: (row) => (row.last_used_at === null ? html`<span class="faint">never</span>` : html`<${Time} at=${Math.floor(row.last_used_at)} />`) },
-    { title: "Ends", cell: (row) => (row.expires_at === null ? html`<span class="faint">never</span>` : html`<${Time} at=${Math.floor(row.expires_at)} />`) },
+    { title: "Last used", cell: (row) => (row.last_used_at === null ? html`<span class="faint">never</span>`
+      : html`<${Time} at=${Math.floor(row.last_used_at)} />`) },
+    { title: "Ends", cell: (row) => (row.expires_at === null ? html`<span class="faint">never</span>`
+      : html`<${Time} at=${Math.floor(row.expires_at)} />`) },
   ];
   return html`${session.value?.livemode && html`<${Filters} query=${query} filters=${[
       { name: "mode", label: "Mode", type: "select", options: ["test", "live"] }]} />`}
-    ${chosen && html`<${KeyPanel} id=${chosen} mode=${mode} turn=${turn} close=${`keys?${keep}`} onAct=${onAct} />`}
+    ${chosen && html`<${KeyPanel} id=${chosen} mode=${mode} turn=${turn} close=${`keys?${keep}`}
+      onAct=${onAct} />`}
     <${Notice} error=${list.error} retry=${list.reload} />
-    <${Table} label="Keys" columns=${columns} rows=${list.rows} rowKey=${(/** @type {any} */ row) => row.id} selected=${chosen}
-      to=${(/** @type {any} */ row) => `keys?${new URLSearchParams([...keep, ["key", row.id]])}`} isLoading=${list.isLoading}
-      empty=${list.data && html`<${Empty} title="No keys.">Create one; or choose another account or mode.</${Empty}>`} />
+    <${Table} label="Keys" columns=${columns} rows=${list.rows} rowKey=${(/** @type {any} */ row) => row.id}
+      selected=${chosen}
+      to=${(/** @type {any} */ row) => `keys?${new URLSearchParams([...keep, ["key", row.id]])}`}
+        isLoading=${list.isLoading}
+      empty=${list.data && html`<${Empty} title="No keys.">Create one; or choose another account or
+        mode.</${Empty}>`} />
     <${Pages} list=${list} />`;
 }
 
@@ -54,7 +62,8 @@ function sayScopes(key) {
   if (key.kind === "sk") return "all of Stripe's API";
   if (key.kind === "pk") return "client secrets only";
   if (key.scopes.length <= 3) return html`<code>${key.scopes.join(", ") || "none"}</code>`;
-  return html`<code>${key.scopes.slice(0, 2).join(", ")}</code> and ${formatNumberOf(key.scopes.length - 2, "other")}`;
+  return html`<code>${key.scopes.slice(0, 2).join(", ")}</code> and ${formatNumberOf(key.scopes.length - 2,
+    "other")}`;
 }
 
 /** @param {{ of: any }} props */
@@ -62,7 +71,8 @@ function KeyState({ of }) {
   const own = isOwn(of) ? html` <${Badge} tone="info">this session</${Badge}>` : null;
   if (of.state !== "active") return html`<${Badge}>ended</${Badge}>${own}`;
   const left = of.expires_at === null ? Infinity : of.expires_at - Date.now() / 1000;
-  return left < SOON_SECONDS ? html`<${Badge} tone="warning">ends soon</${Badge}>${own}` : html`<${Badge} tone="ok">active</${Badge}>${own}`;
+  return left < SOON_SECONDS ? html`<${Badge} tone="warning">ends soon</${Badge}>${own}`
+    : html`<${Badge} tone="ok">active</${Badge}>${own}`;
 }
 
 /**
@@ -75,21 +85,29 @@ function KeyPanel({ id, mode, turn, close, onAct }) {
   return html`<section class="panel" aria-labelledby="one-key">
     <header>${head}<span class="row">${found?.state === "active" && html`
       <button type="button" class="button-small" onClick=${() => onAct("roll", found)}>Roll</button>
-      <button type="button" class="button-small button-danger" onClick=${() => onAct("revoke", found)}>Revoke</button>`}<a href=${hrefOf(close)}>Close</a></span></header>
+      <button type="button" class="button-small button-danger"
+        onClick=${() => onAct("revoke", found)}>Revoke</button>`}<a
+          href=${hrefOf(close)}>Close</a></span></header>
     <div class="panel-body stack">
       <${Notice} error=${error} />
       ${found === undefined && !error && html`<${Loading} />`}
-      ${found === null && html`<${Note} tone="warning" title=${`This account has no key ${id}.`}>It may belong to another account or mode.</${Note}>`}
+      ${found === null && html`<${Note} tone="warning" title=${`This account has no key ${id}.`}>It may belong
+        to another account or mode.</${Note}>`}
       ${found && html`<${Facts} rows=${[
         ["Id", html`<span class="id">${found.id}</span>`],
-        ["Key", html`<span class="id">${found.masked}</span>, ${KIND_NAMES[found.kind] ?? found.kind}, ${found.mode} mode`],
+        ["Key", html`<span class="id">${found.masked}</span>, ${KIND_NAMES[found.kind] ??
+          found.kind}, ${found.mode} mode`],
         ["Account", html`<span class="id">${found.account}</span>`],
         ["State", html`<${KeyState} of=${found} />`],
         ["Created", html`<${Time} at=${Math.floor(found.created_at)} full />`],
-        ["Last used", found.last_used_at === null ? "never" : html`<${Time} at=${Math.floor(found.last_used_at)} />`],
-        ["Ends", found.expires_at === null ? "never" : html`<${Time} at=${Math.floor(found.expires_at)} full />`],
-        ["May", found.kind === "rk" ? html`<ul class="scope-list">${found.scopes.map((/** @type {string} */ scope) =>
-          html`<li key=${scope}><code>${scope}</code> <span class="hint">${describeScope(scope)}</span></li>`)}</ul>` : sayScopes(found)],
+        ["Last used", found.last_used_at === null ? "never"
+          : html`<${Time} at=${Math.floor(found.last_used_at)} />`],
+        ["Ends", found.expires_at === null ? "never"
+          : html`<${Time} at=${Math.floor(found.expires_at)} full />`],
+        ["May", found.kind === "rk" ? html`<ul
+          class="scope-list">${found.scopes.map((/** @type {string} */ scope) =>
+          html`<li key=${scope}><code>${scope}</code> <span
+            class="hint">${describeScope(scope)}</span></li>`)}</ul>` : sayScopes(found)],
       ]} />`}
     </div></section>`;
 }
@@ -100,11 +118,13 @@ function KeyPanel({ id, mode, turn, close, onAct }) {
  * @returns {{ found: any, error: any }}  `found`: undefined while it is looked for, null if there is none
  */
 function useKey(id, mode, turn) {
-  const [state, setState] = useState(/** @type {{ found: any, error: any }} */ ({ found: undefined, error: null }));
+  const [state, setState] = useState(/** @type {{ found: any, error: any }} */
+    ({ found: undefined, error: null }));
   useEffect(() => {
     const abort = new AbortController();
     findKey(id, mode, abort.signal).then(
-      (found) => setState({ found, error: null }), (error) => abort.signal.aborted || setState({ found: undefined, error }));
+      (found) => setState({ found, error: null }), (error) => abort.signal.aborted
+        || setState({ found: undefined, error }));
     return () => abort.abort();
   }, [id, mode, turn]);
   return state;
@@ -114,7 +134,8 @@ function useKey(id, mode, turn) {
 async function findKey(id, mode, signal) {
   let after = null;
   for (;;) {
-    const page = /** @type {any} */ (await get("/internal/v1/keys", { mode, limit: PAGE, starting_after: after }, { signal }));
+    const page = /** @type {any} */ (await get("/internal/v1/keys",
+      { mode, limit: PAGE, starting_after: after }, { signal }));
     const found = page.data.find((/** @type {any} */ each) => each.id === id);
     if (found || !page.has_more) return found ?? null;
     after = page.data.at(-1).id;

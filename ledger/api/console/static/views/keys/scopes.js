@@ -15,7 +15,10 @@ export const INTERNAL_SCOPES = [
   ["clock", "move the test clock"],
 ];
 
-/** What Stripe's API is most used for here; a key may have other resources, too. @type {[resource: string, text: string][]} */
+/**
+ * What Stripe's API is most used for here; a key may have other resources, too. @type {[resource: string,
+ *   text: string][]}
+ */
 export const RESOURCES = [
   ["charge", "charges and refunds"],
   ["customer", "customers and their sources"],

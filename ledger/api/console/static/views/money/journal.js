@@ -27,8 +27,10 @@ const COLUMNS = [
   { title: "Time", cell: (row) => html`<${Time} at=${Date.parse(row.time) / 1000} />` },
   { title: "Event", cell: (row) => row.type },
   { title: "Account of the books", cell: (row) => formatName(row.ledger_account) },
-  { title: "Debit", align: "end", cell: (row) => html`<${Money} amount=${row.side === "debit" ? row.amount : null} currency=${row.currency} />` },
-  { title: "Credit", align: "end", cell: (row) => html`<${Money} amount=${row.side === "credit" ? row.amount : null} currency=${row.currency} />` },
+  { title: "Debit", align: "end", cell: (row) =>
+    html`<${Money} amount=${row.side === "debit" ? row.amount : null} currency=${row.currency} />` },
+  { title: "Credit", align: "end", cell: (row) =>
+    html`<${Money} amount=${row.side === "credit" ? row.amount : null} currency=${row.currency} />` },
   { title: "Of", cell: (row) => html`<${IdLink} id=${row.source} />` },
   { title: "Balance transaction", cell: (row) => html`<${IdLink} id=${row.balance_transaction}
     to=${`money?tab=journal&transaction=${encodeURIComponent(row.balance_transaction)}`} />` },
@@ -43,15 +45,23 @@ export function Journal({ query }) {
   const isFiltered = FILTERS.some(({ name }) => query.has(name));
   return html`<${Filters} filters=${FILTERS} query=${query}>
       <${Select} label="Order" value=${order} options=${[["desc", "newest first"], ["asc", "oldest first"]]}
-        onChange=${(/** @type {string} */ value) => setQuery({ order: value === "desc" ? null : value, after: null })} />
+        onChange=${(/** @type {string} */ value) =>
+          setQuery({ order: value === "desc" ? null : value, after: null })} />
     </${Filters}>
-    <${Notice} error=${list.error} retry=${list.reload} title=${list.error && "The journal cannot be shown"} />
-    ${list.data?.unreadable.length > 0 && html`<${Note} tone="warning" title="Records that cannot be read are left out.">
-      Positions ${list.data.unreadable.map((/** @type {any} */ each) => each.position).join(", ")}.</${Note}>`}
-    ${!list.error && html`<${Table} label="Postings" columns=${COLUMNS} rows=${list.rows} isLoading=${list.isLoading}
+    <${Notice} error=${list.error} retry=${list.reload} title=${list.error && "The journal cannot be shown"}
+      />
+    ${list.data?.unreadable.length > 0 && html`<${Note} tone="warning"
+      title="Records that cannot be read are left out.">
+      Positions ${list.data.unreadable.map((/** @type {any} */ each) =>
+        each.position).join(", ")}.</${Note}>`}
+    ${!list.error && html`<${Table} label="Postings" columns=${COLUMNS} rows=${list.rows}
+      isLoading=${list.isLoading}
       rowKey=${(/** @type {any} */ row) => `${row.position}-${row.ordinal}`}
-      to=${(/** @type {any} */ row) => `objects/${encodeURIComponent(row.stream)}?at=position:${row.position}`}
-      empty=${list.data && html`<${Empty} title=${isFiltered ? "No posting satisfies the filters." : "No money has moved yet."}>
-        ${isFiltered ? "Clear one of them." : "Charges, refunds and disputes make postings."}</${Empty}>`} />`}
+      to=${(/** @type {any} */ row) =>
+        `objects/${encodeURIComponent(row.stream)}?at=position:${row.position}`}
+      empty=${list.data && html`<${Empty} title=${isFiltered ? "No posting satisfies the filters."
+        : "No money has moved yet."}>
+        ${isFiltered ? "Clear one of them." : "Charges, refunds and disputes make postings."}</${Empty}>`}
+          />`}
     <${Pages} list=${list} />`;
 }

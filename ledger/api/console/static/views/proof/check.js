@@ -12,12 +12,16 @@ import { Note, Notice } from "../../parts/notice.js";
 import { Facts, IdLink } from "../../parts/values.js";
 import { checkContinues } from "./steps.js";
 
+const HINT = "Paste it, drop the file here, or choose it. It stays in this browser: the service is asked only for its "
+  + "own newest checkpoint, and for the proof that it continues this one.";
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
 
 /** @typedef {import("../../lib/tlog/checkpoints.js").SignedCheckpoint} SignedCheckpoint */
 /** @typedef {import("../../lib/tlog/proof-files.js").RecordedRow} RecordedRow */
 /** @typedef {{ checkpoint: SignedCheckpoint, record?: RecordedRow, newest: SignedCheckpoint }} Proven */
-/** @typedef {{ proven?: Proven, refuted?: string, unchecked?: string, error?: any, isBusy?: boolean }} Result */
+/**
+ * @typedef {{ proven?: Proven, refuted?: string, unchecked?: string, error?: any, isBusy?: boolean }} Result
+ */
 
 /** The tab. */
 export function Check() {
@@ -38,14 +42,20 @@ export function Check() {
       setResult({ refuted: /** @type {Error} */ (error).message });
     }
   };
-  return html`<form class="stack check" onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void check(text); }}
+  return html`<form class="stack check" onSubmit=${(/** @type {Event} */ event) =>
+    { event.preventDefault(); void check(text); }}
       onDragOver=${(/** @type {DragEvent} */ event) => event.preventDefault()}
-      onDrop=${(/** @type {DragEvent} */ event) => { event.preventDefault(); void take(event.dataTransfer?.files[0]); }}>
-      <${Field} label="A signed checkpoint, or a .tlog-proof file" value=${text} onInput=${setText} multiline mono rows="10"
-        hint="Paste it, drop the file here, or choose it. It stays in this browser: the service is asked only for its own newest checkpoint, and for the proof that it continues this one." />
-      <div class="row"><button type="submit" class="button-primary" disabled=${!text.trim() || result.isBusy}>Check</button>
-        <label class="button file-button">Choose a file<input type="file" class="visually-hidden" accept=".tlog-proof,text/plain"
-          onChange=${(/** @type {any} */ event) => { void take(event.currentTarget.files[0]); event.currentTarget.value = ""; }} /></label></div>
+      onDrop=${(/** @type {DragEvent} */ event) =>
+        { event.preventDefault(); void take(event.dataTransfer?.files[0]); }}>
+      <${Field} label="A signed checkpoint, or a .tlog-proof file" value=${text} onInput=${setText} multiline
+        mono rows="10"
+        hint=${HINT} />
+      <div class="row"><button type="submit" class="button-primary"
+        disabled=${!text.trim() || result.isBusy}>Check</button>
+        <label class="button file-button">Choose a
+          file<input type="file" class="visually-hidden" accept=".tlog-proof,text/plain"
+          onChange=${(/** @type {any} */ event) =>
+            { void take(event.currentTarget.files[0]); event.currentTarget.value = ""; }} /></label></div>
     </form>
     <div role="status"><${Verdict} result=${result} /></div>`;
 }
@@ -53,19 +63,25 @@ export function Check() {
 /** @param {{ result: Result }} props */
 function Verdict({ result }) {
   if (result.isBusy) return html`<p class="soft">Checking …</p>`;
-  if (result.error) return html`<${Notice} error=${result.error} title="It could not be compared with the log" />`;
-  if (result.unchecked) return html`<${Note} tone="warning" title="Not checked.">${result.unchecked}</${Note}>`;
-  if (result.refuted) return html`<${Note} tone="danger" title="It does not verify.">Because ${result.refuted}.</${Note}>`;
+  if (result.error) return html`<${Notice} error=${result.error} title="It could not be compared with the log"
+    />`;
+  if (result.unchecked) return html`<${Note} tone="warning"
+    title="Not checked.">${result.unchecked}</${Note}>`;
+  if (result.refuted) return html`<${Note} tone="danger"
+    title="It does not verify.">Because ${result.refuted}.</${Note}>`;
   if (!result.proven) return null;
   const { checkpoint, record, newest } = result.proven;
   const what = record ? "The record is in the log." : "It is a checkpoint of this log.";
-  return html`<${Note} tone="ok" title=${what}>Signed, and the newest checkpoint, of ${formatCount(newest.size)} records,
+  return html`<${Note} tone="ok" title=${what}>Signed, and the newest checkpoint,
+    of ${formatCount(newest.size)} records,
       continues it.</${Note}>
     <${Facts} rows=${[
       ["Log", html`<span class="id">${checkpoint.origin}</span>`],
       ["Checkpoint", `${formatCount(checkpoint.size)} records`],
-      ["Cosigned by", checkpoint.cosigners.map(({ name, time }) => `${name} on ${formatTime(time)}`).join(", ") || "no witness"],
-      checkpoint.unchecked.length > 0 && ["Not checked", checkpoint.unchecked.map(({ name, why }) => `${name}: ${why}`).join(", ")],
+      ["Cosigned by", checkpoint.cosigners.map(({ name, time }) =>
+        `${name} on ${formatTime(time)}`).join(", ") || "no witness"],
+      checkpoint.unchecked.length > 0 && ["Not checked",
+        checkpoint.unchecked.map(({ name, why }) => `${name}: ${why}`).join(", ")],
       ...(record ? describe(record) : []),
     ]} />`;
 }
@@ -78,7 +94,8 @@ function describe(record) {
     ["Type", record.topic],
     ["Object", html`<${IdLink} id=${record.stream} />, version ${record.version}`],
     ["Recorded", record.recorded_at === null ? null : formatTime(at)],
-    ["Account", html`<span class="id">${record.account}</span>, ${record.livemode === "true" ? "live" : "test"} mode`],
+    ["Account", html`<span class="id">${record.account}</span>, ${record.livemode === "true" ? "live"
+      : "test"} mode`],
     ["Actor", record.actor && html`<span class="id">${record.actor}</span>`],
     ["Request", record.request_id && html`<${IdLink} id=${record.request_id} />`],
     ["Content", `${formatCount(record.state.length)} bytes, personal data sealed`],
@@ -94,7 +111,8 @@ async function checkText(text) {
     const note = text.endsWith("\n") ? text : `${text}\n`;
     const found = isFile ? await verifyProofFile(parseProofFile(note), keys.log, keys.witnesses)
       : { checkpoint: await openCheckpoint(note, keys.log, keys.witnesses) };
-    const newest = await openCheckpoint(await getText("/internal/v1/audit/checkpoint"), keys.log, keys.witnesses);
+    const newest = await openCheckpoint(await getText("/internal/v1/audit/checkpoint"), keys.log,
+      keys.witnesses);
     await checkContinues(found.checkpoint, newest);
     return { proven: { ...found, newest } };
   } catch (error) {

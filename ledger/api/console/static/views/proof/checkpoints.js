@@ -14,7 +14,10 @@ import { Badge, Count, Facts, Time } from "../../parts/values.js";
 import { NoteText } from "./note-text.js";
 
 /** @typedef {import("../../lib/tlog/checkpoints.js").SignedCheckpoint} SignedCheckpoint */
-/** @typedef {{ checkpoint?: SignedCheckpoint, refuted?: string, unchecked?: string } | null} Checked null: not yet */
+/**
+ * @typedef {{ checkpoint?: SignedCheckpoint, refuted?: string, unchecked?: string } | null} Checked null:
+ *   not yet
+ */
 
 /** @param {{ query: URLSearchParams }} props */
 export function Checkpoints({ query }) {
@@ -25,7 +28,8 @@ export function Checkpoints({ query }) {
   const columns = [
     { title: "Records", cell: (/** @type {any} */ row) => html`<${Count} value=${row.size} />` },
     { title: "Made", cell: (/** @type {any} */ row) => html`<${Time} at=${row.created} />` },
-    { title: "Cosignatures", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) => html`<${Count} value=${row.cosignatures} />` },
+    { title: "Cosignatures", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) =>
+      html`<${Count} value=${row.cosignatures} />` },
     { title: "Signature", cell: (/** @type {any} */ row) => html`<${Signature} note=${row.checkpoint} />` },
   ];
   const place = (/** @type {any} */ row) => {
@@ -36,9 +40,11 @@ export function Checkpoints({ query }) {
   };
   return html`${size && html`<${Whole} key=${size} size=${size} />`}
     <${Notice} error=${list.error} retry=${list.reload} />
-    <${Table} label="Kept checkpoints" columns=${columns} rows=${list.rows} rowKey=${(/** @type {any} */ row) => row.size}
+    <${Table} label="Kept checkpoints" columns=${columns} rows=${list.rows}
+      rowKey=${(/** @type {any} */ row) => row.size}
       to=${place} selected=${size === null ? null : Number(size)} isLoading=${list.isLoading}
-      empty=${list.data && html`<${Empty} title="No checkpoint is kept yet.">The first is kept as soon as a record is
+      empty=${list.data && html`<${Empty} title="No checkpoint is kept yet.">The first is kept as soon as a
+        record is
         sealed, and then one a minute while the log grows (LEDGER_CHECKPOINT_SECONDS).</${Empty}>`} />
     <${Pages} list=${list} />`;
 }
@@ -47,8 +53,10 @@ export function Checkpoints({ query }) {
 function Signature({ note }) {
   const checked = useChecked(note);
   if (!checked) return html`<span class="faint">…</span>`;
-  if (checked.refuted) return html`<${Badge} tone="danger" title=${checked.refuted}>does not verify</${Badge}>`;
-  if (checked.unchecked) return html`<${Badge} tone="warning" title=${checked.unchecked}>not checked</${Badge}>`;
+  if (checked.refuted) return html`<${Badge} tone="danger" title=${checked.refuted}>does not
+    verify</${Badge}>`;
+  if (checked.unchecked) return html`<${Badge} tone="warning" title=${checked.unchecked}>not
+    checked</${Badge}>`;
   return html`<${Badge} tone="ok">checked here</${Badge}>`;
 }
 
@@ -67,7 +75,8 @@ function Whole({ size }) {
     <div class="panel-body stack">
       <${Notice} error=${state.error} />
       ${!state.error && !state.note && html`<${Loading} />`}
-      ${state.note && html`<${Checkpoint} note=${state.note} /><${NoteText} note=${state.note} name=${`checkpoint-${size}`} />`}
+      ${state.note && html`<${Checkpoint} note=${state.note} /><${NoteText} note=${state.note}
+        name=${`checkpoint-${size}`} />`}
     </div></section>`;
 }
 

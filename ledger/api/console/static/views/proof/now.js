@@ -17,7 +17,10 @@ import { NoteText } from "./note-text.js";
 const REFRESH_SECONDS = 15;
 
 /** @typedef {import("../../lib/tlog/checkpoints.js").SignedCheckpoint} SignedCheckpoint */
-/** @typedef {{ note?: string, checkpoint?: SignedCheckpoint, refuted?: string, unchecked?: string, error?: any }} Newest */
+/**
+ * @typedef {{ note?: string, checkpoint?: SignedCheckpoint, refuted?: string, unchecked?: string, error?:
+ *   any }} Newest
+ */
 
 /** The tab. */
 export function Now() {
@@ -39,12 +42,15 @@ function NewestCheckpoint({ newest, sealing }) {
     <div class="panel-body stack">
       ${!newest && html`<${Loading} />`}
       ${newest?.refuted && html`<${Refuted} why=${newest.refuted} />`}
-      ${newest?.unchecked && html`<${Note} tone="warning" title=${newest.unchecked}>Nothing on this page is checked
-        then: use <code>ledger audit verify</code>, or open the page by https:// in a newer browser.</${Note}>`}
+      ${newest?.unchecked && html`<${Note} tone="warning" title=${newest.unchecked}>Nothing on this page is
+        checked
+        then: use <code>ledger audit verify</code>, or open the page by https:// in a newer
+          browser.</${Note}>`}
       <${SealingNote} sealing=${sealing} />
       ${newest?.error && html`<${Notice} error=${newest.error} />`}
       ${newest?.checkpoint && html`<${Facts} rows=${describe(newest.checkpoint, sealing)} />`}
-      ${newest?.note && html`<details><summary>As it is signed</summary><${NoteText} note=${newest.note} /></details>`}
+      ${newest?.note && html`<details><summary>As it is
+        signed</summary><${NoteText} note=${newest.note} /></details>`}
     </div>
   </section>`;
 }
@@ -72,21 +78,23 @@ function describe(checkpoint, sealing) {
     ["Sealed", idle],
     ["Not sealed yet", sealing ? sayUnsealed(sealing) : "not known"],
     ...(checkpoint.unchecked.length ? [/** @type {[string, any]} */ (["Not checked",
-      checkpoint.unchecked.map(({ name, why }) => html`<div key=${name}><span class="id">${name}</span>: ${why}</div>`)])] : []),
+      checkpoint.unchecked.map(({ name, why }) =>
+        html`<div key=${name}><span class="id">${name}</span>: ${why}</div>`)])] : []),
   ];
 }
 
 /** @param {{ events: number, seconds: number }} sealing */
 function sayUnsealed({ events, seconds }) {
   if (events <= 0) return "none";
-  return `${formatNumberOf(events, "event")}, the oldest for ${formatDuration(Math.round(seconds * 10) / 10)}`;
+  return `${formatNumberOf(events, "event")}, the oldest for ${formatDuration(Math.round(seconds * 10) /
+    10)}`;
 }
 
 /** @param {{ sealing: any }} props */
 function SealingNote({ sealing }) {
   if (sealing?.error) {
-    return html`<${Note} tone="danger" title="Sealing has stopped.">${sealing.error}. Run <code>ledger audit verify</code>
-      where the database is: it names the first position that differs.</${Note}>`;
+    return html`<${Note} tone="danger" title="Sealing has stopped.">${sealing.error}. Run <code>ledger audit verify</code> where
+      the database is: it names the first position that differs.</${Note}>`;
   }
   if (sealing?.is_copy) {
     return html`<${Note} tone="info" title="This database is a copy.">It signs no checkpoints; the original
@@ -100,16 +108,21 @@ function Witnesses({ list, size }) {
   const columns = [
     { title: "Witness", cell: (/** @type {any} */ row) => html`<span class="id">${row.name}</span>` },
     { title: "State", cell: (/** @type {any} */ row) => html`<${WitnessState} row=${row} />` },
-    { title: "Cosigned", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) => html`<${Count} value=${row.size} />` },
+    { title: "Cosigned", align: /** @type {const} */ ("end"), cell: (/** @type {any} */ row) =>
+      html`<${Count} value=${row.size} />` },
     { title: "Records behind", align: /** @type {const} */ ("end"),
-      cell: (/** @type {any} */ row) => html`<${Count} value=${size === null ? null : Math.max(0, size - row.size)} />` },
+      cell: (/** @type {any} */ row) => html`<${Count}
+        value=${size === null ? null : Math.max(0, size - row.size)} />` },
     { title: "Late for", align: /** @type {const} */ ("end"),
-      cell: (/** @type {any} */ row) => (row.behind_seconds ? formatDuration(Math.round(row.behind_seconds)) : "—") },
+      cell: (/** @type {any} */ row) => (row.behind_seconds ? formatDuration(Math.round(row.behind_seconds))
+        : "—") },
   ];
   const empty = html`<div class="panel-body"><${Empty} title="No witness cosigns this log.">
-    Whoever has the database and its key could rewrite all of it unseen. Name witnesses in <code>LEDGER_WITNESSES</code>,
+    Whoever has the database and its key could rewrite all of it unseen. Name witnesses
+      in <code>LEDGER_WITNESSES</code>,
     or keep checkpoints elsewhere.</${Empty}></div>`;
-  return html`<${Table} label="Witnesses" columns=${columns} rows=${list.data?.data ?? []} rowKey=${(/** @type {any} */ row) => row.id}
+  return html`<${Table} label="Witnesses" columns=${columns} rows=${list.data?.data ?? []}
+    rowKey=${(/** @type {any} */ row) => row.id}
     isLoading=${list.isLoading} empty=${list.data && empty} keys=${false} />`;
 }
 
@@ -124,7 +137,8 @@ const STATES = {
 /** @param {{ row: any }} props */
 function WitnessState({ row }) {
   const [tone, text] = STATES[row.state] ?? ["warning", row.state];
-  return html`<${Badge} tone=${tone}>${text}</${Badge}>${row.reason && html` <span class="hint">${row.reason}</span>`}`;
+  return html`<${Badge} tone=${tone}>${text}</${Badge}>${row.reason
+    && html` <span class="hint">${row.reason}</span>`}`;
 }
 
 /** The newest checkpoint, checked here. @returns {Newest | null} null: not known yet */
@@ -162,7 +176,8 @@ function useSealing() {
   useEffect(() => {
     const abort = new AbortController();
     const load = async () => {
-      const readiness = await fetch("/readyz", { signal: abort.signal }).then((answer) => answer.json(), () => null);
+      const readiness = await fetch("/readyz", { signal: abort.signal }).then((answer) => answer.json(), () =>
+        null);
       if (!abort.signal.aborted) setSealing(readiness?.sealing ?? null);
     };
     void repeat(load, 2000, abort.signal);

@@ -72,19 +72,26 @@ function explain(error, signal) {
 
 /**
  * Check that a checkpoint is the beginning of another one.
- * @param {{ size: number, root: Uint8Array<ArrayBuffer> }} old @param {SignedCheckpoint} newest @param {AbortSignal} [signal]
+ * @param {{ size: number, root: Uint8Array<ArrayBuffer> }} old @param {SignedCheckpoint} newest @param
+ *   {AbortSignal} [signal]
  * @throws {ProofError}
  */
 export async function checkContinues(old, newest, signal) {
   if (old.size > newest.size) {
-    throw new ProofError(`the log shrank from ${formatCount(old.size)} to ${formatCount(newest.size)} records`);
+    throw new
+      ProofError(`the log shrank from ${formatCount(old.size)} to ${formatCount(newest.size)} records`);
   }
   const proof = await get(`${AUDIT}/proof/consistency`, { from: old.size, to: newest.size }, { signal });
   const hashes = proof.hashes.map((/** @type {string} */ each) => decodeHash(each, "a hash of the proof"));
   await checkConsistency(old.size, old.root, newest.size, newest.root, hashes);
 }
 
-/** @param {SignedCheckpoint} newest @param {LogKeys} keys @param {AbortSignal} signal @returns {Promise<Outcome>} */
+/**
+ * @param {SignedCheckpoint} newest
+ * @param {LogKeys} keys
+ * @param {AbortSignal} signal
+ * @returns {Promise<Outcome>}
+ */
 async function checkGrowth(newest, keys, signal) {
   const seen = readSeen();
   const texts = keys.log.map((key) => key.text);
@@ -92,21 +99,31 @@ async function checkGrowth(newest, keys, signal) {
   if (!seen) {
     const isKept = keepSeen(now);
     return isKept
-      ? { state: "ok", text: "This browser had seen no checkpoint before. It remembers this one from now on." }
+      ? { state: "ok", text: "This browser had seen no checkpoint before. It remembers this one from now on."
+        }
       : { state: "unchecked", text: "This browser keeps nothing, so there is nothing to compare with." };
   }
-  await checkContinues({ size: seen.size, root: decodeHash(seen.root, "the root seen last") }, newest, signal);
+  await checkContinues({ size: seen.size, root: decodeHash(seen.root, "the root seen last") }, newest,
+    signal);
   const lost = seen.keys.filter((key) => !texts.includes(key));
-  if (lost.length) throw new ProofError(`the service does not list the key ${lost[0]} any more, which it had before`);
+  if (lost.length) throw new
+    ProofError(`the service does not list the key ${lost[0]} any more, which it had before`);
   const added = texts.filter((key) => !seen.keys.includes(key));
   keepSeen(now);
   const grown = newest.size - seen.size;
-  const text = `${formatNumberOf(seen.size, "record")} on ${formatTime(seen.at)}; ${formatCount(grown)} more since.`;
+  const text =
+    `${formatNumberOf(seen.size, "record")} on ${formatTime(seen.at)}; ${formatCount(grown)} more since.`;
   if (!added.length) return { state: "ok", text };
-  return { state: "warning", text: `${text} The key ${added[0]} is new: ask the operators whether they rotated it.` };
+  return { state: "warning",
+    text: `${text} The key ${added[0]} is new: ask the operators whether they rotated it.` };
 }
 
-/** @param {SignedCheckpoint} newest @param {LogKeys} keys @param {AbortSignal} signal @returns {Promise<Outcome>} */
+/**
+ * @param {SignedCheckpoint} newest
+ * @param {LogKeys} keys
+ * @param {AbortSignal} signal
+ * @returns {Promise<Outcome>}
+ */
 async function checkWitnesses(newest, keys, signal) {
   if (!keys.witnesses.length) return { state: "warning", text: "No witness cosigns this log." };
   let note = "";
@@ -127,7 +144,12 @@ async function checkWitnesses(newest, keys, signal) {
   return { state: "ok", text: `${formatNumberOf(cosigned.size, "record")}, cosigned by ${names}.` };
 }
 
-/** @param {SignedCheckpoint} newest @param {LogKeys} keys @param {AbortSignal} signal @returns {Promise<Outcome>} */
+/**
+ * @param {SignedCheckpoint} newest
+ * @param {LogKeys} keys
+ * @param {AbortSignal} signal
+ * @returns {Promise<Outcome>}
+ */
 async function checkSamples(newest, keys, signal) {
   /** @type {Set<number>} */
   const positions = new Set();
@@ -139,7 +161,8 @@ async function checkSamples(newest, keys, signal) {
   for (const position of positions) {
     const file = await getText(`${AUDIT}/proof/${position}.tlog-proof`, {}, { signal });
     const { record } = await verifyProofFile(parseProofFile(file), keys.log, keys.witnesses);
-    if (record.position !== String(position)) throw new ProofError(`the proof of ${position} is of another record`);
+    if (record.position !== String(position)) throw new
+      ProofError(`the proof of ${position} is of another record`);
   }
   if (!positions.size) return { state: "warning", text: "This account has no sealed records yet." };
   const shown = [...positions].sort((one, other) => one - other).map(formatCount).join(", ");
@@ -151,7 +174,8 @@ async function checkSamples(newest, keys, signal) {
  * @param {number} after @param {number} size @param {AbortSignal} signal @returns {Promise<number | null>}
  */
 async function findRecord(after, size, signal) {
-  for (const params of [{ position: { gt: after, lte: size }, order: "asc" }, { position: { lte: after }, order: "desc" }]) {
+  for (const params of [{ position: { gt: after, lte: size }, order: "asc" },
+    { position: { lte: after }, order: "desc" }]) {
     const page = await get(`${AUDIT}/log`, { ...params, limit: 1 }, { signal });
     if (page.data[0]) return page.data[0].position;
   }
@@ -169,12 +193,14 @@ async function checkLog(size, onProgress, signal) {
   const differences = [];
   let [from, done] = [/** @type {number | null} */ (0), 0];
   while (from !== null) {
-    const answer = /** @type {any} */ (await get(`${AUDIT}/verify`, { from, to: size }, { signal }).catch((error) => {
+    const answer = /** @type {any} */ (await get(`${AUDIT}/verify`, { from, to: size },
+      { signal }).catch((error) => {
       if (signal.aborted) return null;
       throw error;
     }));
     if (!answer) {
-      const found = differences.length ? formatNumberOf(differences.length, "difference") : "nothing differed";
+      const found = differences.length ? formatNumberOf(differences.length, "difference")
+        : "nothing differed";
       return { state: "stopped", text: `Stopped after ${formatNumberOf(done, "record")}: ${found}.` };
     }
     differences.push(...answer.differences);
@@ -182,6 +208,8 @@ async function checkLog(size, onProgress, signal) {
     const seconds = (performance.now() - begun) / 1000;
     onProgress({ done, size: size ?? answer.size, seconds, differences: [...differences] });
   }
-  if (differences.length) return { state: "failed", text: `${formatNumberOf(differences.length, "difference")}.` };
-  return { state: "ok", text: `${formatNumberOf(done, "record")} hashed again by the service: nothing differs.` };
+  if (differences.length) return { state: "failed",
+    text: `${formatNumberOf(differences.length, "difference")}.` };
+  return { state: "ok", text: `${formatNumberOf(done,
+    "record")} hashed again by the service: nothing differs.` };
 }

@@ -12,7 +12,10 @@ import { STEPS, verifyAll } from "./steps.js";
 
 /** @typedef {import("./steps.js").Outcome} Outcome */
 /** @typedef {import("./steps.js").LogProgress} LogProgress */
-/** @typedef {{ outcomes: Record<string, Outcome>, progress: LogProgress | null, isRunning: boolean, endedAt: number | null }} Run */
+/**
+ * @typedef {{ outcomes: Record<string, Outcome>, progress: LogProgress | null, isRunning: boolean, endedAt:
+ *   number | null }} Run
+ */
 
 /** @type {Run} */
 const NOT_RUN = { outcomes: {}, progress: null, isRunning: false, endedAt: null };
@@ -35,22 +38,27 @@ export function Verify({ turn, onStart }) {
   return html`<${Summary} run=${run} />
     <section class="panel" aria-labelledby="steps">
       <header><h2 id="steps">Steps</h2>
-        ${run.isRunning ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<${Forget} run=${run} />`}</header>
+        ${run.isRunning ? html`<button type="button" onClick=${stop}>Stop</button>`
+          : html`<${Forget} run=${run} />`}</header>
       <ol class="steps">
         ${STEPS.map(([id, title]) => html`<${Step} key=${id} title=${title} outcome=${run.outcomes[id]}>
-          ${id === "log" && run.progress && html`<${LogSteps} progress=${run.progress} isRunning=${run.isRunning} />`}
+          ${id === "log" && run.progress && html`<${LogSteps} progress=${run.progress}
+            isRunning=${run.isRunning} />`}
         </${Step}>`)}
       </ol>
     </section>
-    ${run.progress && run.progress.differences.length > 0 && html`<${Differences} rows=${run.progress.differences} />`}`;
+    ${run.progress && run.progress.differences.length > 0
+      && html`<${Differences} rows=${run.progress.differences} />`}`;
 }
 
 /** @param {{ onStart: () => void }} props */
 function NotStarted({ onStart }) {
   const seen = readSeen();
   return html`<${Empty} title="Nothing has been verified here yet.">
-    ${STEPS.length} steps: signature, growth${seen ? ` since ${formatTime(seen.at)}` : ""}, witnesses, random records,
-    and the whole log. <button type="button" class="button-small" onClick=${onStart}>Verify now</button></${Empty}>`;
+    ${STEPS.length} steps: signature, growth${seen ? ` since ${formatTime(seen.at)}` : ""}, witnesses, random
+      records,
+    and the whole log. <button type="button" class="button-small" onClick=${onStart}>Verify
+      now</button></${Empty}>`;
 }
 
 /** @param {{ title: string, outcome: Outcome | undefined, children?: any }} props */
@@ -67,7 +75,8 @@ function Step({ title, outcome, children }) {
 function LogSteps({ progress, isRunning }) {
   const { done, size, seconds } = progress;
   const rate = seconds > 0 ? done / seconds : 0;
-  const left = rate > 0 && isRunning && done < size ? ` · ${formatDuration(Math.ceil((size - done) / rate))} left` : "";
+  const left = rate > 0 && isRunning && done < size
+    ? ` · ${formatDuration(Math.ceil((size - done) / rate))} left` : "";
   return html`<${Progress} label="Whole log" value=${done} total=${size} noun="records"
     detail=${`${formatCount(Math.round(rate))} records a second${left}`} />`;
 }
@@ -76,16 +85,19 @@ function LogSteps({ progress, isRunning }) {
 function Summary({ run }) {
   const states = Object.values(run.outcomes).map(({ state }) => state);
   if (states.includes("failed")) {
-    return html`<${Note} tone="danger" title="The log does not verify.">Rely on nothing that it shows until this is
-      explained. Save a checkpoint, and have somebody run <code>ledger audit verify --against CHECKPOINT_FILE</code>
-      where the database is, with one from before.</${Note}>`;
+    return html`<${Note} tone="danger" title="The log does not verify.">Rely on nothing that it shows until
+      this is
+      explained. Save a checkpoint, and have somebody run <code>ledger audit verify --against
+      CHECKPOINT_FILE</code> where the database is, with one from before.</${Note}>`;
   }
   if (run.isRunning) return null;
   const when = run.endedAt ? formatTime(run.endedAt) : "";
   if (states.includes("unchecked") || states.includes("stopped")) {
-    return html`<${Note} tone="warning" title="Not all was verified.">Nothing that was checked differs. ${when}</${Note}>`;
+    return html`<${Note} tone="warning" title="Not all was verified.">Nothing that was checked
+      differs. ${when}</${Note}>`;
   }
-  return html`<${Note} tone="ok" title="Everything verifies.">${when}. The authority is <code>ledger audit verify</code> on
+  return html`<${Note} tone="ok" title="Everything verifies.">${when}. The authority is <code>ledger audit
+    verify</code> on
     another machine, with a checkpoint that was kept elsewhere.</${Note}>`;
 }
 
@@ -93,7 +105,8 @@ function Summary({ run }) {
 function Differences({ rows }) {
   const where = (/** @type {any} */ row) => {
     if (row.upto === null) return "—";
-    return row.upto === row.after + 1 ? formatCount(row.upto) : `${formatCount(row.after + 1)} – ${formatCount(row.upto)}`;
+    return row.upto === row.after + 1 ? formatCount(row.upto)
+      : `${formatCount(row.after + 1)} – ${formatCount(row.upto)}`;
   };
   return html`<section class="panel" aria-labelledby="differences">
     <header><h2 id="differences">What differs</h2></header>
@@ -109,7 +122,8 @@ function Forget({ run }) {
   if (run.outcomes.growth?.state !== "failed") return null;
   return html`<${Action} label="Forget what this browser saw" danger reason="none" confirm="Forget it"
     run=${async () => { forgetSeen(); }}>
-    <p>Do so only if you know why this is another log, as after a new database in development. The next verification
+    <p>Do so only if you know why this is another log, as after a new database in development. The next
+      verification
     then has nothing to compare with, and takes this log as it is.</p>
   </${Action}>`;
 }
