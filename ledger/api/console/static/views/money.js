@@ -16,5 +16,7 @@ export function View({ query }) {
     lead="Whatever moves money is an entry of postings whose sum is zero. The books of
     this account are exact at every moment, whatever state the projections are in." />
     <${Tabs} tabs=${TABS} query=${query} label="Money" />
+    <p class="hint moments-hint">A moment is a time in UTC, such as 2026-11-28 19:30, unix seconds, or
+      position:120.</p>
     ${tab === "journal" ? html`<${Journal} query=${query} />` : html`<${TrialBalance} query=${query} />`}`;
 }

@@ -89,9 +89,8 @@ export function RollKey({ of, onClose }) {
     <p>A new key with the same rights takes the place of <span class="id">${of.masked}</span>, which was
       used ${sayUsed(of)}.</p>
     <${Select} label="The old one works for" value=${overlap} onChange=${setOverlap} options=${overlaps} />
-    ${isOwn(of) && html`<${Note} tone="warning" title="It is the key of this session.">The session ends with
-      the old key. Copy the new
-      one, and sign in with it.</${Note}>`}
+    ${isOwn(of) && html`<${Note} tone="warning" title="It is the key of this session.">
+      <p>The session ends with the old key. Copy the new one, and sign in with it.</p></${Note}>`}
   </${ActionDialog}>`;
 }
 
@@ -107,9 +106,8 @@ export function RevokeKey({ of, onClose }) {
     <p>Whatever uses <span class="id">${of.masked}</span> is refused within a second, and nothing brings the
       key back. It was
       used ${sayUsed(of)}. To replace it without a gap, roll it.</p>
-    ${isOwn(of) && html`<${Note} tone="danger" title="It is the key of this session.">You are signed out at
-      once, and need another
-      key to come back.</${Note}>
+    ${isOwn(of) && html`<${Note} tone="danger" title="It is the key of this session.">
+        <p>You are signed out at once, and need another key to come back.</p></${Note}>
       <${Checkbox} label="I have another key" checked=${isSure} onChange=${setSure} />`}
   </${ActionDialog}>`;
 }

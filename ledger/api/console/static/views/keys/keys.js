@@ -91,8 +91,8 @@ function KeyPanel({ id, mode, turn, close, onAct }) {
     <div class="panel-body stack">
       <${Notice} error=${error} />
       ${found === undefined && !error && html`<${Loading} />`}
-      ${found === null && html`<${Note} tone="warning" title=${`This account has no key ${id}.`}>It may belong
-        to another account or mode.</${Note}>`}
+      ${found === null && html`<${Note} tone="warning" title=${`This account has no key ${id}.`}>
+        <p>It may belong to another account or mode.</p></${Note}>`}
       ${found && html`<${Facts} rows=${[
         ["Id", html`<span class="id">${found.id}</span>`],
         ["Key", html`<span class="id">${found.masked}</span>, ${KIND_NAMES[found.kind] ??

@@ -12,21 +12,21 @@ import { LEDGER_ACCOUNTS } from "./ledger-accounts.js";
 
 /** @type {import("../../parts/forms.js").Filter[]} */
 const FILTERS = [
-  { name: "ledger_account", label: "Account of the books", type: "select",
+  { name: "ledger_account", label: "Ledger account", type: "select",
     options: LEDGER_ACCOUNTS.map((name) => /** @type {[string, string]} */ ([name, formatName(name)])) },
   { name: "currency", label: "Currency", placeholder: "usd" },
-  { name: "object", label: "Charge, refund or dispute", placeholder: "ch_…, re_…, du_…" },
+  { name: "object", label: "Object", placeholder: "ch_…, re_…, du_…" },
   { name: "transaction", label: "Balance transaction", placeholder: "txn_…" },
-  { name: "from", label: "From", type: "time" },
-  { name: "to", label: "To", type: "time" },
-  { name: "at", label: "As it was at", placeholder: "position:120, or a time" },
+  { name: "from", label: "From", placeholder: "2026-11-28 19:30" },
+  { name: "to", label: "To", placeholder: "now" },
+  { name: "at", label: "As it was at", placeholder: "now" },
 ];
 
 /** @type {import("../../parts/table.js").Column[]} */
 const COLUMNS = [
   { title: "Time", cell: (row) => html`<${Time} at=${Date.parse(row.time) / 1000} />` },
   { title: "Event", cell: (row) => row.type },
-  { title: "Account of the books", cell: (row) => formatName(row.ledger_account) },
+  { title: "Ledger account", cell: (row) => formatName(row.ledger_account) },
   { title: "Debit", align: "end", cell: (row) =>
     html`<${Money} amount=${row.side === "debit" ? row.amount : null} currency=${row.currency} />` },
   { title: "Credit", align: "end", cell: (row) =>
@@ -52,8 +52,8 @@ export function Journal({ query }) {
       />
     ${list.data?.unreadable.length > 0 && html`<${Note} tone="warning"
       title="Records that cannot be read are left out.">
-      Positions ${list.data.unreadable.map((/** @type {any} */ each) =>
-        each.position).join(", ")}.</${Note}>`}
+      <p>Positions ${list.data.unreadable.map((/** @type {any} */ each) =>
+        each.position).join(", ")}.</p></${Note}>`}
     ${!list.error && html`<${Table} label="Postings" columns=${COLUMNS} rows=${list.rows}
       isLoading=${list.isLoading}
       rowKey=${(/** @type {any} */ row) => `${row.position}-${row.ordinal}`}

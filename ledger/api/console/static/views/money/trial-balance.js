@@ -30,8 +30,8 @@ export function TrialBalance({ query }) {
   const books = useResource(PATH, { at, currency });
   const before = useResource(other === null ? null : PATH, { at: other, currency });
   return html`<${Filters} query=${query} filters=${[
-      { name: "at", label: "At", type: "time" },
-      { name: "compare", label: "Compare with", type: "time" },
+      { name: "at", label: "At", placeholder: "now" },
+      { name: "compare", label: "Compare with", placeholder: "2026-11-28 19:30" },
       { name: "currency", label: "Currency", placeholder: "usd" },
     ]}><${Moments} /></${Filters}>
     <${Notice} error=${books.error ?? before.error}
@@ -49,7 +49,7 @@ function Moments() {
   const begin = Date.UTC(month.getUTCFullYear(), month.getUTCMonth(), 1) / 1000;
   /** @type {[string, number | null][]} */
   const moments = [["now", null], ["an hour ago", now - 3600], ["a day ago", now - DAY_SECONDS],
-    ["begin of the month", begin]];
+    ["start of the month", begin]];
   return html`<span class="moments">${moments.map(([name, at]) =>
     html`<a key=${name} href=${hrefOf(location.pathname + location.search, { at })}>${name}</a>`)}</span>`;
 }
@@ -62,8 +62,8 @@ function Books({ books, before, isCompared }) {
   return html`<${AsOf} books=${books} before=${before} isCompared=${isCompared} />
     <${Unreadable} records=${[...books.unreadable, ...(before?.unreadable ?? [])]} />
     ${all.length === 0 && html`<${Empty} title="No money had moved by then.">Charges, refunds and disputes
-      make entries;
-      the <a href=${hrefOf("money", { tab: "journal" })}>journal</a> has them all.</${Empty}>`}
+      make
+      entries; the <a href=${hrefOf("money", { tab: "journal" })}>journal</a> has them all.</${Empty}>`}
     ${all.map((currency) => html`<${Currency} key=${currency} currency=${currency} books=${books}
       before=${before} isCompared=${isCompared} />`)}`;
 }

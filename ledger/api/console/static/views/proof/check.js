@@ -12,8 +12,9 @@ import { Note, Notice } from "../../parts/notice.js";
 import { Facts, IdLink } from "../../parts/values.js";
 import { checkContinues } from "./steps.js";
 
-const HINT = "Paste it, drop the file here, or choose it. It stays in this browser: the service is asked only for its "
-  + "own newest checkpoint, and for the proof that it continues this one.";
+const HINT =
+  "Paste it, drop the file here, or choose it. It stays in this browser: the service is asked only for "
+  + "its own newest checkpoint, and for the proof that it continues this one.";
 const FILE_BYTES_MAX = 64 * 1024 * 1024;
 
 /** @typedef {import("../../lib/tlog/checkpoints.js").SignedCheckpoint} SignedCheckpoint */
@@ -42,20 +43,28 @@ export function Check() {
       setResult({ refuted: /** @type {Error} */ (error).message });
     }
   };
-  return html`<form class="stack check" onSubmit=${(/** @type {Event} */ event) =>
-    { event.preventDefault(); void check(text); }}
-      onDragOver=${(/** @type {DragEvent} */ event) => event.preventDefault()}
-      onDrop=${(/** @type {DragEvent} */ event) =>
-        { event.preventDefault(); void take(event.dataTransfer?.files[0]); }}>
-      <${Field} label="A signed checkpoint, or a .tlog-proof file" value=${text} onInput=${setText} multiline
-        mono rows="10"
-        hint=${HINT} />
-      <div class="row"><button type="submit" class="button-primary"
-        disabled=${!text.trim() || result.isBusy}>Check</button>
-        <label class="button file-button">Choose a
-          file<input type="file" class="visually-hidden" accept=".tlog-proof,text/plain"
-          onChange=${(/** @type {any} */ event) =>
-            { void take(event.currentTarget.files[0]); event.currentTarget.value = ""; }} /></label></div>
+  const submit = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    void check(text);
+  };
+  const drop = (/** @type {DragEvent} */ event) => {
+    event.preventDefault();
+    void take(event.dataTransfer?.files[0]);
+  };
+  const choose = (/** @type {any} */ event) => {
+    void take(event.currentTarget.files[0]);
+    event.currentTarget.value = ""; // so that the same file can be chosen again
+  };
+  return html`<form class="stack check" onSubmit=${submit} onDrop=${drop}
+      onDragOver=${(/** @type {DragEvent} */ event) => event.preventDefault()}>
+      <${Field} label="A signed checkpoint, or a .tlog-proof file" value=${text} onInput=${setText}
+        multiline mono rows="10" hint=${HINT} />
+      <div class="row">
+        <button type="submit" class="button-primary" disabled=${!text.trim() || result.isBusy}>Check</button>
+        <label class="button file-button">Choose a file
+          <input type="file" class="visually-hidden" accept=".tlog-proof,text/plain" onChange=${choose}
+            /></label>
+      </div>
     </form>
     <div role="status"><${Verdict} result=${result} /></div>`;
 }
@@ -65,16 +74,19 @@ function Verdict({ result }) {
   if (result.isBusy) return html`<p class="soft">Checking …</p>`;
   if (result.error) return html`<${Notice} error=${result.error} title="It could not be compared with the log"
     />`;
-  if (result.unchecked) return html`<${Note} tone="warning"
-    title="Not checked.">${result.unchecked}</${Note}>`;
-  if (result.refuted) return html`<${Note} tone="danger"
-    title="It does not verify.">Because ${result.refuted}.</${Note}>`;
+  if (result.unchecked) {
+    return html`<${Note} tone="warning" title="Not checked."><p>${result.unchecked}</p></${Note}>`;
+  }
+  if (result.refuted) {
+    return html`<${Note} tone="danger"
+      title="It does not verify."><p>Because ${result.refuted}.</p></${Note}>`;
+  }
   if (!result.proven) return null;
   const { checkpoint, record, newest } = result.proven;
   const what = record ? "The record is in the log." : "It is a checkpoint of this log.";
-  return html`<${Note} tone="ok" title=${what}>Signed, and the newest checkpoint,
-    of ${formatCount(newest.size)} records,
-      continues it.</${Note}>
+  return html`<${Note} tone="ok" title=${what}>
+      <p>It is signed, and the newest checkpoint, of ${formatCount(newest.size)} records, continues
+        it.</p></${Note}>
     <${Facts} rows=${[
       ["Log", html`<span class="id">${checkpoint.origin}</span>`],
       ["Checkpoint", `${formatCount(checkpoint.size)} records`],

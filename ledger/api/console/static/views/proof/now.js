@@ -42,10 +42,10 @@ function NewestCheckpoint({ newest, sealing }) {
     <div class="panel-body stack">
       ${!newest && html`<${Loading} />`}
       ${newest?.refuted && html`<${Refuted} why=${newest.refuted} />`}
-      ${newest?.unchecked && html`<${Note} tone="warning" title=${newest.unchecked}>Nothing on this page is
-        checked
-        then: use <code>ledger audit verify</code>, or open the page by https:// in a newer
-          browser.</${Note}>`}
+      ${newest?.unchecked && html`<${Note} tone="warning" title=${newest.unchecked}>
+        <p>So nothing on this page is checked: use <code>ledger audit verify</code>, or open the page by
+          https:// in
+        a newer browser.</p></${Note}>`}
       <${SealingNote} sealing=${sealing} />
       ${newest?.error && html`<${Notice} error=${newest.error} />`}
       ${newest?.checkpoint && html`<${Facts} rows=${describe(newest.checkpoint, sealing)} />`}
@@ -93,12 +93,13 @@ function sayUnsealed({ events, seconds }) {
 /** @param {{ sealing: any }} props */
 function SealingNote({ sealing }) {
   if (sealing?.error) {
-    return html`<${Note} tone="danger" title="Sealing has stopped.">${sealing.error}. Run <code>ledger audit verify</code> where
-      the database is: it names the first position that differs.</${Note}>`;
+    return html`<${Note} tone="danger" title="Sealing has stopped."><p>${sealing.error}.</p>
+      <p>Run <code>ledger audit verify</code> where the database is: it names the first position that
+      differs.</p></${Note}>`;
   }
   if (sealing?.is_copy) {
-    return html`<${Note} tone="info" title="This database is a copy.">It signs no checkpoints; the original
-      does.</${Note}>`;
+    return html`<${Note} tone="info" title="This database is a copy.">
+      <p>It signs no checkpoints; the original does.</p></${Note}>`;
   }
   return null;
 }

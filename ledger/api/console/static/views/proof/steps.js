@@ -14,7 +14,10 @@ const AUDIT = "/internal/v1/audit";
 
 /** @typedef {import("../../lib/tlog/checkpoints.js").SignedCheckpoint} SignedCheckpoint */
 /** @typedef {import("../../lib/log-keys.js").LogKeys} LogKeys */
-/** @typedef {"waiting" | "running" | "ok" | "warning" | "failed" | "unchecked" | "stopped"} StepState */
+/**
+ * @typedef {"waiting" | "running" | "ok" | "remembered" | "warning" | "failed" | "unchecked" | "stopped"}
+ *   StepState
+ */
 /** @typedef {{ state: StepState, text: string }} Outcome */
 /** @typedef {{ done: number, size: number, seconds: number, differences: any[] }} LogProgress */
 
@@ -99,7 +102,8 @@ async function checkGrowth(newest, keys, signal) {
   if (!seen) {
     const isKept = keepSeen(now);
     return isKept
-      ? { state: "ok", text: "This browser had seen no checkpoint before. It remembers this one from now on."
+      ? { state: "remembered",
+        text: "This browser had seen no checkpoint before. It remembers this one from now on."
         }
       : { state: "unchecked", text: "This browser keeps nothing, so there is nothing to compare with." };
   }

@@ -20,12 +20,13 @@ import { STEPS, verifyAll } from "./steps.js";
 /** @type {Run} */
 const NOT_RUN = { outcomes: {}, progress: null, isRunning: false, endedAt: null };
 
-/** @type {Record<string, ["ok" | "waiting" | "warning" | "danger" | "neutral", string]>} */
+/** @type {Record<string, ["ok" | "waiting" | "warning" | "danger" | "info" | "neutral", string]>} */
 const BADGES = {
   waiting: ["neutral", "waits"],
   running: ["waiting", "runs"],
   ok: ["ok", "verified"],
   warning: ["warning", "look"],
+  remembered: ["info", "remembered"],
   failed: ["danger", "fails"],
   unchecked: ["warning", "not checked"],
   stopped: ["neutral", "stopped"],
@@ -85,20 +86,21 @@ function LogSteps({ progress, isRunning }) {
 function Summary({ run }) {
   const states = Object.values(run.outcomes).map(({ state }) => state);
   if (states.includes("failed")) {
-    return html`<${Note} tone="danger" title="The log does not verify.">Rely on nothing that it shows until
-      this is
-      explained. Save a checkpoint, and have somebody run <code>ledger audit verify --against
-      CHECKPOINT_FILE</code> where the database is, with one from before.</${Note}>`;
+    return html`<${Note} tone="danger" title="The log does not verify.">
+      <p>Rely on nothing that it shows until this is explained. Save a checkpoint, and have somebody
+      run <code>ledger audit verify --against CHECKPOINT_FILE</code> where the database is, with one from
+      before.</p></${Note}>`;
   }
   if (run.isRunning) return null;
   const when = run.endedAt ? formatTime(run.endedAt) : "";
   if (states.includes("unchecked") || states.includes("stopped")) {
-    return html`<${Note} tone="warning" title="Not all was verified.">Nothing that was checked
-      differs. ${when}</${Note}>`;
+    return html`<${Note} tone="warning" title="Not all was verified.">
+      <p>Nothing that was checked differs. ${when}</p></${Note}>`;
   }
-  return html`<${Note} tone="ok" title="Everything verifies.">${when}. The authority is <code>ledger audit
-    verify</code> on
-    another machine, with a checkpoint that was kept elsewhere.</${Note}>`;
+  return html`<${Note} tone="ok" title="Everything verifies.">
+    <p>${when}. The authority is <code>ledger audit verify</code> on another machine, with a checkpoint that
+      was kept
+    elsewhere.</p></${Note}>`;
 }
 
 /** @param {{ rows: any[] }} props */
