@@ -86,8 +86,8 @@ export function RollKey({ of, onClose }) {
   };
   return html`<${ActionDialog} label="Roll" title=${`Roll ${of.name || of.id}`} confirm="Make a new key"
     reason="none" run=${roll} onClose=${onClose}>
-    <p>A new key with the same rights takes the place of <span class="id">${of.masked}</span>, which was
-      used ${sayUsed(of)}.</p>
+    <p>A new key with the same rights takes the place of <span class="id">${of.masked}</span>,
+      which ${sayUsed(of)}.</p>
     <${Select} label="The old one works for" value=${overlap} onChange=${setOverlap} options=${overlaps} />
     ${isOwn(of) && html`<${Note} tone="warning" title="It is the key of this session.">
       <p>The session ends with the old key. Copy the new one, and sign in with it.</p></${Note}>`}
@@ -104,8 +104,7 @@ export function RevokeKey({ of, onClose }) {
   return html`<${ActionDialog} label="Revoke" title=${`Revoke ${of.name || of.id}`} confirm="Revoke it" danger
     reason="none" run=${revoke} onClose=${onClose} disabled=${isOwn(of) && !isSure}>
     <p>Whatever uses <span class="id">${of.masked}</span> is refused within a second, and nothing brings the
-      key back. It was
-      used ${sayUsed(of)}. To replace it without a gap, roll it.</p>
+      key back. It ${sayUsed(of)}. To replace it without a gap, roll it.</p>
     ${isOwn(of) && html`<${Note} tone="danger" title="It is the key of this session.">
         <p>You are signed out at once, and need another key to come back.</p></${Note}>
       <${Checkbox} label="I have another key" checked=${isSure} onChange=${setSure} />`}
@@ -114,6 +113,7 @@ export function RevokeKey({ of, onClose }) {
 
 /** @param {any} key */
 function sayUsed(key) {
-  return key.last_used_at === null ? "never" : `${formatRelative(key.last_used_at,
-    readClock())} (${formatTime(Math.floor(key.last_used_at))})`;
+  if (key.last_used_at === null) return "was never used";
+  const at = Math.floor(key.last_used_at);
+  return `was used ${formatRelative(at, readClock())} (${formatTime(at)})`;
 }

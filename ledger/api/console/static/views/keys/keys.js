@@ -1,7 +1,7 @@
 // The keys of the account: who holds which, what each may do, when it was used last.
 
 import { get } from "../../lib/api.js";
-import { formatNumberOf } from "../../lib/format.js";
+import { formatNumberOf, readClock } from "../../lib/format.js";
 import { useList } from "../../lib/resource.js";
 import { hrefOf } from "../../lib/router.js";
 import { session } from "../../lib/session.js";
@@ -32,8 +32,8 @@ export function Keys({ query, turn, onAct }) {
   /** @type {import("../../parts/table.js").Column[]} */
   const columns = [
     { title: "Name", cell: (row) => row.name || row.id },
-    { title: "Key", cell: (row) => html`<span class="id">${row.masked}</span>` },
-    { title: "Kind", cell: (row) => KIND_NAMES[row.kind] ?? row.kind },
+    { title: "Key", class: "short", cell: (row) => html`<span class="id">${row.masked}</span>` },
+    { title: "Kind", class: "short", cell: (row) => KIND_NAMES[row.kind] ?? row.kind },
     { title: "Mode", cell: (row) => html`<${Badge}
       tone=${row.livemode ? "ok" : "neutral"}>${row.mode}</${Badge}>` },
     { title: "Scopes", cell: (row) => sayScopes(row) },
@@ -62,17 +62,24 @@ function sayScopes(key) {
   if (key.kind === "sk") return "all of Stripe's API";
   if (key.kind === "pk") return "client secrets only";
   if (key.scopes.length <= 3) return html`<code>${key.scopes.join(", ") || "none"}</code>`;
-  return html`<code>${key.scopes.slice(0, 2).join(", ")}</code> and ${formatNumberOf(key.scopes.length - 2,
-    "other")}`;
+  const others = formatNumberOf(key.scopes.length - 2, "other");
+  return html`<span><code>${key.scopes.slice(0, 2).join(", ")}</code> and ${others}</span>`;
 }
 
 /** @param {{ of: any }} props */
 function KeyState({ of }) {
-  const own = isOwn(of) ? html` <${Badge} tone="info">this session</${Badge}>` : null;
-  if (of.state !== "active") return html`<${Badge}>ended</${Badge}>${own}`;
-  const left = of.expires_at === null ? Infinity : of.expires_at - Date.now() / 1000;
-  return left < SOON_SECONDS ? html`<${Badge} tone="warning">ends soon</${Badge}>${own}`
-    : html`<${Badge} tone="ok">active</${Badge}>${own}`;
+  const left = of.expires_at === null ? Infinity : of.expires_at - readClock();
+  /** @type {["neutral" | "warning" | "ok", string]} */
+  const [tone, text] = of.state !== "active" ? ["neutral", "ended"]
+    : left < SOON_SECONDS ? ["warning", "ends soon"] : ["ok", "active"];
+  return html`<span class="states"><${Badge} tone=${tone}>${text}</${Badge}>
+    ${isOwn(of) && html`<${Badge} tone="info">this session</${Badge}>`}</span>`;
+}
+
+/** @param {string[]} scopes */
+function listScopes(scopes) {
+  return html`<ul class="scope-list">${scopes.map((scope) =>
+    html`<li key=${scope}><code>${scope}</code> <span class="hint">${describeScope(scope)}</span></li>`)}</ul>`;
 }
 
 /**
@@ -104,10 +111,7 @@ function KeyPanel({ id, mode, turn, close, onAct }) {
           : html`<${Time} at=${Math.floor(found.last_used_at)} />`],
         ["Ends", found.expires_at === null ? "never"
           : html`<${Time} at=${Math.floor(found.expires_at)} full />`],
-        ["May", found.kind === "rk" ? html`<ul
-          class="scope-list">${found.scopes.map((/** @type {string} */ scope) =>
-          html`<li key=${scope}><code>${scope}</code> <span
-            class="hint">${describeScope(scope)}</span></li>`)}</ul>` : sayScopes(found)],
+        ["May", found.kind === "rk" ? listScopes(found.scopes) : sayScopes(found)],
       ]} />`}
     </div></section>`;
 }
