@@ -38,4 +38,5 @@ NAMES = {
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
     "find_anything",
     "list_thin_events", "retrieve_thin_event",
+    "list_log_witnesses", "verify_log_range",
 }  # fmt: skip

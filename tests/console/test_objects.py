@@ -141,10 +141,11 @@ def test_deliveries_of_its_events_are_shown(console: Console, raw: Caller) -> No
     ok(raw.delete(f"/v1/webhook_endpoints/{endpoint['id']}"))
 
 
-def test_the_proof_of_the_record_is_downloaded(console: Console, dispute: Any) -> None:
+def test_the_record_is_proven_and_its_proof_is_downloaded(console: Console, dispute: Any) -> None:
     page = console.open_view(f"objects/{dispute['id']}")
+    expect(page.get_by_text("checked in this browser")).to_be_visible()
     with page.expect_download() as download:
-        page.get_by_role("button", name="tlog-proof").click()
+        page.get_by_role("link", name=".tlog-proof").click()
     proof = download.value.path().read_text()
     assert proof.startswith("c2sp.org/tlog-proof@v1"), proof[:80]
 
@@ -210,7 +211,7 @@ def test_an_object_with_an_unreadable_record_is_shown_as_of_a_moment_before_it(
     expect(page.get_by_role("alert")).to_contain_text("A record of this object cannot be read")
     expect(page.get_by_role("alert")).to_contain_text("not_json: version 3")
     page.get_by_label("Changes").get_by_role("link", name="2 customer.updated").click()
-    expect(page.locator(".json-row", has_text="description")).to_contain_text('"2"')
+    expect(page.locator(".json-changed", has_text="description")).to_contain_text('"2"')
 
 
 def test_the_view_fits_a_narrow_page(console: Console, dispute: Any) -> None:

@@ -53,6 +53,17 @@ def check_service(service: Service, witness: WitnessProcess, file: Path, account
         assert [*verify_cosignatures(parse_note(served.text), witness.keys)] == witness.keys
         assert operator.get("/audit/checkpoint?size=3").text == served.text
         assert operator.get("/audit/checkpoints").json()["data"][0]["cosignatures"] == 1
+        assert operator.get("/audit/witnesses").json()["data"] == [
+            {
+                "id": witness_id,
+                "name": witness_key.name,
+                "keys": [str(witness_key)],
+                "size": 3,
+                "state": "cosigns",
+                "reason": None,
+                "behind_seconds": 0,
+            }
+        ]
         wait_until(lambda: file.exists() and file.read_text() == served.text)
         both = operator.get("/audit/checkpoint?size=3&cosigned=true")
         assert_refused(both, param="cosigned", message="Pass only one of size and cosigned")

@@ -6,13 +6,13 @@ import { hasScope, session } from "../lib/session.js";
 import { html } from "../lib/ui.js";
 import { Tabs } from "../parts/forms.js";
 import { Empty, Loading, Note, Notice, Page } from "../parts/notice.js";
+import { ProofBadge } from "../parts/proof-badge.js";
 import { Badge, Copy, Count, Facts, Time } from "../parts/values.js";
 import { DeliveriesTab } from "./objects/deliveries.js";
 import { usePast } from "./objects/history.js";
 import { MoneyTab } from "./objects/money.js";
 import { MomentBar } from "./objects/moment.js";
 import { NotAnObject } from "./objects/not-an-object.js";
-import { ProofLine } from "./objects/proof.js";
 import { PublicObject } from "./objects/public-object.js";
 import { RelatedTab } from "./objects/related.js";
 import { RawTab, StateTab } from "./objects/state.js";
@@ -70,8 +70,8 @@ function Head({ id, past }) {
       ["Account", html`<${Account} />`],
       typeof object?.created === "number" && ["Created", html`<${Time} at=${object.created} />`],
       past.last > 0 && ["Changes", html`<${Count} value=${past.last} />`],
-      past.change && ["Proof", html`<${ProofLine} position=${past.change.position} />`],
-    ]} />`;
+    ]} />
+    ${past.change && html`<div class="object-proof"><${ProofBadge} position=${past.change.position} /></div>`}`;
 }
 
 /** Whose it is: the account that the page acts for. */

@@ -1,0 +1,35 @@
+"""The witnesses of the log, as operators have configured them, and how far each has cosigned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ledger.metrics.backlogs import WitnessStatus
+from ledger.queries.context import QueryContext
+from ledger.tree.witnesses.addresses import WitnessAddress
+from ledger.tree.witnesses.cosignatures import read_witnesses
+
+
+async def list_witnesses(queries: QueryContext, witnesses: Sequence[WitnessAddress]) -> dict[str, Any]:
+    """All that have been asked, with the keys that verify their cosignatures. Raises Unavailable."""
+    rows = await queries.pool.run_idempotent(read_witnesses)
+    keys = {witness.id: [str(key) for key in witness.keys] for witness in witnesses}
+    return {
+        "object": "list",
+        "url": "/internal/v1/audit/witnesses",
+        "has_more": False,
+        "data": [_render(row, keys.get(row.witness, [])) for row in rows],
+    }
+
+
+def _render(row: WitnessStatus, keys: list[str]) -> dict[str, Any]:
+    return {
+        "id": row.witness,
+        "name": row.witness.rpartition("+")[0],
+        "keys": keys,
+        "size": row.size,
+        "state": row.state,
+        "reason": row.reason,
+        "behind_seconds": round(row.behind_seconds, 3),
+    }
