@@ -101,6 +101,11 @@ def test_the_slider_is_exact_among_more_changes_than_a_page_has(console: Console
         expect(rows.filter(has=page.locator("[aria-current]"))).to_contain_text(version)
     page.keyboard.press("n")
     expect(page.get_by_text(f"6 to 25 of {VERSIONS} changes")).to_be_visible()
+    page.get_by_role("link", name="7 customer.updated", exact=True).click()
+    expect(page.get_by_text(f"Version 7 of {VERSIONS}")).to_be_visible()
+    moment = page.url.partition("at=")[2].partition("&")[0]
+    console.open_view(f"objects/{customer}?at={moment}")  # the page follows from the moment
+    expect(page.get_by_text(f"6 to 25 of {VERSIONS} changes")).to_be_visible()
 
 
 def test_what_belongs_to_it_is_shown_as_of_the_moment(console: Console, raw: Caller, dispute: Any) -> None:

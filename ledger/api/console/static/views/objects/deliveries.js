@@ -39,7 +39,7 @@ function Deliveries({ changes, chosen }) {
 
 /** @type {import("../../parts/table.js").Column[]} */
 const COLUMNS = [
-  { title: "Event", cell: (row) => row.type },
+  { title: "Event", class: "object-name", cell: (row) => row.type },
   { title: "State", cell: ({ state }) => html`<${Badge} tone=${TONES[state]}>${state}</${Badge}>` },
   { title: "To", cell: (row) => html`<span class="id">${row.endpoint}</span>` },
   { title: "Attempts", align: "end", cell: (row) => row.attempt_count },

@@ -20,6 +20,7 @@ const SETTLE_MS = 120;
  * @property {number} last  how many versions there are; 0 while that is not known
  * @property {any} change  the history's entry of that version
  * @property {any[]} changes  those on the page of the timeline, newest first
+ * @property {number} top  the version after the newest one on that page
  * @property {number} newer  how many changes came since, while a moment of the past is shown
  * @property {any} momentError  why the moment cannot be shown
  * @property {any} timelineError
@@ -52,13 +53,17 @@ export function usePast(id, query) {
   const version = isBefore ? 0 : shown.data?.as_of.version ?? 0;
   const history = `${pathOf(id)}/history`;
   const change = useResource(version > 0 ? history : null, { starting_after_version: version - 1, limit: 1 });
-  const timeline = useResource(history,
-    { order: "desc", limit: PAGE_CHANGES, starting_after_version: query.get("after") });
+  // The page that has the version, unless another one was turned to.
+  const after = query.get("after") ?? pageOf(version, last);
+  const isPlaced = !at || query.has("after") || version > 0 || isBefore;
+  const timeline = useResource(isPlaced ? history : null,
+    { order: "desc", limit: PAGE_CHANGES, starting_after_version: after });
   const reload = () => [now, timeline].forEach((each) => each.reload());
   const newer = useNewerChanges(id, now.data?.as_of.position, at ? null : reload);
   const selection = useSelection(id, last, version);
   return {
     now: now.data, shown: isBefore ? undefined : shown.data, last, newer, isBefore, reload,
+    top: Number(after ?? last + 1),
     version: selection.wanted ?? version,
     change: change.data?.data[0]?.version === version ? change.data.data[0] : undefined,
     changes: timeline.data?.data ?? [],
@@ -83,7 +88,7 @@ function isUnreadable(error) {
 
 /**
  * Choose a version: its position is asked for, and is then the moment in the URL. Of many in a row, as a
- * slider makes them, the last one counts. The timeline turns to the page that has it.
+ * slider makes them, the last one counts.
  * @param {string} id
  * @param {number} last
  * @param {number} version  that is shown
@@ -101,12 +106,11 @@ function useSelection(id, last, version) {
     pending.current = own;
     setWanted(target);
     setError(null);
-    const after = pageOf(target, last);
-    if (target === last) return setQuery({ at: null, after }, { replace: true });
+    if (target === last) return setQuery({ at: null, after: null }, { replace: true });
     try {
       await settle(own.signal);
       const position = await findPosition(id, target, own.signal);
-      setQuery({ at: `position:${position}`, after }, { replace: true });
+      setQuery({ at: `position:${position}`, after: null }, { replace: true });
     } catch (failure) {
       if (own.signal.aborted) return;
       setWanted(null);
@@ -121,7 +125,7 @@ function useSelection(id, last, version) {
  * @param {number} version
  * @param {number} last
  */
-export function pageOf(version, last) {
+function pageOf(version, last) {
   const page = Math.floor((last - Math.max(version, 1)) / PAGE_CHANGES);
   return page <= 0 ? null : last + 1 - page * PAGE_CHANGES;
 }

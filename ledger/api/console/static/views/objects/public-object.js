@@ -44,12 +44,12 @@ export function PublicObject({ id }) {
       <${Copy} text=${id} label="Copy id" />
     </${Page}>
     <${Notice} error=${found.error} retry=${found.reload} />
+    ${isAllowed && html`<${MissingScope} scopes=${["audit"]}
+      what="Its timeline, its state at any moment, related objects, money and proof" />`}
     ${permission === null ? html`<${Empty} title="This id has no prefix that says what it is">
         With the scope <code>audit</code>, any id is found.</${Empty}>`
       : !isAllowed ? html`
         <${MissingScope} scopes=${[scope, "audit"]} what=${`This ${formatName(permission)}`} />`
       : found.isLoading ? html`<${Loading} lines=${8} />`
-      : object && html`<${Json} label="The object as it is now" value=${object} />`}
-    ${isAllowed && html`<div class="object-gap-before"><${MissingScope} scopes=${["audit"]}
-      what="Its timeline, its state at any moment, related objects, money and proof" /></div>`}`;
+      : object && html`<${Json} label="The object as it is now" value=${object} />`}`;
 }

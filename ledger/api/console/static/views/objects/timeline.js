@@ -22,13 +22,12 @@ export function Timeline({ id, past, query }) {
 
 /** @param {{ past: Past, query: URLSearchParams }} props */
 function ChangesTimeline({ past, query }) {
-  const { changes, last, version, select } = past;
+  const { changes, last, version, select, top } = past;
   useKeys([
     ["j", "an earlier change", () => select(version - 1)],
     ["k", "a later change", () => select(version + 1)],
   ], "Lists");
-  const top = Number(query.get("after") ?? last + 1);
-  const turn = (/** @type {number} */ to) => setQuery({ after: to > last ? null : to });
+  const turn = (/** @type {number} */ to) => setQuery({ after: Math.min(to, last + 1) });
   const list = /** @type {any} */ ({
     next: top - PAGE_CHANGES > 1 ? () => turn(top - PAGE_CHANGES) : null,
     previous: top <= last ? () => turn(top + PAGE_CHANGES) : null,
