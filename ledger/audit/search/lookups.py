@@ -1,6 +1,7 @@
 """What a text names: any id, request, idempotency key, position of the log or e-mail address.
 
 Every kind is looked for, whatever the text looks like: the prefix of an id does not decide what it names.
+Only ids of requests are always made by this service, with their prefix.
 Each look-up reads along an index, and finds at most FOUND_MAX. What other accounts, or the other mode, have
 under the same text is not found.
 """
@@ -35,6 +36,7 @@ FOUND_MAX = 20
 """How many of one kind are found."""
 TITLE_LENGTH_MAX = 120
 EMAIL_SCOPE = "personal_data"
+REQUEST_PREFIX = "req_"
 
 # The condition of the list of customers, whose index this reads along.
 _CUSTOMERS = ListQuery.of(
@@ -162,7 +164,9 @@ def _from_entry(kind: str, text: str, entry: LogEntry) -> Hit:
 
 async def _find_in_log(context: QueryContext, auditor: Auditor, text: str) -> Lookup:
     """The newest events that a request, or the requests with an idempotency key, made."""
-    kinds = {"request": LogFilters(request=text), "idempotency_key": LogFilters(idempotency_key=text)}
+    kinds = {"idempotency_key": LogFilters(idempotency_key=text)}
+    if text.startswith(REQUEST_PREFIX):
+        kinds = {"request": LogFilters(request=text), **kinds}
     pages = [await search_log(context, auditor, filters, limit=FOUND_MAX) for filters in kinds.values()]
     hits = [
         _from_entry(kind, text, entry)
