@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ledger.console_sessions import OPERATOR_SCOPES
+from ledger.console.sessions import OPERATOR_SCOPES
 from tests.api.service import Account, Caller, Registrar, Service
 from tests.conftest import Cluster
 

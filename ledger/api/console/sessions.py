@@ -28,7 +28,7 @@ from ledger.api.exchange import Exchange
 from ledger.api.key_cache import KeyCache
 from ledger.commands.models import Body
 from ledger.config import Settings
-from ledger.console_sessions import end_session, open_session, open_session_by_link
+from ledger.console.sessions import end_session, open_session, open_session_by_link
 from ledger.errors import Forbidden, Unauthenticated
 from ledger.postgres.connections import Conn, Pool
 
