@@ -58,7 +58,7 @@ def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock
     async def show(exchange: Exchange, key: ApiKey) -> dict[str, Any]:
         account = await pool.run_idempotent(lambda conn: find_account(conn, key.account))
         assert account is not None
-        return _render_session(settings, key, account)
+        return _render_session(settings, key, account, await refresh_clock())
 
     @router.post(SESSION_PATH)
     async def create_session(request: Request, body: SessionBody) -> Response:
@@ -120,7 +120,7 @@ async def _open(pool: Pool, open_it: Callable[[Conn], Awaitable[str | None]]) ->
     return secret
 
 
-def _render_session(settings: Settings, key: ApiKey, account: Account) -> dict[str, Any]:
+def _render_session(settings: Settings, key: ApiKey, account: Account, now: float) -> dict[str, Any]:
     return {
         "object": "console_session",
         "account": account.id,
@@ -129,6 +129,7 @@ def _render_session(settings: Settings, key: ApiKey, account: Account) -> dict[s
         "livemode": key.livemode,
         "key": {"id": key.id, "name": key.name, "kind": key.kind, "masked": key.masked},
         "scopes": list(key.scopes),
+        "now": now,
         "expires_at": key.expires_at,
         "service": {"version": __version__, "test_clock": settings.test_clock},
     }
