@@ -19,6 +19,7 @@ from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
 from ledger.api.composition import build_execution, build_queries
+from ledger.api.console.routes import console_routes
 from ledger.api.console.sessions import SESSION_PATH, session_routes
 from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.errors import (
@@ -220,6 +221,7 @@ def create_app(
     )
     if settings.console:
         app.include_router(session_routes(settings, components.keys, pool, clock_reader.refresh))
+        app.include_router(console_routes())
     add_pages(app)
     add_error_handlers(app)
     return app
