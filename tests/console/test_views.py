@@ -1,5 +1,5 @@
-"""All views: each by its URL alone and by keyboard alone, without a violation of the policy, accessible in light and
-dark, on wide and narrow pages, and with hostile content shown as text."""
+"""All views: each by its URL alone and by keyboard alone, without a violation of the policy, accessible in
+light and dark, on wide and narrow pages, and with hostile content shown as text."""
 
 from __future__ import annotations
 
