@@ -61,6 +61,7 @@ class Console:
     def wait_until_drawn(self) -> None:
         """Wait for the view's heading, and until nothing says that it is still loading."""
         self.page.wait_for_selector("h1")
+        # By a selector: a function that is polled would be evaluated in the page, which its policy forbids.
         self.page.wait_for_selector("main .loading", state="detached")
 
     def check_policy(self) -> None:
