@@ -232,7 +232,7 @@ _WITNESS: Fields = {
     "name": text("Its name.", "witness.example/w1"),
     "keys": array("Verifier keys of its cosignatures.", text("A key.", "witness.example/w1+12ab34cd+BA…")),
     "size": integer("Records in the last checkpoint that it cosigned; 0 for none.", 40213),
-    "state": choice("How it answered last.", tuple(WitnessState)),
+    "state": choice("How it answered last; `cosigns` also if it was not asked yet.", tuple(WitnessState)),
     "reason": nullable_text("Why it does not cosign; null while it does."),
     "behind_seconds": number("Age of the oldest checkpoint that it has not cosigned; 0 for none."),
 }

@@ -8,13 +8,18 @@ from typing import Any
 from ledger.metrics.backlogs import WitnessStatus
 from ledger.queries.context import QueryContext
 from ledger.tree.witnesses.addresses import WitnessAddress
-from ledger.tree.witnesses.cosignatures import read_witnesses
+from ledger.tree.witnesses.cosignatures import WitnessState, read_witnesses
 
 
 async def list_witnesses(queries: QueryContext, witnesses: Sequence[WitnessAddress]) -> dict[str, Any]:
-    """All that have been asked, with the keys that verify their cosignatures. Raises Unavailable."""
+    """All of them, also those that were not asked yet, with the keys that verify their cosignatures. Raises
+    Unavailable."""
     rows = await queries.pool.run_idempotent(read_witnesses)
     keys = {witness.id: [str(key) for key in witness.keys] for witness in witnesses}
+    asked = {row.witness for row in rows}
+    rows += [
+        WitnessStatus(each, 0, WitnessState.COSIGNS, None, 0.0) for each in sorted(keys) if each not in asked
+    ]
     return {
         "object": "list",
         "url": "/internal/v1/audit/witnesses",

@@ -137,6 +137,7 @@ const STATES = {
 
 /** @param {{ row: any }} props */
 function WitnessState({ row }) {
+  if (row.state === "cosigns" && row.size === 0) return html`<${Badge} tone="waiting">not asked yet</${Badge}>`;
   const [tone, text] = STATES[row.state] ?? ["warning", row.state];
   return html`<${Badge} tone=${tone}>${text}</${Badge}>${row.reason
     && html` <span class="hint">${row.reason}</span>`}`;
