@@ -52,12 +52,11 @@ def test_a_request_and_an_event_lead_to_the_object_as_of_then(
     ok(raw.post(f"/v1/customers/{customer['id']}", {"description": "twice"}))
     updates = raw.events("type=customer.updated")
     (once,) = [each for each in updates if each["data"]["object"]["description"] == "once"]
-    for text in (updated.headers["request-id"], once["id"], once["id"].replace("evt_", "evt_thin_")):
-        page = console.open_view(f"find?q={text}")
+    thin = once["id"].replace("evt_", "evt_thin_")
+    for path in (f"find?q={updated.headers['request-id']}", f"objects/{once['id']}", f"find?q={thin}"):
+        page = console.open_view(path)
         expect(page.get_by_text("Version 2 of 3")).to_be_visible()
         assert re.fullmatch(rf"{console.url}/console/objects/{customer['id']}\?at=position:\d+", page.url)
-        page = console.open_view(f"objects/{text}")
-        expect(page.get_by_text("Version 2 of 3")).to_be_visible()
 
 
 def test_nothing_found_is_said_with_what_to_do(console: Console) -> None:
@@ -77,7 +76,7 @@ def test_the_view_fits_a_narrow_page(console: Console, customer: Any) -> None:
     for path in ("find", f"find?q={customer['default_source']}"):
         page = console.open_view(path)
         check_width(page)
-        check_accessible(page)
+    check_accessible(page)
     take_picture(page, "find-narrow")
 
 

@@ -221,12 +221,14 @@ def test_an_object_with_an_unreadable_record_is_shown_as_of_a_moment_before_it(
 
 def test_the_view_fits_a_narrow_page(console: Console, dispute: Any) -> None:
     console.page.set_viewport_size(NARROW)
-    for tab in ("state", "related", "money", "deliveries", "raw"):
-        page = console.open_view(f"objects/{dispute['id']}?tab={tab}")
+    page = console.open_view(f"objects/{dispute['id']}")
+    assert page.evaluate("scrollY") == 0  # the timeline scrolls to its row, never the page
+    take_picture(page, "object-narrow")
+    for tab in ("State", "Related", "Money", "Deliveries", "Raw JSON"):
+        page.get_by_role("tab", name=tab).click()
+        console.wait_until_drawn()
         check_width(page)
     check_accessible(page)
-    assert page.evaluate("scrollY") == 0  # the timeline scrolls to its row, never the page
-    take_picture(console.open_view(f"objects/{dispute['id']}"), "object-narrow")
 
 
 def test_a_key_without_audit_sees_the_object_and_what_is_missing(
@@ -239,6 +241,22 @@ def test_a_key_without_audit_sees_the_object_and_what_is_missing(
         expect(page.locator(".json")).to_contain_text("winning_evidence")
         expect(page.get_by_text("needs a key with the scope audit")).to_be_visible()
         check_accessible(page)
+        console.check_policy()
+    finally:
+        console.close()
+
+
+def test_personal_data_is_named_but_not_shown_without_its_scope(
+    browser: Browser, service: Service, registrar: Registrar, account: Account, customer: str
+) -> None:
+    console = Console(browser, service.url, registrar.key(account.id, "rk", scopes=["audit"])[1])
+    try:
+        page = console.open_view(f"objects/{customer}")
+        row = page.get_by_role("row", name="description")
+        expect(row).to_contain_text("personal data, shown with the scope personal_data")
+        expect(page.locator(".json-changed", has_text="description")).to_contain_text("null")
+        page.get_by_role("tab", name="Deliveries").click()
+        expect(page.get_by_text("needs a key with the scope webhooks")).to_be_visible()
         console.check_policy()
     finally:
         console.close()
