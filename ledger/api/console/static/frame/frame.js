@@ -16,7 +16,7 @@ import { ViewPlace } from "./view-place.js";
 
 /** @typedef {import("../main.js").ViewRow} ViewRow */
 
-const CLOCK_MS = 10_000;
+const CLOCK_MS = 3_000;
 
 /** @param {{ views: ViewRow[] }} props */
 export function Frame({ views }) {
