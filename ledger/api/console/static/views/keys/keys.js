@@ -78,8 +78,8 @@ function KeyState({ of }) {
 
 /** @param {string[]} scopes */
 function listScopes(scopes) {
-  return html`<ul class="scope-list">${scopes.map((scope) =>
-    html`<li key=${scope}><code>${scope}</code> <span class="hint">${describeScope(scope)}</span></li>`)}</ul>`;
+  return html`<ul class="scope-list">${scopes.map((scope) => html`<li key=${scope}><code>${scope}</code>
+    ${" "}<span class="hint">${describeScope(scope)}</span></li>`)}</ul>`;
 }
 
 /**
