@@ -192,7 +192,7 @@ def test_a_kept_checkpoint_and_a_proof_file_are_checked_where_they_are_pasted(
     headers = {"authorization": f"Bearer {log.key}"}
     file = httpx.get(f"{log.url}/internal/v1/audit/proof/2.tlog-proof", headers=headers).text
     page.locator("input[type=file]").set_input_files(
-        files=[{"name": "2.tlog-proof", "mimeType": "text/plain", "buffer": file.encode()}]
+        files={"name": "2.tlog-proof", "mimeType": "text/plain", "buffer": file.encode()}
     )
     expect(page.get_by_text("The record is in the log.")).to_be_visible()
     expect(page.get_by_text("customer.created")).to_be_visible()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import httpx
@@ -86,6 +87,8 @@ def test_a_service_is_cosigned_and_shows_it(dsn: str, tmp_path: Path) -> None:
             LEDGER_CHECKPOINT_FILE=str(file),
         )
         check_service(service, witness, file, account, key)
+        as_json = json.loads(service.run_command("audit", "witnesses", "--json"))
+        assert (as_json["data"][0]["name"], as_json["data"][0]["size"]) == (witness.keys[0].name, 3)
         listed = service.run_command("audit", "witnesses")
         assert listed.splitlines()[1].split("\t")[1:] == ["3", "0.0", "cosigns", ""]
         service.stop()

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from ledger.metrics.backlogs import WitnessStatus
-from ledger.queries.context import QueryContext
+from ledger.postgres.connections import Conn
 from ledger.tree.witnesses.addresses import WitnessAddress
 from ledger.tree.witnesses.cosignatures import WitnessState, read_witnesses
 
 
-async def list_witnesses(queries: QueryContext, witnesses: Sequence[WitnessAddress]) -> dict[str, Any]:
+async def list_witnesses(conn: Conn, witnesses: Sequence[WitnessAddress]) -> dict[str, Any]:
     """All of them, also those that were not asked yet, with the keys that verify their cosignatures. Raises
-    Unavailable."""
-    rows = await queries.pool.run_idempotent(read_witnesses)
+    psycopg.Error.
+
+    witnesses  those of the settings
+    """
+    rows = await read_witnesses(conn)
     keys = {witness.id: [str(key) for key in witness.keys] for witness in witnesses}
     asked = {row.witness for row in rows}
     rows += [

@@ -201,4 +201,4 @@ def _add_verification_routes(
     )
     async def list_log_witnesses() -> dict[str, Any]:
         """How far each has cosigned, how it answered last, and the keys that verify its cosignatures."""
-        return await list_witnesses(queries, witnesses)
+        return await queries.pool.run_idempotent(lambda conn: list_witnesses(conn, witnesses))

@@ -1,7 +1,7 @@
 // Whether a record is in the signed log: asked of the service, and checked in this browser.
 
 import { getText } from "../lib/api.js";
-import { formatCount } from "../lib/format.js";
+import { formatCount, readClock } from "../lib/format.js";
 import { loadLogKeys } from "../lib/log-keys.js";
 import { hasScope } from "../lib/session.js";
 import { CannotCheck, ProofError } from "../lib/tlog/encoding.js";
@@ -75,8 +75,7 @@ export function Refuted({ why, children }) {
     <p class="note-title">It does not verify: ${why}.</p>
     <div class="note-text">
       <p>What the service shows here is not what it has signed. Save the proof file, rely on nothing of this
-        log
-      until it is explained, and have somebody who has a checkpoint from before
+      log until it is explained, and have somebody who has a checkpoint from before
       run <code>ledger audit verify --against CHECKPOINT_FILE</code> where the database is.</p>
       ${children && html`<p>${children}</p>`}
     </div>
@@ -102,7 +101,7 @@ function useProof(subject) {
   useEffect(() => {
     if (subject === null) return undefined;
     const abort = new AbortController();
-    const since = Math.floor(Date.now() / 1000);
+    const since = readClock();
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
     const ask = async () => {

@@ -1,6 +1,5 @@
-// What is done to keys: create, roll, revoke. A secret is in the dialog that asked for it, and nowhere else:
-// so the
-// view draws the dialog, and not the row, which changes under it.
+// What is done to keys: create, roll, revoke. A secret is in the dialog that asked for it, and nowhere else: so
+// the view draws the dialog, and not the row, which changes under it.
 
 import { post } from "../../lib/api.js";
 import { formatRelative, formatTime, readClock } from "../../lib/format.js";
@@ -21,7 +20,7 @@ const LIFETIMES = [["0", "never"], ["1", "in a day"], ["7", "in 7 days"], ["30",
 const OVERLAPS = [["0", "none: it ends at once"], ["3600", "an hour"], [String(DAY), "a day"],
   [String(7 * DAY), "7 days"], [String(30 * DAY), "30 days"]];
 /** @type {[value: string, text: string][]} */
-export const KINDS = [["rk", "restricted: only its scopes"], ["sk", "secret: all of Stripe's API"],
+const KINDS = [["rk", "restricted: only its scopes"], ["sk", "secret: all of Stripe's API"],
   ["pk", "publishable: for a page in a browser"]];
 
 /** A secret, this once. @param {{ made: any, children?: any }} props */

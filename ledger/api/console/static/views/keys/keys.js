@@ -5,7 +5,7 @@ import { formatNumberOf, readClock } from "../../lib/format.js";
 import { useList } from "../../lib/resource.js";
 import { hrefOf } from "../../lib/router.js";
 import { session } from "../../lib/session.js";
-import { html, useEffect, useState } from "../../lib/ui.js";
+import { html, useEffect, useRef, useState } from "../../lib/ui.js";
 import { Filters } from "../../parts/forms.js";
 import { Empty, Loading, Note, Notice } from "../../parts/notice.js";
 import { Pages, Table } from "../../parts/table.js";
@@ -78,8 +78,8 @@ function KeyState({ of }) {
 
 /** @param {string[]} scopes */
 function listScopes(scopes) {
-  return html`<ul class="scope-list">${scopes.map((scope) =>
-    html`<li key=${scope}><code>${scope}</code> <span class="hint">${describeScope(scope)}</span></li>`)}</ul>`;
+  return html`<ul class="scope-list">${scopes.map((scope) => html`<li key=${scope}><code>${scope}</code>
+    ${" "}<span class="hint">${describeScope(scope)}</span></li>`)}</ul>`;
 }
 
 /**
@@ -88,13 +88,16 @@ function listScopes(scopes) {
  */
 function KeyPanel({ id, mode, turn, close, onAct }) {
   const { found, error } = useKey(id, mode, turn);
+  const place = useRef(/** @type {HTMLElement | null} */ (null));
+  // On a narrow page it is above what one sees of the list.
+  useEffect(() => place.current?.scrollIntoView({ block: "nearest" }), [id, Boolean(found)]);
   const head = html`<h2 id="one-key">${found ? found.name || found.id : "Key"}</h2>`;
-  return html`<section class="panel" aria-labelledby="one-key">
+  return html`<section class="panel" aria-labelledby="one-key" ref=${place}>
     <header>${head}<span class="row">${found?.state === "active" && html`
       <button type="button" class="button-small" onClick=${() => onAct("roll", found)}>Roll</button>
       <button type="button" class="button-small button-danger"
-        onClick=${() => onAct("revoke", found)}>Revoke</button>`}<a
-          href=${hrefOf(close)}>Close</a></span></header>
+        onClick=${() => onAct("revoke", found)}>Revoke</button>`}
+      <a href=${hrefOf(close)}>Close</a></span></header>
     <div class="panel-body stack">
       <${Notice} error=${error} />
       ${found === undefined && !error && html`<${Loading} />`}
@@ -102,8 +105,7 @@ function KeyPanel({ id, mode, turn, close, onAct }) {
         <p>It may belong to another account or mode.</p></${Note}>`}
       ${found && html`<${Facts} rows=${[
         ["Id", html`<span class="id">${found.id}</span>`],
-        ["Key", html`<span class="id">${found.masked}</span>, ${KIND_NAMES[found.kind] ??
-          found.kind}, ${found.mode} mode`],
+        ["Key", html`<span class="id">${found.masked}</span>, ${KIND_NAMES[found.kind]}, ${found.mode} mode`],
         ["Account", html`<span class="id">${found.account}</span>`],
         ["State", html`<${KeyState} of=${found} />`],
         ["Created", html`<${Time} at=${Math.floor(found.created_at)} full />`],

@@ -7,7 +7,7 @@ import { useList } from "../../lib/resource.js";
 import { hrefOf } from "../../lib/router.js";
 import { openCheckpoint } from "../../lib/tlog/checkpoints.js";
 import { CannotCheck } from "../../lib/tlog/encoding.js";
-import { html, useEffect, useState } from "../../lib/ui.js";
+import { html, useEffect, useRef, useState } from "../../lib/ui.js";
 import { Empty, Loading, Notice } from "../../parts/notice.js";
 import { Pages, Table } from "../../parts/table.js";
 import { Badge, Count, Facts, Time } from "../../parts/values.js";
@@ -43,9 +43,8 @@ export function Checkpoints({ query }) {
     <${Table} label="Kept checkpoints" columns=${columns} rows=${list.rows}
       rowKey=${(/** @type {any} */ row) => row.size}
       to=${place} selected=${size === null ? null : Number(size)} isLoading=${list.isLoading}
-      empty=${list.data && html`<${Empty} title="No checkpoint is kept yet.">The first is kept as soon as a
-        record is
-        sealed, and then one a minute while the log grows (LEDGER_CHECKPOINT_SECONDS).</${Empty}>`} />
+      empty=${list.data && html`<${Empty} title="No checkpoint is kept yet.">The first is kept as soon as
+        a record is sealed, and then one a minute while the log grows (LEDGER_CHECKPOINT_SECONDS).</${Empty}>`} />
     <${Pages} list=${list} />`;
 }
 
@@ -69,7 +68,10 @@ function Whole({ size }) {
       (note) => setState({ note }), (error) => abort.signal.aborted || setState({ error }));
     return () => abort.abort();
   }, [size]);
-  return html`<section class="panel" aria-labelledby="whole">
+  const place = useRef(/** @type {HTMLElement | null} */ (null));
+  // On a narrow page it is above what one sees of the list.
+  useEffect(() => place.current?.scrollIntoView({ block: "nearest" }), [state.note]);
+  return html`<section class="panel" aria-labelledby="whole" ref=${place}>
     <header><h2 id="whole">Checkpoint of ${formatNumberOf(Number(size), "record")}</h2>
       <a href=${hrefOf("proof", { tab: "checkpoints" })}>Close</a></header>
     <div class="panel-body stack">

@@ -28,7 +28,6 @@ export function Keys() {
       empty=${list.data && html`<${Empty} title="The log has no key yet.">It is made with the first
         checkpoint.</${Empty}>`} />
     <p class="hint">A policy for <code>ledger verify</code> names such a key: <code>log KEY</code>. Compare it
-      with what you
-      wrote down elsewhere: a key that only this page shows proves nothing against whoever runs the
-        service.</p>`;
+      with what you wrote down elsewhere: a key that only this page shows proves nothing against whoever runs
+      the service.</p>`;
 }

@@ -43,14 +43,13 @@ function NewestCheckpoint({ newest, sealing }) {
       ${!newest && html`<${Loading} />`}
       ${newest?.refuted && html`<${Refuted} why=${newest.refuted} />`}
       ${newest?.unchecked && html`<${Note} tone="warning" title=${newest.unchecked}>
-        <p>So nothing on this page is checked: use <code>ledger audit verify</code>, or open the page by
-          https:// in
-        a newer browser.</p></${Note}>`}
+        <p>So nothing on this page is checked: use <code>ledger audit verify</code>, or open the page
+        by https:// in a newer browser.</p></${Note}>`}
       <${SealingNote} sealing=${sealing} />
       ${newest?.error && html`<${Notice} error=${newest.error} />`}
       ${newest?.checkpoint && html`<${Facts} rows=${describe(newest.checkpoint, sealing)} />`}
-      ${newest?.note && html`<details><summary>As it is
-        signed</summary><${NoteText} note=${newest.note} /></details>`}
+      ${newest?.note && html`<details><summary>As it is signed</summary>
+        <${NoteText} note=${newest.note} /></details>`}
     </div>
   </section>`;
 }

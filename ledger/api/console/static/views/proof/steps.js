@@ -75,14 +75,15 @@ function explain(error, signal) {
 
 /**
  * Check that a checkpoint is the beginning of another one.
- * @param {{ size: number, root: Uint8Array<ArrayBuffer> }} old @param {SignedCheckpoint} newest @param
- *   {AbortSignal} [signal]
+ * @param {{ size: number, root: Uint8Array<ArrayBuffer> }} old
+ * @param {SignedCheckpoint} newest
+ * @param {AbortSignal} [signal]
  * @throws {ProofError}
  */
 export async function checkContinues(old, newest, signal) {
   if (old.size > newest.size) {
-    throw new
-      ProofError(`the log shrank from ${formatCount(old.size)} to ${formatCount(newest.size)} records`);
+    const sizes = `from ${formatCount(old.size)} to ${formatCount(newest.size)} records`;
+    throw new ProofError(`the log shrank ${sizes}`);
   }
   const proof = await get(`${AUDIT}/proof/consistency`, { from: old.size, to: newest.size }, { signal });
   const hashes = proof.hashes.map((/** @type {string} */ each) => decodeHash(each, "a hash of the proof"));
@@ -100,26 +101,21 @@ async function checkGrowth(newest, keys, signal) {
   const texts = keys.log.map((key) => key.text);
   const now = { origin: newest.origin, size: newest.size, root: encodeBase64(newest.root), keys: texts };
   if (!seen) {
-    const isKept = keepSeen(now);
-    return isKept
-      ? { state: "remembered",
-        text: "This browser had seen no checkpoint before. It remembers this one from now on."
-        }
-      : { state: "unchecked", text: "This browser keeps nothing, so there is nothing to compare with." };
+    if (!keepSeen(now)) return { state: "unchecked", text: "This browser keeps nothing to compare with." };
+    const text = "This browser had seen no checkpoint before. It remembers this one from now on.";
+    return { state: "remembered", text };
   }
-  await checkContinues({ size: seen.size, root: decodeHash(seen.root, "the root seen last") }, newest,
-    signal);
+  const root = decodeHash(seen.root, "the root seen last");
+  await checkContinues({ size: seen.size, root }, newest, signal);
   const lost = seen.keys.filter((key) => !texts.includes(key));
-  if (lost.length) throw new
-    ProofError(`the service does not list the key ${lost[0]} any more, which it had before`);
+  if (lost.length) throw new ProofError(`the service does not list the key ${lost[0]} any more`);
   const added = texts.filter((key) => !seen.keys.includes(key));
   keepSeen(now);
-  const grown = newest.size - seen.size;
-  const text =
-    `${formatNumberOf(seen.size, "record")} on ${formatTime(seen.at)}; ${formatCount(grown)} more since.`;
+  const since = `${formatCount(newest.size - seen.size)} more since.`;
+  const text = `${formatNumberOf(seen.size, "record")} on ${formatTime(seen.at)}; ${since}`;
   if (!added.length) return { state: "ok", text };
-  return { state: "warning",
-    text: `${text} The key ${added[0]} is new: ask the operators whether they rotated it.` };
+  const advice = `The key ${added[0]} is new: ask the operators whether they rotated it.`;
+  return { state: "warning", text: `${text} ${advice}` };
 }
 
 /**

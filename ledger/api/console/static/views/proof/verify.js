@@ -98,9 +98,8 @@ function Summary({ run }) {
       <p>Nothing that was checked differs. ${when}</p></${Note}>`;
   }
   return html`<${Note} tone="ok" title="Everything verifies.">
-    <p>${when}. The authority is <code>ledger audit verify</code> on another machine, with a checkpoint that
-      was kept
-    elsewhere.</p></${Note}>`;
+    <p>${when}. The authority is <code>ledger audit verify</code> on another machine, with a checkpoint
+    that was kept elsewhere.</p></${Note}>`;
 }
 
 /** @param {{ rows: any[] }} props */
@@ -125,8 +124,7 @@ function Forget({ run }) {
   return html`<${Action} label="Forget what this browser saw" danger reason="none" confirm="Forget it"
     run=${async () => { forgetSeen(); }}>
     <p>Do so only if you know why this is another log, as after a new database in development. The next
-      verification
-    then has nothing to compare with, and takes this log as it is.</p>
+    verification then has nothing to compare with, and takes this log as it is.</p>
   </${Action}>`;
 }
 
