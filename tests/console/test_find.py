@@ -37,7 +37,7 @@ def test_several_hits_are_chosen_by_keyboard(console: Console, customer: Any) ->
     page = console.open_view(f"find?q={customer['default_source']}")
     rows = page.get_by_role("row")
     expect(rows).to_have_count(3)
-    take_picture(page, "find")
+    take_picture(page, "find-several")
     check_accessible(page)
     page.keyboard.press("j")
     page.keyboard.press("j")
@@ -77,7 +77,7 @@ def test_the_view_fits_a_narrow_page(console: Console, customer: Any) -> None:
         page = console.open_view(path)
         check_width(page)
     check_accessible(page)
-    take_picture(page, "find-narrow")
+    take_picture(page, "find-several-narrow")
 
 
 def test_a_key_without_audit_finds_what_the_public_api_shows_it(
