@@ -211,7 +211,7 @@ def create_app(
     )
     routers = [
         *_create_internal_routers(components, callers),
-        audit_routes(callers, queries, components.accesses, reader, settings.public_url),
+        audit_routes(callers, queries, components.accesses, reader, settings),
         *(create_router(callers, store) for create_router in extensions.router_factories),
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))

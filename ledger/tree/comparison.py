@@ -2,7 +2,8 @@
 
 It walks once, from left to right, and keeps the right edge of two trees: the one that follows from the
 records, and the one that follows from the stored hashes of leaves. They are one and the same until the first
-difference. So it takes the same memory for every length of the log.
+difference. So it takes the same memory for every length of the log. It may begin and end in the middle of the
+tree: then stored hashes stand for what is before and after.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from ledger.tlog.merkle import HASH_BYTES, Frontier
+from ledger.tlog.merkle import HASH_BYTES, Frontier, Node
 from ledger.tlog.tiles import TILE_HEIGHT, TILE_WIDTH, hash_node
 
 FINDINGS_MAX = 20
@@ -86,18 +87,30 @@ ReadTile = Callable[[int, int], Awaitable[bytes]]
 """The bytes of a stored tile, by level and number; b"" when there is none."""
 
 
+class Start(NamedTuple):
+    """Where a comparison begins: after a number of leaves that is a multiple of TILE_WIDTH.
+
+    frontier  the edge of the stored tree of these leaves
+    rows      hashes in the last tile of each upper level, from level 1 on
+    """
+
+    frontier: Frontier
+    rows: Sequence[Sequence[bytes]] = ()
+
+
 class TreeComparison:
     """Compares a log with its stored tree, which is given tile by tile, and reports what differs."""
 
-    def __init__(self, read_tile: ReadTile, report: Report) -> None:
+    def __init__(self, read_tile: ReadTile, report: Report, start: Start | None = None) -> None:
+        """`start`: None at the first leaf."""
         self._read_tile = read_tile
         self._report = report
         # By `is_given`: the size of the last checkpoint whose root the records or the tiles have.
         self._agreed_sizes = {False: 0, True: 0}
         self._disagreed: set[bool] = set()
-        self._records = self._tiles = Frontier()
+        self._records = self._tiles = start.frontier if start else Frontier()
         self._runs: list[Run] = []
-        self._rows: list[_Row] = []
+        self._rows = [_Row(list(row), list(row)) for row in (start.rows if start else ())]
 
     @property
     def size(self) -> int:
@@ -135,16 +148,23 @@ class TreeComparison:
         if len(leaves) == TILE_WIDTH:
             await self._climb(0, row)
 
-    async def finish(self, root: bytes | None) -> None:
+    async def finish(self, newest: SignedRoot | None, rest: Sequence[tuple[Node, bytes]] = ()) -> None:
         """Compare what is left, and say of each difference which side is wrong.
 
-        root  that of the newest signed checkpoint; None when there is none that can be trusted
+        newest  that of the newest signed checkpoint; None when there is none that can be trusted
+        rest    the complete nodes from here up to the end of the tree, as they are stored
         """
         for level, row in enumerate(self._rows, start=1):
             if row.stored:
                 await self._compare_row(level, (self.size >> TILE_HEIGHT * level) // TILE_WIDTH, row)
+        frontiers = [self._records] if self._records is self._tiles else [self._records, self._tiles]
+        for node, node_hash in rest:
+            for frontier in frontiers:
+                frontier.append(node_hash, node.level)
+        if newest and newest.size == self.size:
+            self.check_root(newest)
         for run in self._runs:
-            self._report_run(run, root)
+            self._report_run(run, newest.root if newest else None)
 
     def check_root(self, signed: SignedRoot) -> None:
         """Compare a signed root of the size that was reached. Of those that differ only the first one is

@@ -100,12 +100,14 @@ async def read_root(conn: Conn, size: int) -> bytes:
     return hash_range(leaves, await read_nodes(conn, cover(leaves))) if size else EMPTY_ROOT
 
 
-async def read_records(conn: Conn, after: int, upto: int) -> AsyncIterator[list[Record]]:
-    """The stored rows after the position `after`, up to and including `upto`, in pages of at most
-    RECORDS_PER_PAGE in order of position. A page is shorter where rows are missing. Raises psycopg.Error."""
-    for begin in range(after, upto, RECORDS_PER_PAGE):
+async def read_records(
+    conn: Conn, after: int, upto: int, *, per_page: int = RECORDS_PER_PAGE
+) -> AsyncIterator[list[Record]]:
+    """The stored rows after the position `after`, up to and including `upto`, in pages of at most `per_page`
+    in order of position. A page is shorter where rows are missing. Raises psycopg.Error."""
+    for begin in range(after, upto, per_page):
         cur = conn.cursor(binary=True)
-        await cur.execute(_RECORDS, {"after": begin, "upto": min(begin + RECORDS_PER_PAGE, upto)})
+        await cur.execute(_RECORDS, {"after": begin, "upto": min(begin + per_page, upto)})
         yield [Record(*row) for row in await cur.fetchall()]
 
 

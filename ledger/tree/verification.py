@@ -1,5 +1,5 @@
 """The verification of the log: recomputes the Merkle tree from the events and compares it with everything
-that was signed.
+that was signed; the whole log at once, or range by range.
 
 It trusts the service key and no table: checkpoints count only when a key that the service key sealed has
 signed them. It reads what is sealed once, in order, and is not disturbed by a service that appends and seals.
@@ -7,23 +7,29 @@ signed them. It reads what is sealed once, in order, and is not disturbed by a s
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ledger.errors import DamagedTree
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.tlog.checkpoints import Checkpoint, open_checkpoint
 from ledger.tlog.encoding import encode_base64
 from ledger.tlog.keys import VerifierKey
-from ledger.tlog.merkle import ProofError
-from ledger.tlog.tiles import TILE_WIDTH
-from ledger.tree.comparison import Finding, Report, SignedRoot, TreeComparison
+from ledger.tlog.merkle import HASH_BYTES, Frontier, Leaves, Node, ProofError, cover
+from ledger.tlog.tiles import TILE_HEIGHT, TILE_WIDTH
+from ledger.tree.comparison import Finding, Report, SignedRoot, Start, TreeComparison
 from ledger.tree.keys import Keyring
 from ledger.tree.records import derive_leaf_hash
-from ledger.tree.storage import read_records, read_tile, read_tiles
+from ledger.tree.storage import RECORDS_PER_PAGE, read_nodes, read_records, read_tile, read_tiles
 
 BLOCK_TILES = 16
 BLOCK_EVENTS = BLOCK_TILES * TILE_WIDTH
+SHARED_PAGE_EVENTS = 64
+"""How many events are hashed at once in a process that serves requests: a millisecond's work, in which no
+request of that process goes on."""
 
 _TREE_HEAD = "SELECT size, root, note FROM ledger.tree_head"
 # One statement, so one moment. The head is the last event that is left; projections know how far the log
@@ -56,6 +62,7 @@ Progress = Callable[[int, int], None]
 class Verification:
     """What was verified, and every difference that was found; it is verified when there is none.
 
+    upto         the last position that was compared
     sealed       events in the tree
     unsealed     events after it, which nothing has been signed about yet
     checkpoints  signed checkpoints that were compared, with the newest one and those given
@@ -63,6 +70,7 @@ class Verification:
     """
 
     origin: str | None = None
+    upto: int = 0
     sealed: int = 0
     unsealed: int = 0
     checkpoints: int = 0
@@ -93,6 +101,11 @@ class _Head(NamedTuple):
     size: int
     checkpoint: Checkpoint | None
 
+    @property
+    def root(self) -> SignedRoot | None:
+        """What the checkpoint says."""
+        return SignedRoot(self.checkpoint.size, self.checkpoint.root) if self.checkpoint else None
+
 
 async def verify_log(
     conn: Conn, keyring: Keyring, *, against: Mapping[str, str] = {}, progress: Progress | None = None
@@ -114,15 +127,76 @@ async def verify_log(
         await _compare_block(conn, comparison, begin, end, given, keys, result)
         if progress:
             progress(end, head.size)
-    newest = head.checkpoint
-    if newest and newest.size == comparison.size:
-        comparison.check_root(SignedRoot(newest.size, newest.root))
-    await comparison.finish(newest.root if newest else None)
-    result.sealed, result.root = comparison.size, encode_base64(comparison.root)
+    await comparison.finish(head.root)
+    result.sealed = result.upto = comparison.size
+    result.root = encode_base64(comparison.root)
     await _check_ends(conn, head, result)
     if not head.size and not result.findings:
         result.report.add("empty", "there is nothing to verify: no event has been sealed")
     return result
+
+
+async def verify_range(conn: Conn, keyring: Keyring, begin: int, end: int, *, seconds: float) -> Verification:
+    """Verify the events after position `begin`, a multiple of TILE_WIDTH, up to `end` or the end of the tree;
+    fewer where that takes longer than `seconds`: as far as `upto` says.
+
+    The stored hashes of what is before and after lead from these events to the root of the newest checkpoint.
+    So ranges that together are the whole log verify as much as `verify_log` does. It leaves half of the time
+    to the other work of the process. Raises psycopg.Error.
+    """
+    result = Verification(upto=begin)
+    deadline = asyncio.get_running_loop().time() + seconds
+    keys = await keyring.list_own_keys(conn)
+    head = await _read_head(conn, keys, result)
+    end, result.sealed = min(end, head.size), head.size
+    try:
+        start = await _read_start(conn, begin)
+    except DamagedTree as error:
+        result.report.add("tile", f"events after position {begin}, up to {end}, were not compared: {error}")
+        result.upto = end
+        return result
+    comparison = TreeComparison(lambda level, number: _read_tile(conn, level, number), result.report, start)
+    while result.upto < end:
+        upto = min(result.upto + BLOCK_EVENTS, end)
+        await _compare_block(conn, comparison, result.upto, upto, [], keys, result, is_shared=True)
+        result.upto = upto
+        if asyncio.get_running_loop().time() >= deadline:
+            break
+    await _finish_range(conn, comparison, head, result)
+    if result.upto == head.size:
+        await _check_ends(conn, head, result)
+    return result
+
+
+async def _read_start(conn: Conn, size: int) -> Start:
+    """The stored tree of the first `size` leaves. Raises psycopg.Error, and DamagedTree when hashes lack."""
+    nodes = cover(Leaves(0, size))
+    hashes = await read_nodes(conn, nodes)
+    rows: list[list[bytes]] = []
+    count, level = size >> TILE_HEIGHT, 1
+    while count:
+        number, width = divmod(count, TILE_WIDTH)
+        stored = await _read_tile(conn, level, number) if width else b""
+        if len(stored) < width * HASH_BYTES:
+            raise DamagedTree(f"the stored tile {number} of level {level} lacks hashes")
+        rows.append([stored[place * HASH_BYTES : (place + 1) * HASH_BYTES] for place in range(width)])
+        level, count = level + 1, number
+    return Start(Frontier(size, [hashes[node] for node in nodes]), rows)
+
+
+async def _finish_range(conn: Conn, comparison: TreeComparison, head: _Head, result: Verification) -> None:
+    """Compare the tree with the newest checkpoint, by the stored hashes of what follows the range."""
+    nodes = cover(Leaves(comparison.size, head.size))
+    rest: list[tuple[Node, bytes]] = []
+    newest = head.root
+    try:
+        hashes = await read_nodes(conn, nodes)
+        rest = [(node, hashes[node]) for node in nodes]
+    except DamagedTree as error:
+        result.report.add("tile", f"the newest checkpoint was not compared: {error}")
+        newest = None
+    await comparison.finish(newest, rest)
+    result.root = encode_base64(comparison.root)
 
 
 async def _read_head(conn: Conn, keys: list[VerifierKey], result: Verification) -> _Head:
@@ -181,12 +255,19 @@ async def _compare_block(
     given: list[Checkpoint],
     keys: list[VerifierKey],
     result: Verification,
+    *,
+    is_shared: bool = False,
 ) -> None:
-    """Compare the leaves from `begin` up to `end`, and the checkpoints that end there."""
+    """Compare the leaves from `begin` up to `end`, and the checkpoints that end there. `is_shared`: whether
+    the process serves requests meanwhile."""
     leaves: list[bytes | None] = [None] * (end - begin)
-    async for page in read_records(conn, begin, end):
+    per_page = SHARED_PAGE_EVENTS if is_shared else RECORDS_PER_PAGE
+    async for page in read_records(conn, begin, end, per_page=per_page):
+        begun = time.perf_counter()
         for record in page:
             leaves[record.position - 1 - begin] = derive_leaf_hash(record)
+        if is_shared:
+            await asyncio.sleep(time.perf_counter() - begun)
     roots = [SignedRoot(each.size, each.root, True) for each in given if begin < each.size <= end]
     for size, note in await fetch_all(conn, _KEPT, {"after": begin, "upto": end}):
         checkpoint = _open(note, keys, f"the kept checkpoint of {size} events", result)

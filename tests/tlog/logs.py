@@ -22,11 +22,14 @@ SIGNER = SignerKey.make("log.example/1", bytes(32))
 
 
 class MadeUpLog:
-    """A log of `size` entries, all of whose complete nodes are kept."""
+    """A log of `size` entries, all of whose complete nodes are kept. `last`: the last entry, in place of a
+    made-up one."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, last: bytes | None = None) -> None:
         self.size = size
         self.entries = [b"entry %d" % number for number in range(size)]
+        if last is not None:
+            self.entries[-1] = last
         self.nodes: dict[Node, bytes] = {}
         row, level = [hash_leaf(entry) for entry in self.entries], 0
         while row:

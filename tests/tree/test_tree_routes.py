@@ -160,6 +160,10 @@ def test_other_accounts_records_are_missing(
         ("/audit/tile/63/000", (404, "path")),
         ("/audit/tile/entries/x999/x999/x999/x999/x999/x999/x999/999", (404, "path")),
         ("/audit/tile/0/000?size=1", (400, "size")),
+        ("/audit/verify?from=1", (400, "from")),
+        ("/audit/verify?from=256&to=2", (400, "from")),
+        ("/audit/verify?from=1073741824", (400, "from")),
+        ("/audit/verify?to=999999999999", (400, "to")),
     ],
 )
 def test_what_cannot_be_answered_names_the_parameter(
@@ -183,6 +187,29 @@ def test_the_proof_from_the_empty_tree_is_empty(operator: InternalClient, event:
     get_sealed(operator, f"/audit/proof/inclusion?event={event.id}")
     answer = operator.get("/audit/proof/consistency?from=0").json()
     assert (answer["hashes"], b64decode(answer["from_root"])) == ([], EMPTY_ROOT)
+
+
+def test_the_log_is_verified_over_http_by_who_may_audit(
+    operator: InternalClient, event: Any, http: httpx.Client, account: Account, registrar: Registrar
+) -> None:
+    position = get_sealed(operator, f"/audit/proof/inclusion?event={event.id}").json()["position"]
+    answer = get_sealed(operator, "/audit/verify").json()
+    assert (answer["ok"], answer["differences"], answer["from"], answer["next"]) == (True, [], 0, None)
+    assert answer["records"] == answer["to"] == answer["size"] >= position
+    assert answer["checkpoints"] >= 1
+    part = get_sealed(operator, f"/audit/verify?to={position}").json()
+    assert (part["to"], part["ok"], part["next"]) == (position, True, None)
+    accesses = operator.get("/audit/accesses?limit=5").json()["data"]
+    recorded = next(each for each in accesses if each["action"] == "GET /internal/v1/audit/verify")
+    assert recorded["parameters"] == {"to": str(position)}
+    without_scope = InternalClient(http, registrar.key(account.id, "rk", scopes=["feed"])[1])
+    assert without_scope.get("/audit/verify").status_code == 403
+    assert without_scope.get("/audit/witnesses").status_code == 403
+
+
+def test_a_log_without_witnesses_lists_none(operator: InternalClient) -> None:
+    answer = operator.get("/audit/witnesses").json()
+    assert (answer["data"], answer["has_more"]) == ([], False)
 
 
 def test_health_and_metrics_show_the_tree(operator: InternalClient, http: httpx.Client, event: Any) -> None:

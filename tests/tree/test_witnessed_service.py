@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import httpx
@@ -53,6 +54,17 @@ def check_service(service: Service, witness: WitnessProcess, file: Path, account
         assert [*verify_cosignatures(parse_note(served.text), witness.keys)] == witness.keys
         assert operator.get("/audit/checkpoint?size=3").text == served.text
         assert operator.get("/audit/checkpoints").json()["data"][0]["cosignatures"] == 1
+        assert operator.get("/audit/witnesses").json()["data"] == [
+            {
+                "id": witness_id,
+                "name": witness_key.name,
+                "keys": [str(witness_key)],
+                "size": 3,
+                "state": "cosigns",
+                "reason": None,
+                "behind_seconds": 0,
+            }
+        ]
         wait_until(lambda: file.exists() and file.read_text() == served.text)
         both = operator.get("/audit/checkpoint?size=3&cosigned=true")
         assert_refused(both, param="cosigned", message="Pass only one of size and cosigned")
@@ -75,6 +87,8 @@ def test_a_service_is_cosigned_and_shows_it(dsn: str, tmp_path: Path) -> None:
             LEDGER_CHECKPOINT_FILE=str(file),
         )
         check_service(service, witness, file, account, key)
+        as_json = json.loads(service.run_command("audit", "witnesses", "--json"))
+        assert (as_json["data"][0]["name"], as_json["data"][0]["size"]) == (witness.keys[0].name, 3)
         listed = service.run_command("audit", "witnesses")
         assert listed.splitlines()[1].split("\t")[1:] == ["3", "0.0", "cosigns", ""]
         service.stop()

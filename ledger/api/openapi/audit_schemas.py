@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger.domain.postings import DISPUTE_FEES, MERCHANT_BALANCE, NETWORK, PROCESSING_FEES
+from ledger.tree.witnesses.cosignatures import WitnessState
 from ledger.wire.json_values import Json
 from ledger.wire.schemas.catalog import build_schema, make_list_fields
 from ledger.wire.schemas.fields import (
@@ -22,6 +23,7 @@ from ledger.wire.schemas.fields import (
     iso_time,
     livemode,
     nullable_text,
+    number,
     text,
     unix_time,
 )
@@ -191,6 +193,32 @@ _VERIFIER_KEY: Fields = {
     "retired": unix_time("When it was retired.").or_null(),
     "reason": nullable_text("Why it was retired."),
 }
+_DIFFERENCE: Fields = {
+    "code": text("What kind of difference it is, for programs.", "event"),
+    "message": text("What differs, in words.", "the event at position 812 is not the one that was sealed"),
+    "after": integer("The first position that differs is after this one.", 811).or_null(),
+    "upto": integer("The first position that differs is not after this one.", 812).or_null(),
+}
+_LOG_VERIFICATION: Fields = {
+    "object": constant("log_verification"),
+    "from": integer("The records after this position were compared.", 0),
+    "to": integer("The last position that was compared.", 40213),
+    "records": integer("How many records were compared.", 40213),
+    "checkpoints": integer("Signed checkpoints that were compared.", 3),
+    "size": _SIZE,
+    "ok": boolean("Whether nothing differs.", example=True),
+    "differences": array("What differs, by position.", hash_of("A difference.", _DIFFERENCE)),
+    "next": integer("Where to go on: `from` of the next call; null at the end.", 65536).or_null(),
+}
+_WITNESS: Fields = {
+    "id": text("Its name and the id of its key.", "witness.example/w1+12ab34cd"),
+    "name": text("Its name.", "witness.example/w1"),
+    "keys": array("Verifier keys of its cosignatures.", text("A key.", "witness.example/w1+12ab34cd+BA…")),
+    "size": integer("Records in the last checkpoint that it cosigned; 0 for none.", 40213),
+    "state": choice("How it answered last; `cosigns` also if it was not asked yet.", tuple(WitnessState)),
+    "reason": nullable_text("Why it does not cosign; null while it does."),
+    "behind_seconds": number("Age of the oldest checkpoint that it has not cosigned; 0 for none."),
+}
 
 
 def _make_sums(*, has_account: bool) -> Fields:
@@ -225,6 +253,8 @@ _OBJECTS: dict[str, tuple[str, Fields]] = {
     "consistency_proof": ("That the log only grew (RFC 6962).", _CONSISTENCY),
     "kept_checkpoint": ("A checkpoint that is kept.", _KEPT_CHECKPOINT),
     "verifier_key": ("A key that verifies checkpoints.", _VERIFIER_KEY),
+    "log_verification": ("A range of the log compared with its tree.", _LOG_VERIFICATION),
+    "log_witness": ("A witness that cosigns checkpoints.", _WITNESS),
     "trial_balance": (
         "The books at a moment.",
         {
@@ -269,6 +299,7 @@ _OBJECTS: dict[str, tuple[str, Fields]] = {
         },
     ),
     "kept_checkpoint_list": ("A page.", make_list_fields(component("A checkpoint.", "kept_checkpoint"))),
+    "log_witness_list": ("All witnesses.", make_list_fields(component("A witness.", "log_witness"))),
     "verifier_key_list": ("All keys.", make_list_fields(component("A key.", "verifier_key"))),
 }
 

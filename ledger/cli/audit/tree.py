@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ledger.audit.proofs import read_proof_file
+from ledger.audit.tree.proofs import read_proof_file
 from ledger.cli.audit.shell import AccountOption, LiveOption, run, run_on_log
 from ledger.cli.groups import JsonOption, YesOption, require_consent
 from ledger.cli.shell import Deployment, format_time, print_table, run_with_connection

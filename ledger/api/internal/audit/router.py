@@ -13,7 +13,9 @@ from ledger.api.internal.audit.objects import ObjectReader, object_routes
 from ledger.api.internal.audit.tree import tree_routes
 from ledger.api.internal.callers import Callers
 from ledger.audit.accesses import Accesses
+from ledger.config import Settings
 from ledger.queries.context import QueryContext
+from ledger.tree.witnesses.addresses import parse_witnesses
 
 
 def audit_routes(
@@ -21,16 +23,15 @@ def audit_routes(
     queries: QueryContext,
     accesses: Accesses,
     reader: ObjectReader,
-    public_url: str | None,
+    settings: Settings,
 ) -> APIRouter:
-    """All of them. Each request is recorded before it is answered. `public_url`: the service's own URL in
-    answers; default: as the caller knows it."""
+    """All of them. Each request is recorded before it is answered."""
     router = APIRouter(prefix="/audit", tags=["audit"], dependencies=[record_accesses(accesses)])
     router.include_router(access_routes(callers, accesses))
-    router.include_router(past_list_routes(callers, queries, public_url))
+    router.include_router(past_list_routes(callers, queries, settings.public_url))
     router.include_router(object_routes(callers, queries, reader))
     router.include_router(log_routes(callers, queries))
     router.include_router(export_routes(callers, queries))
     router.include_router(money_routes(callers, queries))
-    router.include_router(tree_routes(callers, queries))
+    router.include_router(tree_routes(callers, queries, parse_witnesses(settings.witnesses)))
     return router

@@ -1,7 +1,8 @@
-"""The Merkle tree over HTTP: checkpoints, keys and tiles as C2SP lays them out, and proofs."""
+"""The Merkle tree over HTTP: checkpoints, keys and tiles as C2SP lays them out, proofs, and verification."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -12,7 +13,7 @@ from ledger.api.internal.audit.auditors import get_auditor
 from ledger.api.internal.callers import Callers
 from ledger.api.openapi.answers import answers_with
 from ledger.audit.moments import POSITION_MAX
-from ledger.audit.proofs import (
+from ledger.audit.tree.proofs import (
     list_checkpoints,
     list_verifier_keys,
     read_checkpoint,
@@ -21,8 +22,11 @@ from ledger.audit.proofs import (
     read_proof_file,
     read_tile_file,
 )
+from ledger.audit.tree.verification import RangeVerifier
+from ledger.audit.tree.witnesses import list_witnesses
 from ledger.queries.context import QueryContext
 from ledger.tlog.proof_files import FILE_SUFFIX
+from ledger.tree.witnesses.addresses import WitnessAddress
 
 _MUTABLE = {"cache-control": "no-cache"}
 # What has this path never changes. Private: the answer is for a key with the scope.
@@ -34,13 +38,14 @@ Position = Annotated[int, Query(ge=1, le=POSITION_MAX, examples=[40210])]
 Size = Annotated[int | None, Query(ge=1, le=POSITION_MAX, description="Records in the tree; default: all.")]
 
 
-def tree_routes(callers: Callers, queries: QueryContext) -> APIRouter:
+def tree_routes(callers: Callers, queries: QueryContext, witnesses: Sequence[WitnessAddress]) -> APIRouter:
     """Hashes are in standard base64, as in C2SP's formats. The leaf of the record at position P is P - 1."""
     router = APIRouter()
     audit_scope = callers.require_scopes("audit")
     _add_checkpoint_routes(router, queries, audit_scope)
     _add_tile_routes(router, queries, audit_scope)
     _add_proof_routes(router, queries, audit_scope)
+    _add_verification_routes(router, queries, audit_scope, witnesses)
     return router
 
 
@@ -159,3 +164,41 @@ def _add_proof_routes(router: APIRouter, queries: QueryContext, audit_scope: Any
         """C2SP tlog-proof, in the newest checkpoint that a witness cosigned, else in the newest one. Its
         extra data is the record itself, in its canonical form."""
         return PlainTextResponse(await read_proof_file(queries, get_auditor(exchange), subject))
+
+
+def _add_verification_routes(
+    router: APIRouter, queries: QueryContext, audit_scope: Any, witnesses: Sequence[WitnessAddress]
+) -> None:
+    verifier = RangeVerifier(queries)
+
+    @router.get(
+        "/verify",
+        summary="Compare a range of the log with its tree",
+        responses=answers_with("log_verification"),
+        dependencies=[audit_scope],
+    )
+    async def verify_log_range(
+        begin: Annotated[
+            int,
+            Query(alias="from", ge=0, le=POSITION_MAX, description="Records before it: a multiple of 256."),
+        ] = 0,
+        end: Annotated[
+            int | None,
+            Query(alias="to", ge=0, le=POSITION_MAX, description="Its last position; default: all sealed."),
+        ] = None,
+    ) -> dict[str, Any]:
+        """Hashes the records after position `from` again, and compares them with the stored tree, the kept
+        checkpoints and the newest one. It takes about a second, and at most 65,536 records: `next` is the
+        `from` of the next call, null at the end. The whole log is verified, of all accounts; the answer has
+        positions, and no content."""
+        return await verifier.verify(begin, end)
+
+    @router.get(
+        "/witnesses",
+        summary="Who cosigns the checkpoints",
+        responses=answers_with("log_witness_list"),
+        dependencies=[audit_scope],
+    )
+    async def list_log_witnesses() -> dict[str, Any]:
+        """How far each has cosigned, how it answered last, and the keys that verify its cosignatures."""
+        return await queries.pool.run_idempotent(lambda conn: list_witnesses(conn, witnesses))

@@ -105,10 +105,10 @@ async def read_inclusion(
     async def read(conn: Conn) -> dict[str, Any]:
         if event_id is not None:
             at = await _find_own_event(conn, queries, auditor, event_id, param="event")
-            tree = await _read_sealed(conn, {"event": at, "size": size})
+            tree = await read_sealed(conn, {"event": at, "size": size})
         else:
             assert position is not None
-            at, tree = position, await _read_sealed(conn, {"position": position, "size": size})
+            at, tree = position, await read_sealed(conn, {"position": position, "size": size})
             if not await _is_own(conn, auditor, at):
                 raise UnknownObject("record", str(at), param="position")
         tree_size = tree.size if size is None else size
@@ -137,7 +137,7 @@ async def read_consistency(queries: QueryContext, old_size: int, size: int | Non
         raise InvalidParameter(f"`from` is {old_size}, which is after `to`, {size}.", param="from")
 
     async def read(conn: Conn) -> dict[str, Any]:
-        tree = await _read_sealed(conn, {"to": size, "from": old_size})
+        tree = await read_sealed(conn, {"to": size, "from": old_size})
         tree_size = tree.size if size is None else size
         return {
             "from": old_size,
@@ -159,12 +159,12 @@ async def read_proof_file(queries: QueryContext, auditor: Auditor, subject: str)
     async def read(conn: Conn) -> str:
         if subject.isascii() and subject.isdecimal():
             position = int(subject)
-            await _read_sealed(conn, {"id": position})
+            await read_sealed(conn, {"id": position})
             if not await _is_own(conn, auditor, position):
                 raise UnknownObject("record", subject)
         else:
             position = await _find_own_event(conn, queries, auditor, subject, param="id")
-            await _read_sealed(conn, {"id": position})
+            await read_sealed(conn, {"id": position})
         record = await read_record(conn, position)
         assert record is not None, "the log loses no record"
         return await make_proof_file(conn, position, encode_record(record))
@@ -205,7 +205,7 @@ async def _read_tile_if_known(conn: Conn, tile: Tile) -> bytes:
     return await read_tile(conn, tile.level or 0, tile.number) or b""
 
 
-async def _read_sealed(conn: Conn, positions: dict[str, int | None]) -> TreeHead:
+async def read_sealed(conn: Conn, positions: dict[str, int | None]) -> TreeHead:
     """The sealed tree, which has all these positions, by the parameter that named each. Raises
     InvalidParameter for one that the log does not have yet, NotSealedYet for one that the tree does not."""
     row = await fetch_one(conn, _HEAD)
