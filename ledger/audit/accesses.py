@@ -36,8 +36,8 @@ CLEAR_PARAMETERS = frozenset({
     "json", "ledger_account", "level", "limit", "live", "new_origin", "newest_first", "number", "object",
     "object_id", "object_type", "oldest_first", "order", "path", "payment_intent", "personal_data",
     "position", "purpose", "record", "request", "resume", "sample", "since", "size", "starting_after",
-    "status", "subscription", "time", "to", "transaction", "transfer_group", "type", "unseal", "until",
-    "width", "yes",
+    "starting_after_version", "status", "subscription", "time", "to", "transaction", "transfer_group",
+    "type", "unseal", "until", "width", "yes",
 })  # fmt: skip
 RECORD_BATCH_MAX = 256
 RECORD_QUEUE_MAX = 2048

@@ -31,13 +31,13 @@ from ledger.wire.public_events import derive_event_id, derive_public_event_types
 
 Order = Literal["asc", "desc"]
 
-# The cursor is the position of one of the object's changes.
+# The cursor is the position of one of the object's changes, or a version.
 _BOUNDS = """
 SELECT first.account, first.livemode,
        (SELECT e.originator_version FROM ledger.events e WHERE e.originator_id = first.originator_id
         ORDER BY e.originator_version DESC LIMIT 1),
-       (SELECT e.originator_version FROM ledger.events e
-        WHERE e.notification_id = %(cursor)s AND e.originator_id = first.originator_id)
+       coalesce(%(version)s::integer, (SELECT e.originator_version FROM ledger.events e
+        WHERE e.notification_id = %(cursor)s AND e.originator_id = first.originator_id))
 FROM ledger.events first
 WHERE first.originator_id = %(id)s AND first.originator_version = 1
 """
@@ -77,6 +77,13 @@ class _Row(NamedTuple):
     causation: str | None
 
 
+class _Cursor(NamedTuple):
+    """After which change a page begins: the one at a position, or of a version."""
+
+    position: int | None
+    version: int | None
+
+
 class _Page(NamedTuple):
     """The versions after `after` up to `upto`."""
 
@@ -92,18 +99,27 @@ async def read_history(
     *,
     limit: int = 10,
     starting_after: int | None = None,
+    starting_after_version: int | None = None,
     order: Order = "asc",
 ) -> Json:
     """A page of the object's changes as a list object; `starting_after` is the position of one.
 
-    Raises UnknownObject, InvalidParameter for a position that is none of the object's, InternalError when one
-    of its records cannot be read.
+    starting_after_version  instead: the page begins after this version, which need not exist
+
+    Raises UnknownObject, InvalidParameter for a position that is none of the object's and for both cursors,
+    InternalError when one of its records cannot be read.
     """
+    if starting_after is not None and starting_after_version is not None:
+        raise InvalidParameter(
+            "You may only specify one of these parameters: starting_after, starting_after_version.",
+            param="starting_after_version",
+        )
+    cursor = _Cursor(starting_after, starting_after_version)
     if "\0" in object_id or not object_id.isprintable():
         raise UnknownObject(NOUN, object_id)
 
     async def fetch(conn: Conn) -> tuple[_Page, list[_Row], State | None, State | None]:
-        page = await _find_page(conn, auditor, object_id, limit, starting_after, order)
+        page = await _find_page(conn, auditor, object_id, limit, cursor, order)
 
         def get_kept(opened: bool) -> State | None:
             return streams.get_cached(object_id, opened=opened, version_max=page.after)
@@ -128,21 +144,22 @@ async def read_history(
 
 
 async def _find_page(
-    conn: Conn, auditor: Auditor, object_id: str, limit: int, cursor: int | None, order: Order
+    conn: Conn, auditor: Auditor, object_id: str, limit: int, cursor: _Cursor, order: Order
 ) -> _Page:
-    row = await fetch_one(conn, _BOUNDS, {"id": object_id, "cursor": cursor})
+    parameters = {"id": object_id, "cursor": cursor.position, "version": cursor.version}
+    row = await fetch_one(conn, _BOUNDS, parameters)
     if row is None or (row[0], row[1]) != (auditor.account, auditor.livemode):
         raise UnknownObject(NOUN, object_id)
     last, cursor_version = row[2], row[3]
-    if cursor is not None and cursor_version is None:
+    if cursor.position is not None and cursor_version is None:
         raise InvalidParameter(
-            f"Invalid starting_after: position {cursor} is none of this object's changes.",
+            f"Invalid starting_after: position {cursor.position} is none of this object's changes.",
             param="starting_after",
         )
     if order == "asc":
-        after = cursor_version or 0
+        after = min(cursor_version or 0, last)
         return _Page(after, min(after + limit, last), after + limit < last)
-    upto = last if cursor_version is None else cursor_version - 1
+    upto = last if cursor_version is None else max(min(cursor_version - 1, last), 0)
     after = max(upto - limit, 0)
     return _Page(after, upto, after > 0)
 

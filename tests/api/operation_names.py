@@ -36,6 +36,7 @@ NAMES = {
     "enable_event_destination", "list_event_destinations", "ping_event_destination",
     "retrieve_event_destination", "update_event_destination",
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
+    "find_anything",
     "list_thin_events", "retrieve_thin_event",
     "list_log_witnesses", "verify_log_range",
 }  # fmt: skip

@@ -207,6 +207,25 @@ def test_pages_of_a_history_meet_in_both_directions(story: Story) -> None:
         assert found == expected
 
 
+def test_a_page_of_a_history_begins_after_a_version(story: Story) -> None:
+    """So that one change is found by its number, however many there are."""
+    customer = story.ids["customers"][0]
+    whole = ask(story.auditor, customer, "/history", limit=100)["data"]
+    last = len(whole)
+    for version in range(last + 2):
+        query: dict[str, Any] = {"limit": 1, "starting_after_version": version}
+        page = ask(story.auditor, customer, "/history", **query)
+        assert page["data"] == whole[version : version + 1]
+        assert page["has_more"] is (version + 1 < last)
+        older = ask(story.auditor, customer, "/history", order="desc", **query)
+        assert older["data"] == (whole[:0] if version == 0 else whole[: version - 1][-1:])
+    both = get(story.auditor, customer, "/history", starting_after_version=1, starting_after=1)
+    assert_refused(both, param="starting_after_version", message="one of these parameters")
+    assert_refused(
+        get(story.auditor, customer, "/history", starting_after_version=-1), param="starting_after_version"
+    )
+
+
 def test_bad_input_is_refused_by_name(story: Story, service: Service) -> None:
     charge = story.ids["charges"][0]
     for at, message in (

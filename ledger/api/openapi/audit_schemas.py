@@ -28,6 +28,10 @@ from ledger.wire.schemas.fields import (
     unix_time,
 )
 
+HIT_KINDS = (
+    "object", "event", "balance_transaction", "key", "account", "position", "request", "idempotency_key",
+    "payment_method", "email", "delivery", "replay",
+)  # fmt: skip
 LEDGER_ACCOUNTS = (NETWORK, MERCHANT_BALANCE, PROCESSING_FEES, DISPUTE_FEES)
 _HASH = text("A hash, in base64.", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
 _NEXT_POSITION = integer("Where the next page begins: its `starting_after`; null at the end.", 40210)
@@ -193,6 +197,19 @@ _VERIFIER_KEY: Fields = {
     "retired": unix_time("When it was retired.").or_null(),
     "reason": nullable_text("Why it was retired."),
 }
+_HIT: Fields = {
+    "kind": choice("What the text is.", HIT_KINDS),
+    "id": text("Id of what was found.", "ch_0352I2S0wXTRNVkqM8D9w9"),
+    "type": nullable_text("Type of the object that it leads to.", "charge"),
+    "title": text("A few words to tell it from others.", "succeeded"),
+    "object_id": nullable_text("The object that it leads to.", "ch_0352I2S0wXTRNVkqM8D9w9"),
+    "position": _POSITION.or_null(),
+    "time": iso_time("When it was recorded or made.").or_null(),
+}
+_NOT_SEARCHED: Fields = {
+    "kind": choice("The kind.", HIT_KINDS),
+    "scope": text("The scope that the key lacks.", "personal_data"),
+}
 _DIFFERENCE: Fields = {
     "code": text("What kind of difference it is, for programs.", "event"),
     "message": text("What differs, in words.", "the event at position 812 is not the one that was sealed"),
@@ -247,6 +264,7 @@ _OBJECTS: dict[str, tuple[str, Fields]] = {
     "object_change": ("A change of an object.", _HISTORY_ENTRY),
     "log_entry": ("A recorded event, without its content.", _LOG_ENTRY),
     "recorded_event": ("A recorded event, whole.", _RECORDED_EVENT),
+    "audit_hit": ("Something that a text names.", _HIT),
     "audit_access": ("Somebody looked at something.", _ACCESS),
     "posting": ("A posting of the journal.", _POSTING),
     "inclusion_proof": ("That a record is in the log (RFC 6962).", _INCLUSION),
@@ -285,6 +303,16 @@ _OBJECTS: dict[str, tuple[str, Fields]] = {
             **make_list_fields(component("A recorded event.", "log_entry")),
             "next_position": _NEXT_POSITION.or_null(),
             "as_of": _AS_OF,
+        },
+    ),
+    "audit_hit_list": (
+        "What a text names.",
+        {
+            **make_list_fields(component("What was found.", "audit_hit")),
+            "not_searched": array(
+                "Kinds for which the key lacks a scope.", hash_of("A kind.", _NOT_SEARCHED)
+            ),
+            "behind_events": integer("So many events the lists searched lack.", 0),
         },
     ),
     "audit_access_list": ("A page of accesses.", _without_url("audit_access")),

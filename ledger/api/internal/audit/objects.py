@@ -25,6 +25,7 @@ from ledger.queries.context import QueryContext
 from ledger.wire.json_values import Json
 
 AUDIT_SCOPES = ("audit",)
+VERSION_MAX = 2**31 - 1
 _OBJECT_PATH = "/internal/v1/audit/objects/"
 _OBJECT_PARAMETERS = {"at", "expand[]"}
 _MOMENT = "Unix time, ISO 8601 time, or `position:N`. A time without a fraction includes its whole second."
@@ -39,6 +40,10 @@ To = Annotated[str | None, Query(alias="to", description=f"{_MOMENT} Default: no
 StartingAfter = Annotated[
     int | None,
     Query(ge=1, le=POSITION_MAX, description="The position of a change: the page begins after it."),
+]
+StartingAfterVersion = Annotated[
+    int | None,
+    Query(ge=0, le=VERSION_MAX, description="Instead: the page begins after this version of the object."),
 ]
 
 
@@ -121,6 +126,7 @@ def object_routes(callers: Callers, queries: QueryContext, reader: ObjectReader)
         object_id: ObjectId,
         limit: Annotated[int, Query(ge=1, le=100)] = 10,
         starting_after: StartingAfter = None,
+        starting_after_version: StartingAfterVersion = None,
         order: Order = "asc",
         exchange: Exchange = audit_scope,
     ) -> Response:
@@ -128,7 +134,13 @@ def object_routes(callers: Callers, queries: QueryContext, reader: ObjectReader)
         what it changed in the object, and the public Events that it made."""
         auditor = get_auditor(exchange)
         answer = await read_history(
-            queries, auditor, object_id, limit=limit, starting_after=starting_after, order=order
+            queries,
+            auditor,
+            object_id,
+            limit=limit,
+            starting_after=starting_after,
+            starting_after_version=starting_after_version,
+            order=order,
         )
         return respond(answer, exchange)
 

@@ -53,7 +53,7 @@ export function listKeys() {
 /** @param {EventTarget | null} target */
 function isTyped(target) {
   if (!(target instanceof HTMLElement)) return false;
-  if (target instanceof HTMLInputElement) return !["checkbox", "radio"].includes(target.type);
+  if (target instanceof HTMLInputElement) return !["checkbox", "radio", "range"].includes(target.type);
   return target.isContentEditable || target.matches("textarea, select");
 }
 
