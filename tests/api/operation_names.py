@@ -37,4 +37,5 @@ NAMES = {
     "retrieve_event_destination", "update_event_destination",
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
     "list_thin_events", "retrieve_thin_event",
+    "list_dispute_board", "summarize_disputes",
 }  # fmt: skip
