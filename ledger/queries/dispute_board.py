@@ -1,5 +1,4 @@
-"""The board of disputes: pages by due date or newest first, and how many there are of each status (internal
-API §9).
+"""The board of disputes (internal API §9): pages by due date or newest first, and how many have each status.
 
 A page of several statuses is merged from a page of each, which an index has in order: so it costs the same at
 any depth, however few of a status there are. What it waits for is said in `pages`.
