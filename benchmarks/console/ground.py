@@ -52,11 +52,12 @@ FROM projections.live l, generate_series(1, %(rows)s) AS n WHERE l.projection = 
 _FILL_DELIVERIES = """
 INSERT INTO webhooks.deliveries
     (id, event, endpoint, account, livemode, created, position, ordinal, type, state, tries, due_at)
-SELECT 'dlv_' || to_char(n, 'FM0000000000'), 'evt_seed_' || n, w.ids[1 + n %% cardinality(w.ids)], %(account)s,
-       false, extract(epoch FROM now())::bigint - (%(rows)s - n) / 2, n, 0, 'charge.succeeded',
-       CASE WHEN n %% 100 = 0 THEN 'failed' WHEN n %% 100 = 1 THEN 'pending' ELSE 'delivered' END, 1, 'infinity'
-FROM generate_series(1, %(rows)s) AS n,
-     (SELECT array_agg(DISTINCT id) AS ids FROM projections.webhook_endpoints WHERE account = %(account)s) AS w
+SELECT 'dlv_' || to_char(n, 'FM0000000000'), 'evt_seed_' || n, w.ids[1 + n %% cardinality(w.ids)],
+       %(account)s, false, extract(epoch FROM now())::bigint - (%(rows)s - n) / 2, n, 0, 'charge.succeeded',
+       CASE n %% 100 WHEN 0 THEN 'failed' WHEN 1 THEN 'pending' ELSE 'delivered' END, 1, 'infinity'
+FROM generate_series(1, %(rows)s) AS n, (
+    SELECT array_agg(DISTINCT id) AS ids FROM projections.webhook_endpoints WHERE account = %(account)s
+) AS w
 """
 _FILL_ATTEMPTS = """
 INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status)
@@ -64,8 +65,9 @@ SELECT id, 1, now(), 40, CASE state WHEN 'delivered' THEN 200 ELSE 500 END FROM 
 WHERE endpoint IN (SELECT id FROM projections.webhook_endpoints WHERE account = %(account)s)
 """
 _FILL_CUSTOMERS = """
-INSERT INTO projections.customers (generation, id, account, livemode, created, position, deleted, email, state)
-SELECT c.generation, c.id || '_' || round, c.account, c.livemode, c.created - round, c.position, c.deleted,
+INSERT INTO projections.customers
+    (generation, id, account, livemode, created, position, deleted, email, state)
+SELECT c.generation, c.id || '_more_' || round, c.account, c.livemode, c.created - round, c.position, c.deleted,
        c.email, c.state
 FROM generate_series(1, %(rows)s / greatest(1, (SELECT count(*) FROM projections.customers))) AS round,
      projections.customers c WHERE c.account = %(account)s

@@ -1,4 +1,4 @@
-"""How long a page of each list takes that the console shows: the first one, and one in the middle of the list."""
+"""How long a page of each list of the console takes: the first one, and one in the middle of the list."""
 
 from __future__ import annotations
 
@@ -21,72 +21,43 @@ class ListPage(NamedTuple):
 
     table   that has its rows; without it the list is not measured
     path    up to the cursor
-    middle  selects the cursor of a page in the middle, and how many rows there are; None: no such page
+    middle  the order of its rows in SQL, perhaps after a condition; None: no page but the first is measured
+    key     what a cursor names
     """
 
     table: str
     path: str
-    middle: str | None
+    middle: str | None = None
+    key: str = "id"
 
 
-_OF_BOARD = """
-SELECT id, (SELECT count(*) FROM projections.dispute_board) FROM projections.dispute_board
-WHERE {condition} ORDER BY {order} OFFSET (
-    SELECT count(*) / 2 FROM projections.dispute_board WHERE {condition}) LIMIT 1
-"""
-
-
-def _find_dispute(condition: str = "true", order: str = "due_by") -> str:
-    return _OF_BOARD.format(condition=condition, order=order)
-
-
+BOARD, BOARD_PATH = "projections.dispute_board", "/internal/v1/disputes"
 LISTS: dict[str, ListPage] = {
-    "disputes by due date": ListPage(
-        "projections.dispute_board", "/internal/v1/disputes?order=due_by", _find_dispute()
+    "disputes by due date": ListPage(BOARD, f"{BOARD_PATH}?order=due_by", "ORDER BY due_by, position"),
+    "disputes, newest": ListPage(BOARD, f"{BOARD_PATH}?order=created", "ORDER BY created DESC"),
+    "disputes that were lost": ListPage(
+        BOARD, f"{BOARD_PATH}?status=lost", "WHERE status = 'lost' ORDER BY due_by, position"
     ),
-    "disputes, newest": ListPage(
-        "projections.dispute_board", "/internal/v1/disputes?order=created", _find_dispute(order="created")
+    "disputes of a status and reason": ListPage(
+        BOARD,
+        f"{BOARD_PATH}?status=lost&reason=duplicate",
+        "WHERE status = 'lost' AND reason = 'duplicate' ORDER BY due_by, position",
     ),
-    "disputes of one status": ListPage(
-        "projections.dispute_board",
-        "/internal/v1/disputes?status=lost",
-        _find_dispute("status = 'lost'"),
-    ),
-    "disputes of one status and reason": ListPage(
-        "projections.dispute_board",
-        "/internal/v1/disputes?status=needs_response&reason=duplicate",
-        _find_dispute("status = 'needs_response' AND reason = 'duplicate'"),
-    ),
-    "counts of disputes": ListPage("projections.dispute_board", "/internal/v1/disputes/summary?", None),
-    "deliveries": ListPage(
-        "webhooks.deliveries",
-        "/internal/v1/webhooks/deliveries?",
-        "SELECT id, (SELECT count(*) FROM webhooks.deliveries) FROM webhooks.deliveries "
-        "ORDER BY id DESC OFFSET (SELECT count(*) / 2 FROM webhooks.deliveries) LIMIT 1",
-    ),
+    "counts of disputes": ListPage(BOARD, f"{BOARD_PATH}/summary"),
+    "deliveries": ListPage("webhooks.deliveries", "/internal/v1/webhooks/deliveries?", "ORDER BY id DESC"),
     "failed deliveries": ListPage(
-        "webhooks.deliveries", "/internal/v1/webhooks/deliveries?state=failed", None
+        "webhooks.deliveries",
+        "/internal/v1/webhooks/deliveries?state=failed",
+        "WHERE state = 'failed' ORDER BY id DESC",
     ),
-    "requests": ListPage("request_log.requests", "/internal/v1/requests?", None),
-    "customers": ListPage(
-        "projections.customers",
-        "/v1/customers?",
-        "SELECT id, (SELECT count(*) FROM projections.customers) FROM projections.customers "
-        "ORDER BY created DESC, position DESC OFFSET (SELECT count(*) / 2 FROM projections.customers) LIMIT 1",
+    "requests": ListPage(
+        "request_log.requests", "/internal/v1/requests?", "ORDER BY number DESC", key="request_id"
     ),
-    "events": ListPage(
-        "projections.feed",
-        "/v1/events?",
-        "SELECT id, (SELECT count(*) FROM projections.feed) FROM projections.feed "
-        "ORDER BY created DESC, position DESC OFFSET (SELECT count(*) / 2 FROM projections.feed) LIMIT 1",
-    ),
-    "audit log": ListPage(
-        "ledger.events", "/internal/v1/audit/log?", "SELECT position / 2, position FROM ledger.head"
-    ),
+    "customers": ListPage("projections.customers", "/v1/customers?", "ORDER BY created DESC, position DESC"),
+    "events": ListPage("projections.feed", "/v1/events?", "ORDER BY created DESC, position DESC"),
+    "audit log": ListPage("ledger.events", "/internal/v1/audit/log?", "", key="notification_id"),
     "audit log, one kind": ListPage(
-        "ledger.events",
-        "/internal/v1/audit/log?type=dispute.opened",
-        "SELECT position / 2, position FROM ledger.head",
+        "ledger.events", "/internal/v1/audit/log?type=dispute.opened", "", key="notification_id"
     ),
 }
 
@@ -96,13 +67,8 @@ def measure(ground: Ground, effort: Effort) -> list[Figure]:
     requests: dict[str, Request] = {}
     notes: dict[str, str] = {}
     for name, listed in LISTS.items():
-        cursors = _find_cursors(ground, listed)
-        for place, (cursor, rows) in cursors.items():
-            path = f"{listed.path}{'' if listed.path.endswith(('?', 'summary?')) else '&'}"
-            limit = "" if "summary" in path else f"limit={PAGE}"
-            requests[f"{name}{place}"] = Request(
-                ground.service.port, "GET", path + limit + cursor, ground.key
-            )
+        for place, (path, rows) in _find_pages(ground, listed).items():
+            requests[f"{name}{place}"] = Request(ground.service.port, "GET", path, ground.key)
             notes[f"{name}{place}"] = f"{rows:,} rows"
     outcomes: dict[str, list[Outcome]] = {}
     for _ in range(effort.rounds):
@@ -112,19 +78,25 @@ def measure(ground: Ground, effort: Effort) -> list[Figure]:
     return [_build_figure(name, each, notes[name]) for name, each in outcomes.items()]
 
 
-def _find_cursors(ground: Ground, listed: ListPage) -> dict[str, tuple[str, int]]:
-    """The cursor of each page that is measured, and how many rows the list's table has."""
+def _find_pages(ground: Ground, listed: ListPage) -> dict[str, tuple[str, int]]:
+    """The path of each page that is measured, and how many rows the list's table has."""
+    table, middle = listed.table, listed.middle
     with ground.service.connect() as conn:
-        found = conn.execute("SELECT to_regclass(%s) IS NOT NULL", (listed.table,)).fetchone()
+        found = conn.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
         if found is None or not found[0]:
             return {}
-        counted = conn.execute(f"SELECT count(*) FROM {listed.table}".encode()).fetchone() or (0,)
-        pages = {"": ("", int(counted[0]))}
-        if listed.middle is not None:
-            row = conn.execute(listed.middle.encode()).fetchone()
-            if row is not None:
-                pages[", deep"] = (f"&starting_after={row[0]}", int(row[1]))
-    return pages
+        (rows,) = conn.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() or (0,)
+        if "?" not in listed.path:
+            return {"": (listed.path, rows)}
+        first = f"{listed.path}{'' if listed.path.endswith('?') else '&'}limit={PAGE}"
+        if middle is None:
+            return {"": (first, rows)}
+        condition = middle.partition("ORDER BY")[0]
+        half = f"OFFSET (SELECT count(*) / 2 FROM {table} {condition})"
+        row = conn.execute(f"SELECT {listed.key} FROM {table} {middle} {half} LIMIT 1".encode()).fetchone()
+        if row is None:
+            return {"": (first, rows)}
+    return {"": (first, rows), ", deep": (f"{first}&starting_after={row[0]}", rows)}
 
 
 def _build_figure(name: str, outcomes: Sequence[Outcome], rows: str) -> Figure:
