@@ -25,6 +25,7 @@ from benchmarks.store import ACCOUNT
 from ledger.accounts import SCOPES
 from ledger.domain.dispute_decisions import REASONS
 from ledger.domain.dispute_states import STATUSES
+from ledger.ids import new_id
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.store.codec import Codec
 from ledger.wire.versions import LATEST_VERSION
@@ -49,27 +50,23 @@ SELECT l.generation, 'du_seed_' || n, %(account)s, false, %(start)s + n * 60, n,
 FROM projections.live l, generate_series(1, %(rows)s) AS n WHERE l.projection = 'dispute_board'
 """
 # None is due: the service sends nothing while it is measured.
-_FILL_DELIVERIES = """
-INSERT INTO webhooks.deliveries
+_COPY_DELIVERIES = """
+COPY webhooks.deliveries
     (id, event, endpoint, account, livemode, created, position, ordinal, type, state, tries, due_at)
-SELECT 'dlv_' || to_char(n, 'FM0000000000'), 'evt_seed_' || n, w.ids[1 + n %% cardinality(w.ids)],
-       %(account)s, false, extract(epoch FROM now())::bigint - (%(rows)s - n) / 2, n, 0, 'charge.succeeded',
-       CASE n %% 100 WHEN 0 THEN 'failed' WHEN 1 THEN 'pending' ELSE 'delivered' END, 1, 'infinity'
-FROM generate_series(1, %(rows)s) AS n, (
-    SELECT array_agg(DISTINCT id) AS ids FROM projections.webhook_endpoints WHERE account = %(account)s
-) AS w
+FROM STDIN
 """
+_ENDPOINTS = "SELECT id FROM projections.webhook_endpoints WHERE account = %(account)s ORDER BY id"
 _FILL_ATTEMPTS = """
 INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status)
 SELECT id, 1, now(), 40, CASE state WHEN 'delivered' THEN 200 ELSE 500 END FROM webhooks.deliveries
-WHERE endpoint IN (SELECT id FROM projections.webhook_endpoints WHERE account = %(account)s)
+WHERE account = %(account)s AND due_at = 'infinity'
 """
 _FILL_CUSTOMERS = """
 INSERT INTO projections.customers
     (generation, id, account, livemode, created, position, deleted, email, state)
-SELECT c.generation, c.id || '_more_' || round, c.account, c.livemode, c.created - round, c.position, c.deleted,
-       c.email, c.state
-FROM generate_series(1, %(rows)s / greatest(1, (SELECT count(*) FROM projections.customers))) AS round,
+SELECT c.generation, c.id || '_more_' || round, c.account, c.livemode, c.created - round, c.position,
+       c.deleted, c.email, c.state
+FROM generate_series(1, 1 + %(rows)s / greatest(1, (SELECT count(*) FROM projections.customers))) AS round,
      projections.customers c WHERE c.account = %(account)s
 LIMIT greatest(0, %(rows)s - (SELECT count(*) FROM projections.customers))
 """
@@ -86,7 +83,7 @@ FROM generate_series(1, %(rows)s) AS n
 """
 _FILLS = {
     "projections.dispute_board": (_FILL_DISPUTES,),
-    "webhooks.deliveries": (_FILL_DELIVERIES, _FILL_ATTEMPTS),
+    "webhooks.deliveries": (_FILL_ATTEMPTS,),
     "projections.customers": (_FILL_CUSTOMERS,),
     "request_log.requests": (_FILL_REQUESTS,),
 }
@@ -164,5 +161,22 @@ def _fill_table(service: Service, table: str, rows: int) -> None:
         "reason_count": len(REASONS),
     }
     with service.connect() as conn:
+        if table == "webhooks.deliveries":
+            _copy_deliveries(conn, rows)
         for statement in _FILLS[table]:
             conn.execute(statement.encode(), parameters)
+
+
+def _copy_deliveries(conn: psycopg.Connection, rows: int) -> None:
+    """Deliveries of the last days to all endpoints. Their ids have the times, in the order of the list."""
+    endpoints = [row[0] for row in conn.execute(_ENDPOINTS, {"account": ACCOUNT}).fetchall()]
+    end = time.time()
+    with conn.cursor() as cur, cur.copy(_COPY_DELIVERIES) as copy:
+        for number in range(rows):
+            created = end - (rows - number) / 2
+            state = {0: "failed", 1: "pending"}.get(number % 100, "delivered")
+            endpoint = endpoints[number % len(endpoints)]
+            copy.write_row(
+                (new_id("dlv", created), f"evt_seed_{number}", endpoint, ACCOUNT, False, int(created), number, 0,
+                 "charge.succeeded", state, 1, "infinity")
+            )  # fmt: skip

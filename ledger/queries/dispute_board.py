@@ -23,7 +23,7 @@ from ledger.wire.json_values import Json, make_list_object
 
 PROJECTION = "dispute_board"
 URL = "/internal/v1/disputes"
-COUNT_MAX = 10_000
+COUNT_MAX = 2_000
 """So many disputes of a status are counted: what is beyond is said by `has_more`."""
 DUE_SOON_SECONDS = 24 * 3600
 DUE_NEXT_SECONDS = 72 * 3600

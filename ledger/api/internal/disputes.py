@@ -100,7 +100,7 @@ def dispute_board_routes(callers: Callers, queries: QueryContext) -> APIRouter:
         params: Annotated[SummaryParams, Query()], exchange: Exchange = scope
     ) -> Response:
         """Of each status: how many, over how much, and of those that await a response how many are past due
-        or due within 24 or 72 hours. Counted up to 10,000."""
+        or due within 24 or 72 hours. Counted up to 2,000."""
         result = await summarize_board(
             queries.pages, _make_call(exchange), reason=params.reason, now=queries.now()
         )

@@ -60,7 +60,7 @@ _OF_STATUS: Fields = {
 _SUMMARY: Fields = {
     "object": constant("dispute_summary"),
     "at": unix_time("The time by which is said what is due."),
-    "count_max": integer("Up to how many disputes of a status are counted.", 10_000),
+    "count_max": integer("Up to how many disputes of a status are counted.", 2_000),
     "statuses": array("Each status, in the order of a dispute's life.", hash_of("A status.", _OF_STATUS)),
 }
 
