@@ -19,7 +19,7 @@ GOAL = Goal(150, is_maximum=True)
 # What a browser loads at once; `import()` waits until a view is asked for.
 _OF_HTML = re.compile(r"<(?:script|link)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
 _OF_SCRIPT = re.compile(
-    r"(?:^|[;}])\s*(?:import|export)\b[^'\"();]*?(?:from\s*)?[\"']([^\"']+)[\"']", re.MULTILINE
+    r"(?:^|;)\s*(?:import|export)\b(?:[^\"';()]*?\bfrom)?\s*[\"'](\.{0,2}/[^\"'\s]+\.js)[\"']", re.MULTILINE
 )
 _OF_STYLE = re.compile(r"(?:@import\s+|url\()[\"']?([^\"')]+)")
 

@@ -175,8 +175,5 @@ def _copy_deliveries(conn: psycopg.Connection, rows: int) -> None:
         for number in range(rows):
             created = end - (rows - number) / 2
             state = {0: "failed", 1: "pending"}.get(number % 100, "delivered")
-            endpoint = endpoints[number % len(endpoints)]
-            copy.write_row(
-                (new_id("dlv", created), f"evt_seed_{number}", endpoint, ACCOUNT, False, int(created), number, 0,
-                 "charge.succeeded", state, 1, "infinity")
-            )  # fmt: skip
+            ids = (new_id("dlv", created), f"evt_seed_{number}", endpoints[number % len(endpoints)], ACCOUNT)
+            copy.write_row((*ids, False, int(created), number, 0, "charge.succeeded", state, 1, "infinity"))
