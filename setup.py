@@ -16,7 +16,7 @@ setup(
     package_data={
         "ledger.migrations": ["script.py.mako"],
         "ledger.compression": ["*.zstd"],
-        "ledger.api.console": ["static/*.*", "static/**/*.js", "static/**/*.css", "static/vendor/**/*.txt"],
+        "ledger.api.console": ["static/**/*"],
         "ledger.api.pages": ["*.html", "*.js", "swagger_ui/*"],
         "ledger.api.unknown_routes": ["*.txt"],
     },

@@ -37,32 +37,45 @@ function AccountDialog({ current, onClose }) {
     const account = text.trim();
     if (account) choose(account === session.value?.account ? null : account);
   };
-  const matching = accounts.filter(({ id, name }) => `${id} ${name}`.toLowerCase().includes(text.trim().toLowerCase()));
+  const wanted = text.trim();
+  const isId = wanted.startsWith("acct_");
+  const matching = accounts.filter(({ id, name }) =>
+    `${id} ${name}`.toLowerCase().includes(wanted.toLowerCase()));
   return html`<${Dialog} title="Act for an account" onClose=${onClose}>
     <form class="dialog-form" onSubmit=${submit}>
       <${Field} label="Connected account" value=${text} onInput=${setText} placeholder="acct_… or a name" mono
         hint="A key sees its own account and those connected to it." />
       <${Notice} error=${error} />
       <ul class="account-list">
-        <li><button type="button" onClick=${() => choose(null)} aria-pressed=${current === null ? "true" : "false"}>
-          <span>${session.value?.account_name || "Own account"} (the key's own)</span><span class="id faint">${session.value?.account}</span></button></li>
-        ${matching.map(({ id, name }) => html`<li key=${id}><button type="button" onClick=${() => choose(id)} aria-pressed=${current === id ? "true" : "false"}>
+        <li><button type="button" onClick=${() => choose(null)}
+          aria-pressed=${current === null ? "true" : "false"}>
+          <span>${session.value?.account_name || "Own account"} (the key's own)</span><span
+            class="id faint">${session.value?.account}</span></button></li>
+        ${matching.map(({ id, name }) => html`<li key=${id}><button type="button" onClick=${() => choose(id)}
+          aria-pressed=${current === id ? "true" : "false"}>
           <span>${name || "Without a name"}</span><span class="id faint">${id}</span></button></li>`)}
       </ul>
       <footer class="dialog-foot"><button type="button" onClick=${onClose}>Leave it</button>
-        <button type="submit" class="button-primary" disabled=${!text.trim().startsWith("acct_")}>Act for ${text.trim().startsWith("acct_") ? text.trim() : "it"}</button></footer>
+        <button type="submit" class="button-primary"
+          disabled=${!isId}>Act for ${isId ? wanted : "it"}</button></footer>
     </form>
   </${Dialog}>`;
 }
 
-/** The connected accounts, if the key may list them. @returns {{ accounts: { id: string, name: string }[], error: any }} */
+/**
+ * The connected accounts, if the key may list them.
+ * @returns {{ accounts: { id: string, name: string }[], error: any }}
+ */
 function useAccounts() {
-  const [state, setState] = useState({ accounts: /** @type {any[]} */ ([]), error: /** @type {any} */ (null) });
+  const [state, setState] = useState({ accounts: /** @type {any[]} */ ([]), error: null });
   useEffect(() => {
     if (!hasScope("keys")) return undefined;
     const abort = new AbortController();
     get("/internal/v1/accounts", { limit: ACCOUNTS_MAX }, { signal: abort.signal, account: null }).then(
-      ({ data }) => setState({ accounts: data.filter((/** @type {any} */ each) => each.id !== session.value?.account), error: null }),
+      ({ data }) => {
+        const connected = data.filter((/** @type {any} */ each) => each.id !== session.value?.account);
+        setState({ accounts: connected, error: null });
+      },
       (error) => abort.signal.aborted || setState({ accounts: [], error }),
     );
     return () => abort.abort();

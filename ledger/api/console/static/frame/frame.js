@@ -17,7 +17,8 @@ import { ViewPlace } from "./view-place.js";
 /** @param {{ views: ViewRow[] }} props */
 export function Frame({ views }) {
   const state = sessionState.value;
-  if (state === "loading") return html`<${Outage} /><main class="sign-in" aria-busy="true"><${Loading} /></main>`;
+  if (state === "loading") return html`<${Outage} /><main class="sign-in" aria-busy="true"><${Loading} />
+    </main>`;
   if (state !== "open") return html`<${Outage} /><${SignIn} isOver=${state === "over"} />`;
   return html`<${Console} views=${views} />`;
 }
@@ -62,7 +63,8 @@ function Console({ views }) {
 
 /** @param {ViewRow[]} views */
 function useViewKeys(views) {
-  useKeys(views.filter((view) => !view.hidden).map((view) => [`g ${view.key}`, view.title, () => navigate(view.name)]), "Go to");
+  const shown = views.filter((view) => !view.hidden);
+  useKeys(shown.map((view) => [`g ${view.key}`, view.title, () => navigate(view.name)]), "Go to");
   useKeys([
     ["/", "find", focusFind],
     ["?", "these keys", () => { isHelpOpen.value = true; }],
@@ -82,8 +84,8 @@ function focusFind() {
 }
 
 /**
- * A reader by ear or keyboard begins at the heading of a place that was gone to; not at the start, and not when only
- * parameters changed.
+ * A reader by ear or keyboard begins at the heading of a place that was gone to; not at the start, and not
+ * when only parameters changed.
  * @param {{ current: HTMLElement | null }} main
  * @param {string} place
  */

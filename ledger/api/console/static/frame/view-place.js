@@ -36,7 +36,8 @@ function Loaded({ view, path, query }) {
     };
   }, [turn]);
   if (state.error) {
-    return html`<${Page} title=${view.title} /><${Failure} error=${state.error} what="could not be loaded" isLoad />`;
+    return html`<${Page} title=${view.title} /><${Failure} error=${state.error}
+      what="could not be loaded" isLoad />`;
   }
   if (!state.View) return html`<${Loading} lines=${6} />`;
   return html`<${Boundary} title=${view.title} key=${turn} onAgain=${() => setTurn(turn + 1)}>

@@ -6,7 +6,8 @@ import { endSession } from "./session.js";
 
 const TIMEOUT_MS = 40_000;
 const UNAVAILABLE = new Set([502, 503, 504]);
-// An action under an Idempotency-Key is tried again for so long, then its dialog says that there was no answer.
+// An action under an Idempotency-Key is tried again for so long, then its dialog says that there was no
+// answer.
 const ACTION_TRIES_MAX = 20;
 
 /** An answer that is an error, or none at all (status 0). */
@@ -59,8 +60,8 @@ export async function getText(path, params, options = {}) {
 }
 
 /**
- * POST a JSON body (internal API, /v2). With an idempotency key it is tried again while there is no answer; without
- * one it is sent once only, because it may have been done all the same.
+ * POST a JSON body (internal API, /v2). With an idempotency key it is tried again while there is no answer;
+ * without one it is sent once only, because it may have been done all the same.
  * @param {string} path
  * @param {any} [body]
  * @param {Options & { idempotencyKey?: string }} [options]
@@ -88,7 +89,7 @@ export function remove(path, options = {}) {
   return change("DELETE", path, undefined, null, options);
 }
 
-/** A new Idempotency-Key. (`crypto.randomUUID` exists in secure contexts only, and this page may be plain HTTP.) */
+/** A new Idempotency-Key. `crypto.randomUUID` exists in secure contexts only; this page may be plain HTTP. */
 export function newIdempotencyKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
@@ -111,8 +112,8 @@ async function change(method, path, body, type, { idempotencyKey, ...options }) 
 }
 
 /**
- * The headers of every request: the page says that it is the console, since browsers send no Sec-Fetch-Site to a
- * service on plain HTTP, and for which account it acts.
+ * The headers of every request: the page says that it is the console, since browsers send no Sec-Fetch-Site
+ * to a service on plain HTTP, and for which account it acts.
  * @param {Options} [options]
  * @returns {Record<string, string>}
  */
@@ -156,7 +157,7 @@ async function attempt(method, path, options, body) {
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const signal = options.signal ? AbortSignal.any([options.signal, timeout]) : timeout;
   try {
-    return await fetch(path, { method, body, headers: headersOf(options), signal, credentials: "same-origin" });
+    return await fetch(path, { method, body, headers: headersOf(options), signal });
   } catch (error) {
     if (options.signal?.aborted) throw error;
     return null;
@@ -192,8 +193,9 @@ function withParams(path, params) {
 }
 
 /**
- * Parameters in Stripe's form encoding: { created: { gte: 5 }, state: ["a", "b"], to: null } is created[gte]=5 and
- * state=a&state=b; null, undefined and "" are left out. Arrays under a name that ends in "[]" keep that.
+ * Parameters in Stripe's form encoding: { created: { gte: 5 }, state: ["a", "b"], to: null } is
+ * created[gte]=5 and state=a&state=b; null, undefined and "" are left out. Arrays under a name that ends in
+ * "[]" keep that.
  * @param {Record<string, any>} params
  */
 export function encodeParams(params) {
@@ -201,9 +203,13 @@ export function encodeParams(params) {
   /** @type {(name: string, value: any) => void} */
   const add = (name, value) => {
     if (value === null || value === undefined || value === "") return;
-    if (Array.isArray(value)) for (const each of value) add(name, each);
-    else if (typeof value === "object") for (const [key, each] of Object.entries(value)) add(`${name}[${key}]`, each);
-    else sent.append(name, String(value));
+    if (Array.isArray(value)) {
+      for (const each of value) add(name, each);
+    } else if (typeof value === "object") {
+      for (const [key, each] of Object.entries(value)) add(`${name}[${key}]`, each);
+    } else {
+      sent.append(name, String(value));
+    }
   };
   for (const [name, value] of Object.entries(params)) add(name, value);
   return sent;

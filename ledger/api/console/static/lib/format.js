@@ -95,7 +95,8 @@ export function formatBytes(bytes) {
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[place]}`;
 }
 
-// As in ledger/domain/money.py: how many minor units the API counts, which is not what CLDR says of each currency.
+// As in ledger/domain/money.py: how many minor units the API counts, which is not what CLDR says of each
+// currency.
 const ZERO_DECIMAL = new Set(
   "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split(" "),
 );
@@ -124,8 +125,9 @@ export function formatName(name) {
   return name.replaceAll("_", " ");
 }
 
-// Ids begin with letters and an underscore. Secrets do, too: they are never made a link, which has them in a URL.
-const ID = /^(?!sk_|rk_|pk_|ek_|whsec_|cuss_secret_)[a-z]{1,12}(?:_test|_live)?_[0-9A-Za-z][0-9A-Za-z_.-]{5,}$/;
+// Ids begin with letters and an underscore. Secrets do, too: they are never made a link, which has them in a
+// URL.
+const ID = /^(?!sk_|rk_|pk_|ek_|whsec_)[a-z]{1,12}(?:_test|_live)?_[0-9A-Za-z][0-9A-Za-z_.-]{5,}$/;
 
 /**
  * Whether a text looks like the id of something that the console can find.

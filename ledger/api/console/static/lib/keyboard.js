@@ -5,8 +5,8 @@ import { signal, useEffect, useRef } from "./ui.js";
 const SEQUENCE_MS = 1500;
 
 /**
- * A key and what it does: ["j", "next row", run]. A sequence is written with a space: "g e". `run` may return false
- * to leave the key to whoever is asked next.
+ * A key and what it does: ["j", "next row", run]. A sequence is written with a space: "g e". `run` may return
+ * false to leave the key to whoever is asked next.
  * @typedef {[keys: string, what: string, run: (event: KeyboardEvent) => void | boolean]} Binding
  */
 
@@ -22,8 +22,8 @@ let timer;
 export const isHelpOpen = signal(false);
 
 /**
- * Understand these keys while the component is on the page, and not while something is typed or a dialog is open.
- * The component that came last is asked first.
+ * Understand these keys while the component is on the page, and not while something is typed or a dialog is
+ * open. The component that came last is asked first.
  * @param {Binding[]} bindings
  * @param {string} [group]  the heading in the list of keys
  */
@@ -53,8 +53,8 @@ export function listKeys() {
 /** @param {EventTarget | null} target */
 function isTyped(target) {
   if (!(target instanceof HTMLElement)) return false;
-  if (target.isContentEditable || target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement) return true;
-  return target instanceof HTMLInputElement && !["checkbox", "radio", "button", "submit"].includes(target.type);
+  if (target instanceof HTMLInputElement) return !["checkbox", "radio"].includes(target.type);
+  return target.isContentEditable || target.matches("textarea, select");
 }
 
 /** @param {KeyboardEvent} event */

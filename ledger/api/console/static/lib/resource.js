@@ -14,16 +14,18 @@ import { useCallback, useEffect, useRef, useState } from "./ui.js";
  */
 
 /**
- * The answer of a GET, kept up to date: `const { data, error } = useResource("/internal/v1/projections", {}, { every: 2 })`.
+ * The answer of a GET, kept up to date: `const { data, error } = useResource("/internal/v1/projections", {},
+ * { every: 2 })`.
  * @param {string | null} path  null: nothing is asked
- * @param {Record<string, any>} [params]  other ones are asked for at once, while the answer to the former ones stays
- * @param {{ every?: number, onResponse?: (response: Response) => void }} [options]  `every` N seconds again, while
- *   the page is visible
+ * @param {Record<string, any>} [params]  other ones are asked for at once, while the answer to the former
+ *   ones stays
+ * @param {{ every?: number, onResponse?: (response: Response) => void }} [options]  `every` N seconds again,
+ *   while the page is visible
  * @returns {Resource}
  */
 export function useResource(path, params = {}, { every, onResponse } = {}) {
   const wanted = path === null ? null : JSON.stringify([path, params, session.value?.account]);
-  const [state, setState] = useState(/** @type {any} */ ({ path: null, data: undefined, error: null, done: null }));
+  const [state, setState] = useState(/** @type {any} */ ({ path: null, error: null, done: null }));
   const [turn, setTurn] = useState(0);
   const latest = useRef(onResponse);
   latest.current = onResponse;
@@ -98,8 +100,8 @@ function untilVisible(signal) {
  */
 
 /**
- * A page of a list. Its cursor is in the URL as `after` (or `name`), so a link is the page; pass the result to
- * `Pages` (parts/table.js), which has the buttons and the keys `n` and `p`.
+ * A page of a list. Its cursor is in the URL as `after` (or `name`), so a link is the page; pass the result
+ * to `Pages` (parts/table.js), which has the buttons and the keys `n` and `p`.
  * @param {string | null} path
  * @param {Record<string, any>} params  without the cursor
  * @param {{ query: URLSearchParams, name?: string, param?: string, limit?: number, every?: number,
@@ -108,10 +110,11 @@ function untilVisible(signal) {
  * @returns {List}
  */
 export function useList(path, params, options) {
-  const { query, name = "after", param = "starting_after", limit = 50, every, cursorOf = findCursor } = options;
+  const { query, name = "after", param = "starting_after", limit = 50, cursorOf = findCursor } = options;
   const after = query.get(name);
   // Only the first page changes by itself: rows must not move under a reader of a later one.
-  const resource = useResource(path, { ...params, limit, [param]: after }, { every: after ? undefined : every });
+  const every = after ? undefined : options.every;
+  const resource = useResource(path, { ...params, limit, [param]: after }, { every });
   const page = resource.data;
   const cursor = page?.has_more || page?.next_position ? cursorOf(page) : null;
   const trail = /** @type {(string | null)[]} */ (history.state?.trail ?? []);

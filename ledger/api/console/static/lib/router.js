@@ -61,7 +61,7 @@ export function hrefOf(to, query = {}) {
 function setValue(query, name, value) {
   query.delete(name);
   for (const each of Array.isArray(value) ? value : [value]) {
-    if (each !== null && each !== undefined && each !== "" && each !== false) query.append(name, String(each));
+    if (![null, undefined, "", false].includes(each)) query.append(name, String(each));
   }
 }
 
@@ -101,7 +101,8 @@ export function switchAccount(account) {
 
 /**
  * A link inside the console.
- * @param {{ to: string, query?: Record<string, any>, class?: string, children?: any, [attribute: string]: any }} props
+ * @param {{ to: string, query?: Record<string, any>, class?: string, children?: any, [attribute: string]: any
+ *   }} props
  */
 export function Link({ to, query, children, ...attributes }) {
   return html`<a href=${hrefOf(to, query)} ...${attributes}>${children}</a>`;
@@ -109,7 +110,8 @@ export function Link({ to, query, children, ...attributes }) {
 
 /** @param {MouseEvent} event */
 function followLink(event) {
-  if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  if (event.defaultPrevented || event.button !== 0) return;
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   const link = event.target instanceof Element ? event.target.closest("a") : null;
   if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
   if (!link.pathname.startsWith(ROOT) || link.pathname.startsWith(`${ROOT}static/`)) return;

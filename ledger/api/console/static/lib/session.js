@@ -1,4 +1,5 @@
-// Who is signed in: the key behind the session, and what it may do. The cookie itself is out of reach of scripts.
+// Who is signed in: the key behind the session, and what it may do. The cookie itself is out of reach of
+// scripts.
 
 import { signal } from "./ui.js";
 
@@ -16,7 +17,8 @@ import { signal } from "./ui.js";
  */
 
 /**
- * "loading" until the service has said; "none": nobody is signed in; "over": the session ended while it was used.
+ * "loading" until the service has said; "none": nobody is signed in; "over": the session ended while it was
+ * used.
  * @typedef {"loading" | "none" | "over" | "open"} SessionState
  */
 

@@ -1,5 +1,5 @@
-// How a session begins and ends. Its secret is a cookie that scripts cannot read; a pasted key is sent once and kept
-// nowhere.
+// How a session begins and ends. Its secret is a cookie that scripts cannot read; a pasted key is sent once
+// and kept nowhere.
 
 import { ApiError, get, post, remove } from "./api.js";
 import { endSession, forgetSession, openSession, sessionState } from "./session.js";

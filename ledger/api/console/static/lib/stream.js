@@ -16,9 +16,9 @@ const SILENT_MS_MAX = 40_000;
  */
 
 /**
- * Follow a stream until `signal` is aborted. A lost connection is taken up again after the last event that came,
- * within 2 seconds once the service is back. Rejects with an ApiError that trying again does not change (a missing
- * scope, a wrong parameter).
+ * Follow a stream until `signal` is aborted. A lost connection is taken up again after the last event that
+ * came, within 2 seconds once the service is back. Rejects with an ApiError that trying again does not change
+ * (a missing scope, a wrong parameter).
  * @param {string} path
  * @param {Record<string, any>} params
  * @param {Handlers} handlers

@@ -6,15 +6,16 @@ import { html, useEffect, useRef } from "../lib/ui.js";
 
 /**
  * The head of a view: its one <h1>, a line on what it is, and its buttons. It also names the page.
- * @param {{ title: any, name?: string, lead?: any, children?: any }} props  `name`: for the page's title, if `title`
- *   is no text; children: buttons and badges at the right
+ * @param {{ title: any, name?: string, lead?: any, children?: any }} props  `name`: for the page's title, if
+ *   `title` is no text; children: buttons and badges at the right
  */
 export function Page({ title, name, lead, children }) {
   const heading = useRef(/** @type {HTMLElement | null} */ (null));
   const text = name ?? String(title);
   useEffect(() => { document.title = `${text} · Ledger console`; }, [text]);
   return html`<header class="page-head">
-    <div class="page-title"><h1 ref=${heading} tabindex="-1">${title}</h1>${lead && html`<p class="lead">${lead}</p>`}</div>
+    <div class="page-title"><h1 ref=${heading} tabindex="-1">${title}</h1>${lead && html`<p
+      class="lead">${lead}</p>`}</div>
     ${children && html`<div class="page-actions">${children}</div>`}
   </header>`;
 }
@@ -34,7 +35,7 @@ export function Note({ tone = "info", title, children }) {
 function adviseOn(error) {
   if (error.code === "no_answer") return null;
   if (error.status === 403 && error.code === "more_permissions_required") {
-    return "Sign in with a key that has this scope, or add it: POST /internal/v1/keys, or `ledger keys create`.";
+    return "Sign in with a key that has this scope: Keys and accounts, or `ledger keys create`, makes one.";
   }
   if (error.status === 403) return "Choose another account, or sign in with a key that may see this one.";
   if (error.status === 404) return "It may belong to another account or mode than this session's key.";
@@ -67,19 +68,21 @@ export function Notice({ error, retry, title }) {
  * @param {{ title: any, children?: any }} props
  */
 export function Empty({ title, children }) {
-  return html`<div class="empty"><p class="empty-title">${title}</p>${children && html`<p>${children}</p>`}</div>`;
+  return html`<div class="empty"><p
+    class="empty-title">${title}</p>${children && html`<p>${children}</p>`}</div>`;
 }
 
 /** Placeholder lines while an answer is awaited. @param {{ lines?: number }} props */
 export function Loading({ lines = 4 }) {
   return html`<div class="loading" role="status"><span class="visually-hidden">Loading</span>
-    ${Array.from({ length: lines }, (_, number) => html`<span class="loading-line" key=${number} aria-hidden="true"></span>`)}
+    ${Array.from({ length: lines }, (_, number) => html`<span class="loading-line" key=${number}
+      aria-hidden="true"></span>`)}
   </div>`;
 }
 
 /**
- * The children if the key has the scope ("a+b": both), else which scope is missing and how to get it. `what`: what
- * would be here.
+ * The children if the key has the scope ("a+b": both), else which scope is missing and how to get it. `what`:
+ * what would be here.
  * @param {{ scope: string, what: string, children?: any }} props
  */
 export function NeedsScope({ scope, what, children }) {
@@ -88,19 +91,30 @@ export function NeedsScope({ scope, what, children }) {
 }
 
 /**
+ * @param {string} scope
+ * @param {number} place  in the list
+ */
+function showScope(scope, place) {
+  const names = scope.split("+").map((each, number) => html`${number > 0 && " and "}<code>${each}</code>`);
+  return html`${place > 0 && " or "}${names}`;
+}
+
+/**
  * Which scope the session's key lacks, and how to get it.
  * @param {{ scopes: string[], what: string }} props  any of `scopes` would do
  */
 export function MissingScope({ scopes, what }) {
   const names = scopes.flatMap((scope) => scope.split("+"));
-  const key = session.value?.key;
+  const { key, account = "acct_…" } = session.value ?? {};
+  const command = `ledger keys create ${account} --kind rk --scope ${names.join(" --scope ")} --name console`;
   return html`<div class="note note-info" role="status">
-    <p class="note-title">${what} needs a key with the scope ${scopes.map((scope, place) => html`${place > 0 && " or "}${
-      scope.split("+").map((each, number) => html`${number > 0 && " and "}<code>${each}</code>`)}`)}.</p>
+    <p class="note-title">${what} needs a key with the scope ${scopes.map(showScope)}.</p>
     <div class="note-text">
-      <p>This session's key ${key && html`(<span class="id">${key.masked}</span>) `}has not got it. Somebody with the scope${" "}
-      <code>keys</code> can make one in <a href=${hrefOf("keys")}>Keys and accounts</a>; in a shell of the service:</p>
-      <pre class="command">ledger keys create ${session.value?.account ?? "acct_…"} --kind rk ${names.map((name) => `--scope ${name}`).join(" ")} --name console</pre>
+      <p>This session's key ${key && html`(<span
+        class="id">${key.masked}</span>) `}has not got it. Somebody with the scope${" "}
+      <code>keys</code> can make one in <a
+        href=${hrefOf("keys")}>Keys and accounts</a>; in a shell of the service:</p>
+      <pre class="command">${command}</pre>
     </div>
   </div>`;
 }

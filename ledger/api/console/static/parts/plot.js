@@ -6,7 +6,8 @@ import { html, useEffect, useId, useRef, useState } from "../lib/ui.js";
 
 const VENDOR = "/console/static/vendor/";
 const ROWS_MAX = 60;
-// By the distance of the labels in seconds: [distance, label, , at a new day, , , , , mode] (uPlot's `axes.values`).
+// By the distance of the labels in seconds: [distance, label, , at a new day, , , , , mode] (uPlot's
+// `axes.values`).
 const TIME_LABELS = [
   [86_400, "{YYYY}-{MM}-{DD}", null, null, null, null, null, null, 1],
   [60, "{HH}:{mm}", null, "\n{YYYY}-{MM}-{DD}", null, null, null, null, 1],
@@ -29,22 +30,23 @@ function loadLibrary() {
 
 /**
  * One line, or bars. `tone` is a colour of the design; `values` are as many as `times`, null for a gap.
- * @typedef {{ label: string, values: (number | null)[], tone?: "accent" | "ok" | "warning" | "danger" | "neutral",
- *   bars?: boolean }} Series
+ * @typedef {{ label: string, values: (number | null)[], tone?: "accent" | "ok" | "warning" | "danger" |
+ *   "neutral", bars?: boolean }} Series
  */
 
 /**
  * A plot with its legend; the figures are also there as a table, for those who see no plot.
  * @param {{ label: string, times: number[], series: Series[], unit?: string, height?: number,
- *   format?: (value: number) => string, onRange?: (from: number, to: number) => void }} props  `times` in unix seconds,
- *   ascending; `onRange`: a range was drawn with the mouse
+ *   format?: (value: number) => string, onRange?: (from: number, to: number) => void }} props  `times` in
+ *   unix seconds, ascending; `onRange`: a range was drawn with the mouse
  */
 export function Plot({ label, times, series, unit = "", height = 180, format = formatCount, onRange }) {
   const place = useRef(/** @type {HTMLElement | null} */ (null));
   const plot = useRef(/** @type {any} */ (null));
   const id = useId();
   const [failure, setFailure] = useState("");
-  const shape = JSON.stringify([series.map(({ label: name, tone, bars }) => [name, tone, bars]), unit, height, theme.value]);
+  const looks = series.map(({ label: name, tone, bars }) => [name, tone, bars]);
+  const shape = JSON.stringify([looks, unit, height, theme.value]);
   const data = [times, ...series.map(({ values }) => values)];
   const latest = useRef(data);
   latest.current = data;
@@ -79,12 +81,16 @@ export function Plot({ label, times, series, unit = "", height = 180, format = f
 function Figures({ times, series, format, unit }) {
   const [isOpen, setOpen] = useState(false);
   const first = Math.max(0, times.length - ROWS_MAX);
-  return html`<details class="plot-figures" onToggle=${(/** @type {any} */ event) => setOpen(event.currentTarget.open)}>
+  return html`<details class="plot-figures"
+    onToggle=${(/** @type {any} */ event) => setOpen(event.currentTarget.open)}>
     <summary>Figures as a table</summary>
-    ${isOpen && html`<div class="table-box" role="region" aria-label="Figures" tabindex="0"><table class="table">
-      <thead><tr><th scope="col">Time</th>${series.map((each) => html`<th key=${each.label} scope="col" class="align-end">${each.label}</th>`)}</tr></thead>
+    ${isOpen && html`<div class="table-box" role="region" aria-label="Figures" tabindex="0"><table
+      class="table">
+      <thead><tr><th scope="col">Time</th>${series.map((each) => html`<th key=${each.label} scope="col"
+        class="align-end">${each.label}</th>`)}</tr></thead>
       <tbody>${times.slice(first).map((at, place) => html`<tr key=${at}><td>${formatTime(at)}</td>
-        ${series.map((each) => html`<td key=${each.label} class="align-end number">${show(each.values[first + place], format, unit)}</td>`)}</tr>`)}
+        ${series.map((each) => html`<td key=${each.label}
+          class="align-end number">${show(each.values[first + place], format, unit)}</td>`)}</tr>`)}
       </tbody></table></div>`}
   </details>`;
 }
@@ -101,13 +107,20 @@ function show(value, format, unit) {
 /**
  * @param {any} uPlot
  * @param {HTMLElement} place
- * @param {{ series: Series[], unit: string, height: number, format: (value: number) => string, onRange?: (from: number, to: number) => void }} options
+ * @param {{ series: Series[], unit: string, height: number, format: (value: number) => string, onRange?:
+ *   (from: number, to: number) => void }} options
  * @param {any[]} data
  */
 function create(uPlot, place, { series, unit, height, format, onRange }, data) {
   const styles = getComputedStyle(document.documentElement);
   const colour = (/** @type {string} */ name) => styles.getPropertyValue(name).trim();
-  const axis = { stroke: colour("--text-soft"), font: "12px system-ui, sans-serif", grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1, size: 4 } };
+  const line = { stroke: colour("--line"), width: 1 };
+  const text = { stroke: colour("--text-soft"), font: "12px system-ui, sans-serif" };
+  const axis = { ...text, grid: line, ticks: { ...line, size: 4 } };
+  const showAll = (/** @type {any} */ _, /** @type {number[]} */ values) =>
+    values.map((value) => show(value, format, unit));
+  /** @type {(self: any, low: number | null, high: number | null) => [number, number]} */
+  const findRange = (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1) * 1.08];
   return new uPlot({
     width: place.clientWidth || 600,
     height,
@@ -116,14 +129,15 @@ function create(uPlot, place, { series, unit, height, format, onRange }, data) {
     hooks: {
       setSelect: [(/** @type {any} */ self) => {
         if (onRange && self.select.width > 4) {
-          onRange(self.posToVal(self.select.left, "x"), self.posToVal(self.select.left + self.select.width, "x"));
+          const { left, width } = self.select;
+          onRange(self.posToVal(left, "x"), self.posToVal(left + width, "x"));
           self.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
         }
       }],
     },
     tzDate: (/** @type {number} */ at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
-    scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1) * 1.08] } },
-    axes: [{ ...axis, space: 72, values: TIME_LABELS }, { ...axis, size: 64, values: (/** @type {any} */ _, /** @type {number[]} */ values) => values.map((value) => show(value, format, unit)) }],
+    scales: { y: { range: findRange } },
+    axes: [{ ...axis, space: 72, values: TIME_LABELS }, { ...axis, size: 64, values: showAll }],
     series: [{}, ...series.map(({ label, tone = "accent", bars }) => ({
       label, stroke: colour(`--plot-${tone}`), width: bars ? 0 : 1.75, points: { show: false },
       fill: bars ? colour(`--plot-${tone}`) : undefined,

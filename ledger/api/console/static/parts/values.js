@@ -1,6 +1,8 @@
 // Small values inside text and tables: times, amounts, ids, states.
 
-import { clock, formatCount, formatMoney, formatRelative, formatTime, isId, showsFullTimes } from "../lib/format.js";
+import {
+  clock, formatCount, formatMoney, formatRelative, formatTime, isId, showsFullTimes,
+} from "../lib/format.js";
 import { hrefOf } from "../lib/router.js";
 import { classes, html, useComputed, useEffect, useSignal, useState } from "../lib/ui.js";
 
@@ -18,7 +20,8 @@ export function Time({ at, full = false }) {
   });
   if (at === null || at === undefined) return html`<span class="faint">—</span>`;
   const whole = formatTime(at);
-  return html`<time class="time" datetime=${whole.replace(" UTC", "Z").replace(" ", "T")} title=${whole}>${text}</time>`;
+  return html`<time class="time" datetime=${whole.replace(" UTC", "Z").replace(" ", "T")}
+    title=${whole}>${text}</time>`;
 }
 
 /**
@@ -59,7 +62,8 @@ export function IdLink({ id, to, children }) {
 
 /**
  * A state, by text and shape: ok ● · waiting ○ · warning ▲ · danger ■ · info ◆ · neutral (no shape).
- * @param {{ tone?: "ok" | "waiting" | "warning" | "danger" | "info" | "neutral", children?: any, title?: string }} props
+ * @param {{ tone?: "ok" | "waiting" | "warning" | "danger" | "info" | "neutral", children?: any, title?:
+ *   string }} props
  */
 export function Badge({ tone = "neutral", children, title }) {
   return html`<span class=${`badge badge-${tone}`} title=${title}>${children}</span>`;
@@ -95,6 +99,7 @@ export function Copy({ text, label = "Copy" }) {
  */
 export function Facts({ rows, class: name }) {
   return html`<dl class=${classes("facts", name)}>
-    ${rows.map((row) => row && html`<div key=${row[0]}><dt>${row[0]}</dt><dd>${row[1] ?? html`<span class="faint">—</span>`}</dd></div>`)}
+    ${rows.map((row) => row && html`<div key=${row[0]}><dt>${row[0]}</dt><dd>${row[1] ?? html`<span
+      class="faint">—</span>`}</dd></div>`)}
   </dl>`;
 }
