@@ -1,6 +1,6 @@
 // The board: a column for each state of a dispute, a card for each dispute.
 
-import { formatCount, formatMoney, formatName } from "../../lib/format.js";
+import { formatCount, formatMoney, formatName, formatNumberOf } from "../../lib/format.js";
 import { useKeys } from "../../lib/keyboard.js";
 import { useResource } from "../../lib/resource.js";
 import { hrefOf } from "../../lib/router.js";
@@ -17,7 +17,8 @@ const AMOUNTS_SHOWN = 2;
 /** @param {{ summary: any, reason: string | null, bounds: Record<string, any> }} props */
 export function Board({ summary, reason, bounds }) {
   const board = useRef(/** @type {HTMLElement | null} */ (null));
-  const move = (/** @type {number} */ columns, /** @type {number} */ cards) => moveFocus(board.current, columns, cards);
+  const move = (/** @type {number} */ columns, /** @type {number} */ cards) =>
+    moveFocus(board.current, columns, cards);
   useKeys([
     ["j", "next card", () => move(0, 1)], ["k", "previous card", () => move(0, -1)],
     ["l", "next column", () => move(1, 0)], ["h", "previous column", () => move(-1, 0)],
@@ -27,10 +28,10 @@ export function Board({ summary, reason, bounds }) {
   ], "Board");
   // Only what awaits a response has a due date that counts.
   const isBounded = Object.keys(bounds).length > 0;
-  const columns = isBounded ? COLUMNS.filter(({ statuses }) => statuses.some((each) => AWAITING.includes(each))) : COLUMNS;
+  const columns = COLUMNS.filter(({ statuses }) => !isBounded || statuses.some((each) => AWAITING.includes(each)));
   return html`<div class="board" ref=${board} role="region" aria-label="Board of disputes" tabindex="0">
-    ${columns.map((column) => html`<${Column} key=${column.name} column=${column} summary=${isBounded ? null : summary}
-      reason=${reason} bounds=${bounds} />`)}
+    ${columns.map((column) => html`<${Column} key=${column.name} column=${column} reason=${reason}
+      bounds=${bounds} summary=${isBounded ? null : summary} />`)}
   </div>`;
 }
 
@@ -45,53 +46,62 @@ function moveFocus(board, columns, cards) {
     .map((column) => /** @type {HTMLElement[]} */ ([...column.querySelectorAll("a.dispute-card")]))
     .filter((column) => column.length > 0);
   const place = all.findIndex((column) => column.some((card) => card === document.activeElement));
-  const column = all[place < 0 ? 0 : Math.min(Math.max(place + columns, 0), all.length - 1)];
+  const column = all[place < 0 ? 0 : clamp(place + columns, all.length)];
   if (!column) return false;
-  const number = place < 0 ? 0 : (all[place]?.findIndex((card) => card === document.activeElement) ?? 0) + cards;
-  const card = column[Math.min(Math.max(number, 0), column.length - 1)];
+  const number = place < 0 ? 0 : (all[place]?.findIndex((each) => each === document.activeElement) ?? 0) + cards;
+  const card = column[clamp(number, column.length)];
   card?.focus({ preventScroll: true });
   card?.scrollIntoView({ block: "nearest", inline: "nearest" });
   return true;
 }
 
+/** @type {(place: number, length: number) => number} */
+function clamp(place, length) {
+  return Math.min(Math.max(place, 0), length - 1);
+}
+
+/** @typedef {typeof COLUMNS[number]} BoardColumn */
+
 /**
- * @param {{ column: typeof COLUMNS[number], summary: any, reason: string | null, bounds: Record<string, any> }} props
+ * @param {{ column: BoardColumn, summary: any, reason: string | null, bounds: Record<string, any> }} props
  */
 function Column({ column, summary, reason, bounds }) {
   const { statuses, order, title, name } = column;
   const params = { status: statuses, reason, order, limit: CARDS, ...bounds };
   const { data, error, reload } = useResource("/internal/v1/disputes", params, { every: EVERY_SECONDS });
-  const rows = data?.data ?? [];
-  const list = hrefOf("disputes", { view: "list", status: statuses.join(","), reason, order: order === "created" ? order : null });
+  const rows = /** @type {any[]} */ (data?.data ?? []);
+  const list = { view: "list", status: statuses.join(","), reason, order: order === "created" ? order : null };
   return html`<section class="board-column" aria-labelledby=${`column-${name}`}>
     <header>
       <h2 id=${`column-${name}`}>${title}</h2>
-      <${Total} column=${column} summary=${summary} rows=${data && rows} hasMore=${data?.has_more} />
+      ${summary ? html`<${Total} statuses=${statuses} summary=${summary} />`
+        : data && html`<span class="board-count number">${rows.length}${data.has_more && "+"}</span>`}
     </header>
     ${error && html`<${Notice} error=${error} retry=${reload} />`}
     ${!data && !error && html`<${Loading} lines=${3} />`}
     ${data && rows.length === 0 && html`<p class="board-empty">None.</p>`}
     ${rows.length > 0 && html`<ul class="board-cards">
-      ${rows.map((/** @type {any} */ dispute) => html`<li key=${dispute.id}><${Card} dispute=${dispute} column=${column} /></li>`)}
+      ${rows.map((dispute) => html`<li key=${dispute.id}><${Card} dispute=${dispute} /></li>`)}
     </ul>`}
-    ${data?.has_more && html`<a class="board-more" href=${list}>All of them as a list</a>`}
+    ${data?.has_more && html`<a class="board-more" href=${hrefOf("disputes", list)}>All of them as a list</a>`}
   </section>`;
 }
 
 /**
- * How many a column has and over how much: by the summary, or as far as its cards say.
- * @param {{ column: typeof COLUMNS[number], summary: any, rows: any[] | undefined, hasMore: boolean | undefined }} props
+ * How many a column has, and over how much.
+ * @param {{ statuses: string[], summary: any }} props
  */
-function Total({ column, summary, rows, hasMore }) {
-  const counted = summary?.statuses.filter((/** @type {any} */ each) => column.statuses.includes(each.status));
-  if (!counted) return rows ? html`<span class="board-count number">${formatCount(rows.length)}${hasMore && "+"}</span>` : null;
-  const count = counted.reduce((/** @type {number} */ sum, /** @type {any} */ each) => sum + each.count, 0);
-  const isCut = counted.some((/** @type {any} */ each) => each.has_more);
+function Total({ statuses, summary }) {
+  const counted = /** @type {any[]} */ (summary.statuses).filter(({ status }) => statuses.includes(status));
+  const count = counted.reduce((sum, each) => sum + each.count, 0);
+  const isCut = counted.some((each) => each.has_more);
   const amounts = isCut ? [] : sumAmounts(counted);
-  return html`<span class="board-count number" title=${isCut ? "Counted up to here." : undefined}>${formatCount(count)}${isCut && "+"}</span>
+  const more = amounts.length - AMOUNTS_SHOWN;
+  return html`<span class="board-count number">${formatCount(count)}${isCut && "+"}</span>
     ${amounts.length > 0 && html`<p class="board-sums">
-      ${amounts.slice(0, AMOUNTS_SHOWN).map(([currency, amount]) => html`<span key=${currency} class="number">${formatMoney(amount, currency)}</span>`)}
-      ${amounts.length > AMOUNTS_SHOWN && html`<span>and ${amounts.length - AMOUNTS_SHOWN} more currencies</span>`}
+      ${amounts.slice(0, AMOUNTS_SHOWN).map(([currency, amount]) =>
+        html`<span key=${currency} class="number">${formatMoney(amount, currency)}</span>`)}
+      ${more > 0 && html`<span>and ${formatNumberOf(more, "currency", "currencies")}</span>`}
     </p>`}`;
 }
 
@@ -110,22 +120,27 @@ function sumAmounts(counted) {
   return [...sums].sort(([, one], [, other]) => (one < other ? 1 : -1));
 }
 
-/** @param {{ dispute: any, column: typeof COLUMNS[number] }} props */
-function Card({ dispute, column }) {
-  const { title, tone } = describeStatus(dispute.status);
+/** @param {{ dispute: any }} props */
+function Card({ dispute }) {
+  const { tone, kind } = describeStatus(dispute.status);
+  const code = dispute.network_reason_code && ` · ${dispute.network_reason_code}`;
   return html`<a class="dispute-card" href=${hrefOf(`disputes/${encodeURIComponent(dispute.id)}`)}>
     <span class="card-head"><strong><${Money} amount=${dispute.amount} currency=${dispute.currency} /></strong>
-      <${Due} dispute=${dispute} /></span>
-    <span class="card-reason">${formatName(dispute.reason)}${dispute.network_reason_code && ` · ${dispute.network_reason_code}`}</span>
-    ${column.statuses.length > 1 && title !== column.title && html`<span><${Badge} tone=${tone}>${title}</${Badge}></span>`}
-    <span class="card-line"><span class="card-name">charge</span><span class="id">${dispute.charge}</span></span>
-    ${dispute.customer && html`<span class="card-line"><span class="card-name">customer</span><span class="id">${dispute.customer}</span></span>`}
+      <${Due} dispute=${dispute} />${kind && html`<${Badge} tone=${tone}>${kind}</${Badge}>`}</span>
+    <span class="card-reason">${formatName(dispute.reason)}${code}</span>
+    <${CardLine} name="charge" id=${dispute.charge} />
+    ${dispute.customer && html`<${CardLine} name="customer" id=${dispute.customer} />`}
     <span class="card-foot"><span>${describeEvidence(dispute)}</span><${Time} at=${dispute.created} /></span>
   </a>`;
+}
+
+/** @param {{ name: string, id: string }} props */
+function CardLine({ name, id }) {
+  return html`<span class="card-line"><span class="card-name">${name}</span><span class="id">${id}</span></span>`;
 }
 
 /** @param {any} dispute */
 export function describeEvidence({ submission_count: count, has_evidence: hasEvidence, past_due: pastDue }) {
   if (count > 0) return `submitted${count > 1 ? ` ${count} times` : ""}${pastDue ? ", too late" : ""}`;
-  return hasEvidence ? "staged, not submitted" : "no evidence";
+  return hasEvidence ? "staged" : "no evidence";
 }

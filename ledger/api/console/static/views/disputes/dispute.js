@@ -1,6 +1,6 @@
 // One dispute: the time left, what is missing, its evidence, its submissions, and its money.
 
-import { formatName } from "../../lib/format.js";
+import { formatName, formatNumberOf } from "../../lib/format.js";
 import { useResource } from "../../lib/resource.js";
 import { hrefOf } from "../../lib/router.js";
 import { hasScope } from "../../lib/session.js";
@@ -27,11 +27,8 @@ export function Dispute({ id, query }) {
     return html`<${Page} title=${`Dispute ${id}`}>${back}</${Page}>
       ${error ? html`<${Notice} error=${error} retry=${reload} />` : html`<${Loading} lines=${8} />`}`;
   }
-  const { title, tone } = describeStatus(dispute.status);
-  const dueBy = dispute.evidence_details.due_by;
-  return html`<${Page} name=${`Dispute ${id}`} title=${html`<${Money} amount=${dispute.amount} currency=${dispute.currency} />${" "}· ${formatName(dispute.reason)}`}
-      lead=${html`<span class="row"><span class="id">${id}</span><${Copy} text=${id} label="Copy id" />
-        <${Badge} tone=${tone}>${title}</${Badge}><${Due} dispute=${{ status: dispute.status, due_by: dueBy }} /></span>`}>
+  return html`<${Page} name=${`Dispute ${id}`} title=${html`<${Money} amount=${dispute.amount}
+        currency=${dispute.currency} /> · ${formatName(dispute.reason)}`} lead=${html`<${Lead} dispute=${dispute} />`}>
       <a class="button" href=${hrefOf(`objects/${encodeURIComponent(id)}`)}>Timeline</a>${back}
     </${Page}>
     ${error && html`<${Notice} error=${error} retry=${reload} />`}
@@ -44,34 +41,45 @@ export function Dispute({ id, query }) {
         <${Answer} dispute=${dispute} />
         <${About} dispute=${dispute} />
         <${MoneyLegs} dispute=${dispute} />
-        <section class="panel"><header><h2>Submissions</h2></header>
-          <${NeedsScope} scope="audit" what="The history of submissions"><${Submissions} id=${id} submissions=${submissions} /></${NeedsScope}>
+        <section class="panel" aria-labelledby="submissions"><header><h2 id="submissions">Submissions</h2></header>
+          <${NeedsScope} scope="audit" what="The history of submissions">
+            <${Submissions} id=${id} submissions=${submissions} />
+          </${NeedsScope}>
         </section>
       </div>
     </div>`;
 }
 
 /** @param {{ dispute: any }} props */
+function Lead({ dispute }) {
+  const { title, tone } = describeStatus(dispute.status);
+  return html`<span class="row"><span class="id">${dispute.id}</span><${Copy} text=${dispute.id} label="Copy id" />
+    <${Badge} tone=${tone}>${title}</${Badge}>
+    <${Due} dispute=${{ status: dispute.status, due_by: dispute.evidence_details.due_by }} /></span>`;
+}
+
+/** @param {{ dispute: any }} props */
 function Answer({ dispute }) {
-  const details = dispute.evidence_details;
-  const isAwaited = AWAITING.includes(dispute.status);
-  return html`<section class="panel"><header><h2>Response</h2></header><div class="panel-body">
-    <${Facts} rows=${[
-      ["Time left", isAwaited ? html`<${Due} dispute=${{ status: dispute.status, due_by: details.due_by }} />` : "no response is awaited"],
-      ["Due", details.due_by ? html`<${Time} at=${details.due_by} full />` : "the bank takes no response"],
-      ["Submitted", html`<span class="number">${details.submission_count}</span>${details.submission_count === 1 ? " time" : " times"}${
-        details.past_due && html`${" "}<${Badge} tone="danger">the last one too late</${Badge}>`}`],
+  const { due_by: dueBy, submission_count: count, past_due: pastDue } = dispute.evidence_details;
+  return html`<section class="panel" aria-labelledby="response"><header><h2 id="response">Response</h2></header>
+    <div class="panel-body"><${Facts} rows=${[
+      ["Awaited", AWAITING.includes(dispute.status) ? "yes" : "no"],
+      ["Due", dueBy ? html`<${Time} at=${dueBy} full />` : "the bank takes no response"],
+      ["Submitted", html`<span class="row">${formatNumberOf(count, "time")}${
+        pastDue && html`<${Badge} tone="danger">the last one too late</${Badge}>`}</span>`],
       ["Charge refundable", dispute.is_charge_refundable ? "yes" : "no"],
-      dispute.intended_submission_method && ["Intended method", formatName(dispute.intended_submission_method)],
-    ]} />
-  </div></section>`;
+      dispute.intended_submission_method
+        && ["Intended method", formatName(dispute.intended_submission_method)],
+    ]} /></div>
+  </section>`;
 }
 
 /** @param {{ dispute: any }} props */
 function About({ dispute }) {
   const card = dispute.payment_method_details?.card;
   const hasMetadata = Object.keys(dispute.metadata).length > 0;
-  return html`<section class="panel"><header><h2>Dispute</h2></header><div class="panel-body">
+  return html`<section class="panel" aria-labelledby="about"><header><h2 id="about">Dispute</h2></header>
+    <div class="panel-body">
     <${Facts} rows=${[
       ["Charge", html`<${IdLink} id=${dispute.charge} />`],
       ["Payment intent", html`<${IdLink} id=${dispute.payment_intent} />`],
@@ -82,7 +90,8 @@ function About({ dispute }) {
       ["Opened", html`<${Time} at=${dispute.created} />`],
       ["Mode", dispute.livemode ? "live" : "test"],
     ]} />
-    ${hasMetadata && html`<h3 class="dispute-part">Metadata</h3><${Json} value=${dispute.metadata} label="Metadata" />`}
+    ${hasMetadata && html`<h3 class="dispute-part">Metadata</h3>
+      <${Json} value=${dispute.metadata} label="Metadata" />`}
   </div></section>`;
 }
 

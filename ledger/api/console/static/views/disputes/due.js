@@ -9,7 +9,10 @@ const HOUR = 3600;
 const SOON_SECONDS = 24 * HOUR;
 const NEXT_SECONDS = 72 * HOUR;
 
-/** What the filter `due` may say, with how many seconds from now it reaches. @type {Record<string, number>} */
+/**
+ * What the filter `due` may say, with how many seconds from now it reaches.
+ * @type {Record<string, number>}
+ */
 export const DUE_FILTERS = { past: 0, "24h": SOON_SECONDS, "72h": NEXT_SECONDS, "7d": 7 * 24 * HOUR };
 
 /** @type {[value: string, text: string][]} */
@@ -32,7 +35,8 @@ export function Due({ dispute }) {
   const text = useComputed(() => describeTimeLeft(dueBy.value - clock.value));
   if (!AWAITING.includes(dispute.status)) return null;
   if (!dispute.due_by) return html`<${Badge}>no due date</${Badge}>`;
-  return html`<${Badge} tone=${tone.value} title=${`Due ${formatTime(dispute.due_by)}`}>${text.value}</${Badge}>`;
+  const due = `Due ${formatTime(dispute.due_by)}`;
+  return html`<${Badge} tone=${tone.value} title=${due}>${text.value}</${Badge}>`;
 }
 
 /** @param {number} seconds */

@@ -10,29 +10,39 @@ import { IdLink, Time } from "../../parts/values.js";
 
 const IMAGES = new Set(["gif", "jpg", "png"]);
 const THUMBNAIL_PX = 160;
-// More pixels than any camera has: a small file may unpack to a picture that no page can hold.
+// Evidence has no larger ones; files for another purpose may.
 const IMAGE_BYTES_MAX = 5_000_000;
 
 /** @param {{ id: string }} props */
 export function EvidenceFile({ id }) {
   const mayRead = hasScope("rak_file_read");
   const { data: file, error } = useResource(mayRead ? `/v1/files/${encodeURIComponent(id)}` : null);
-  const [problem, setProblem] = useState(/** @type {any} */ (null));
-  if (!mayRead) return html`<p class="hint"><${IdLink} id=${id} />: a key with the scope <code>rak_file_read</code> shows the file.</p>`;
+  if (!mayRead) {
+    return html`<p class="hint"><${IdLink} id=${id} />: a key with the scope <code>rak_file_read</code> shows the
+      file.</p>`;
+  }
   if (error) return html`<${Notice} error=${error} title=${`The file ${id} could not be read.`} />`;
   if (!file) return html`<p class="faint">…</p>`;
-  const isImage = IMAGES.has(file.type) && file.size <= IMAGE_BYTES_MAX;
-  const save = () => download(file).then(() => setProblem(null), setProblem);
+  const type = (file.type ?? "file").toUpperCase();
   return html`<div class="evidence-file">
-    ${isImage && html`<${Thumbnail} file=${file} />`}
+    ${IMAGES.has(file.type) && file.size <= IMAGE_BYTES_MAX && html`<${Thumbnail} file=${file} />`}
     <div class="evidence-file-text">
       <p class="evidence-file-name">${file.filename ?? file.id}</p>
-      <p class="hint">${(file.type ?? "file").toUpperCase()} · <span class="number">${formatBytes(file.size)}</span> · <${Time} at=${file.created} /></p>
+      <p class="hint">${type} · <span class="number">${formatBytes(file.size)}</span> ·${" "}
+        <${Time} at=${file.created} /></p>
       <p><${IdLink} id=${file.id} /></p>
-      <p><button type="button" class="button-small" onClick=${save}>Download<span class="visually-hidden"> ${file.filename ?? file.id}</span></button></p>
-      ${problem && html`<${Notice} error=${problem} title="The download failed." />`}
+      <${Download} file=${file} />
     </div>
   </div>`;
+}
+
+/** @param {{ file: any }} props */
+function Download({ file }) {
+  const [problem, setProblem] = useState(/** @type {any} */ (null));
+  const save = () => download(file).then(() => setProblem(null), setProblem);
+  return html`<p><button type="button" class="button-small" onClick=${save}>Download${" "}
+      <span class="visually-hidden">${file.filename ?? file.id}</span></button></p>
+    ${problem && html`<${Notice} error=${problem} title="The download failed." />`}`;
 }
 
 /**
@@ -72,8 +82,11 @@ function Thumbnail({ file }) {
     );
     return () => abort.abort();
   }, [file.id]);
-  if (state === "failed") return html`<p class="hint thumbnail-none">No preview: the file is not the image that its type says.</p>`;
-  return html`<canvas class="thumbnail" ref=${canvas} width="1" height="1" role="img" aria-label=${`Preview of ${file.filename ?? file.id}`}></canvas>`;
+  if (state === "failed") {
+    return html`<p class="hint thumbnail-none">No preview: the file is not the image that its type says.</p>`;
+  }
+  return html`<canvas class="thumbnail" ref=${canvas} width="1" height="1" role="img"
+    aria-label=${`Preview of ${file.filename ?? file.id}`}></canvas>`;
 }
 
 /**

@@ -1,13 +1,15 @@
 // Which evidence counts for a reason, by what was sold.
 //
 // Source: the evidence that Stripe lists for each category and kind of product,
-// https://docs.stripe.com/disputes/categories (read 2026-11). For all other reasons it lists none: there a bank looks
-// at whatever explains the payment, so `uncategorized_text` and `uncategorized_file`, which every reason takes.
+// https://docs.stripe.com/disputes/categories (read 2026-11). For all other reasons it lists none: there a bank
+// looks at whatever explains the payment, so `uncategorized_text` and `uncategorized_file`, as for every reason.
 
 /** @typedef {"goods" | "digital" | "service"} Sold */
 
 /** @type {[value: Sold, text: string][]} */
-export const SOLD = [["goods", "physical goods"], ["digital", "digital goods or service"], ["service", "offline service"]];
+export const SOLD = [
+  ["goods", "physical goods"], ["digital", "digital goods or service"], ["service", "offline service"],
+];
 
 /** A page of the source, for people. */
 export const SOURCE = "https://docs.stripe.com/disputes/categories";
@@ -15,7 +17,8 @@ export const SOURCE = "https://docs.stripe.com/disputes/categories";
 const REFUND = ["refund_policy", "refund_policy_disclosure", "refund_refusal_explanation"];
 const CANCELLATION = ["cancellation_policy", "cancellation_policy_disclosure", "cancellation_rebuttal"];
 const SHIPPING = [
-  "shipping_documentation", "shipping_address", "shipping_date", "shipping_carrier", "shipping_tracking_number",
+  "shipping_documentation", "shipping_address", "shipping_date", "shipping_carrier",
+  "shipping_tracking_number",
 ];
 const SERVICE = ["service_documentation", "service_date"];
 const USER = ["customer_name", "customer_email_address", "customer_purchase_ip", "access_activity_log"];
@@ -43,7 +46,9 @@ const FIELDS = {
   product_not_received: { ...DELIVERED, digital: [...USER, TALK] },
   product_unacceptable: {
     goods: ["product_description", TALK, "refund_policy", "refund_policy_disclosure"],
-    digital: ["product_description", TALK, "access_activity_log", "refund_policy", "refund_policy_disclosure"],
+    digital: [
+      "product_description", TALK, "access_activity_log", "refund_policy", "refund_policy_disclosure",
+    ],
     service: ["product_description", TALK, "refund_policy", "refund_policy_disclosure"],
   },
   subscription_canceled: {
@@ -75,9 +80,13 @@ export function guessSold(evidence) {
   return "goods";
 }
 
-/** What a program of enhanced evidence still needs: its `required_actions` in words. @type {Record<string, string>} */
+/**
+ * What a program of enhanced evidence still needs: its `required_actions` in words.
+ * @type {Record<string, string>}
+ */
 export const REQUIRED_ACTIONS = {
-  missing_customer_identifiers: "Two identifiers of the customer in each transaction, one of them a device or an IP address",
+  missing_customer_identifiers:
+    "Two identifiers of the customer in each transaction, one of them a device or an IP address",
   missing_disputed_transaction_description: "What was sold by the disputed transaction",
   missing_merchandise_or_services: "Whether the disputed transaction sold merchandise or services",
   missing_prior_undisputed_transaction_description: "What was sold by the earlier transactions",

@@ -2,9 +2,7 @@
 
 import { formatName } from "../../lib/format.js";
 import { useList } from "../../lib/resource.js";
-import { setQuery } from "../../lib/router.js";
 import { html } from "../../lib/ui.js";
-import { Select } from "../../parts/forms.js";
 import { Empty, Notice } from "../../parts/notice.js";
 import { Pages, Table } from "../../parts/table.js";
 import { Badge, IdLink, Money, Time } from "../../parts/values.js";
@@ -24,8 +22,15 @@ const TABLE = [
       return html`<${Badge} tone=${tone}>${title}</${Badge}>`;
     },
   },
-  { title: "Due", cell: (row) => (AWAITING.includes(row.status) ? html`<${Due} dispute=${row} />` : html`<span class="faint">—</span>`) },
-  { title: "Amount", align: "end", cell: ({ amount, currency }) => html`<${Money} amount=${amount} currency=${currency} />` },
+  {
+    title: "Due",
+    cell: (row) => (AWAITING.includes(row.status) ? html`<${Due} dispute=${row} />`
+      : html`<span class="faint">—</span>`),
+  },
+  {
+    title: "Amount", align: "end",
+    cell: ({ amount, currency }) => html`<${Money} amount=${amount} currency=${currency} />`,
+  },
   { title: "Reason", cell: ({ reason }) => formatName(reason) },
   { title: "Evidence", cell: describeEvidence },
   { title: "Charge", narrow: "hide", cell: ({ charge }) => html`<${IdLink} id=${charge} />` },
@@ -38,16 +43,15 @@ export function List({ query, reason, bounds }) {
   const isBounded = Object.keys(bounds).length > 0;
   const chosen = query.get("status")?.split(",") ?? [];
   const statuses = chosen.length === 0 && isBounded ? AWAITING : chosen;
-  const order = isBounded ? "due_by" : query.get("order") ?? "due_by";
+  // Bounds on the due date go with its order only.
+  const order = isBounded ? null : query.get("order");
   const params = { status: statuses, reason, order, ...bounds };
   const list = useList("/internal/v1/disputes", params, { query, every: EVERY_SECONDS });
-  /** @type {[string, string][]} */
-  const orders = [["due_by", "due first"], ["created", "newest first"]];
-  return html`${!isBounded && html`<div class="list-order"><${Select} label="Order" value=${order} options=${orders}
-      onChange=${(/** @type {string} */ value) => setQuery({ order: value === "due_by" ? null : value, after: null })} /></div>`}
-    ${list.error && html`<${Notice} error=${list.error} retry=${list.reload} />`}
-    <${Table} label="Disputes" columns=${TABLE} rows=${list.rows} isLoading=${list.isLoading}
-      rowKey=${(/** @type {any} */ row) => row.id} to=${(/** @type {any} */ row) => `disputes/${encodeURIComponent(row.id)}`}
-      empty=${!list.error && html`<${Empty} title="No disputes match.">Clear a filter, or choose another account or mode.</${Empty}>`} />
+  const empty = !list.error && html`<${Empty} title="No disputes match.">Clear a filter, or choose another
+    account.</${Empty}>`;
+  return html`${list.error && html`<${Notice} error=${list.error} retry=${list.reload} />`}
+    <${Table} label="Disputes" columns=${TABLE} rows=${list.rows} isLoading=${list.isLoading} empty=${empty}
+      rowKey=${(/** @type {any} */ row) => row.id}
+      to=${(/** @type {any} */ row) => `disputes/${encodeURIComponent(row.id)}`} />
     <${Pages} list=${list} />`;
 }

@@ -16,22 +16,37 @@ export function Missing({ dispute, query }) {
   const fields = listFields(dispute.reason, sold);
   const missing = fields.filter((name) => !dispute.evidence[name]).length;
   const programs = Object.entries(dispute.evidence_details.enhanced_eligibility ?? {});
+  const tone = missing === 0 ? "ok" : isAwaited ? "warning" : "neutral";
   if (dispute.status === "appeal_needs_response") return html`<${AppealOnly} dispute=${dispute} />`;
   return html`<section class="panel" aria-labelledby="missing">
     <header><h2 id="missing">${isAwaited ? "What is missing" : "What the response had"}</h2>
-      ${fields.length > 0 && html`<${Badge} tone=${missing === 0 ? "ok" : isAwaited ? "warning" : "neutral"}>${
-        missing === 0 ? "all that is listed is there" : `${missing} of ${fields.length} not there`}</${Badge}>`}</header>
+      ${fields.length > 0 && html`<${Badge} tone=${tone}>${
+        missing === 0 ? "all that is listed is there" : `${missing} of ${fields.length} not there`}</${Badge}>`}
+    </header>
     <div class="panel-body stack">
       ${programs.map(([name, program]) => html`<${Program} key=${name} name=${name} program=${program} />`)}
-      ${fields.length === 0 && html`<p class="soft">For the reason “${formatName(dispute.reason)}” no fields are recommended. Whatever
-        explains the payment can be sent as <code>uncategorized_text</code> and <code>uncategorized_file</code>.</p>`}
-      ${fields.length > 0 && html`<div class="missing-sold"><${Select} label="What was sold" value=${sold} options=${SOLD}
-          onChange=${(/** @type {string} */ value) => setQuery({ sold: value }, { replace: true })} /></div>
-        <ul class="missing-list">${fields.map((name) => html`<${Item} key=${name} isThere=${Boolean(dispute.evidence[name])}>${formatName(name)}</${Item}>`)}</ul>
-        <p class="hint">Fields that count for the reason “${formatName(dispute.reason)}”, by${" "}
-          <a href=${SOURCE} target="_blank" rel="noreferrer">Stripe's list of categories</a>. None of them is required.</p>`}
+      ${fields.length === 0 ? html`<${NoFields} reason=${dispute.reason} />`
+        : html`<${Fields} dispute=${dispute} sold=${sold} fields=${fields} />`}
     </div>
   </section>`;
+}
+
+/** @param {{ reason: string }} props */
+function NoFields({ reason }) {
+  return html`<p class="soft">For the reason “${formatName(reason)}” no fields are recommended. Whatever explains
+    the payment can be sent as <code>uncategorized_text</code> and <code>uncategorized_file</code>.</p>`;
+}
+
+/** @param {{ dispute: any, sold: string, fields: string[] }} props */
+function Fields({ dispute, sold, fields }) {
+  const choose = (/** @type {string} */ value) => setQuery({ sold: value }, { replace: true });
+  return html`<div class="missing-sold">
+      <${Select} label="What was sold" value=${sold} options=${SOLD} onChange=${choose} /></div>
+    <ul class="missing-list">${fields.map((name) =>
+      html`<${Item} key=${name} isThere=${Boolean(dispute.evidence[name])}>${formatName(name)}</${Item}>`)}</ul>
+    <p class="hint">Fields that count for the reason “${formatName(dispute.reason)}”, by${" "}
+      <a href=${SOURCE} target="_blank" rel="noreferrer">Stripe's list of categories</a>. None of them is
+      required.</p>`;
 }
 
 /** @param {{ isThere: boolean, children?: any }} props */
@@ -44,14 +59,16 @@ function Item({ isThere, children }) {
 
 /** @param {{ name: string, program: any }} props */
 function Program({ name, program }) {
-  const actions = program.required_actions ?? [];
+  const actions = /** @type {string[]} */ (program.required_actions ?? []);
   const isDone = program.status === "qualified" || program.status === "fee_acknowledged";
   return html`<div>
-    <h3 class="row">${PROGRAMS[name] ?? formatName(name)} <${Badge} tone=${isDone ? "ok" : "warning"}>${formatName(program.status)}</${Badge}></h3>
-    ${actions.length > 0 && html`<ul class="missing-list missing-list-wide">
-      ${actions.map((/** @type {string} */ action) => html`<${Item} key=${action} isThere=${false}>${REQUIRED_ACTIONS[action] ?? formatName(action)}</${Item}>`)}
+    <h3 class="row">${PROGRAMS[name] ?? formatName(name)}
+      <${Badge} tone=${isDone ? "ok" : "warning"}>${formatName(program.status)}</${Badge}></h3>
+    ${actions.length > 0 && html`<ul class="missing-list missing-list-wide">${actions.map((action) =>
+      html`<${Item} key=${action} isThere=${false}>${REQUIRED_ACTIONS[action] ?? formatName(action)}</${Item}>`)}
     </ul>`}
-    ${program.status === "requires_fee_acknowledgement" && html`<p class="soft">The network charges a fee for this case; a response has to acknowledge it.</p>`}
+    ${program.status === "requires_fee_acknowledgement" && html`<p class="soft">The network charges a fee for this
+      case; a response has to acknowledge it.</p>`}
   </div>`;
 }
 

@@ -14,7 +14,8 @@ const POSTINGS_MAX = 50;
 export function MoneyLegs({ dispute }) {
   const transactions = dispute.balance_transactions;
   return html`<section class="panel" aria-labelledby="money"><header><h2 id="money">Money</h2></header>
-    ${transactions.length === 0 && html`<div class="panel-body"><p class="soft">It has moved no money.</p></div>`}
+    ${transactions.length === 0 && html`<div class="panel-body">
+      <p class="soft">It has moved no money.</p></div>`}
     ${transactions.map((/** @type {any} */ each) => html`<${Leg} key=${each.id} transaction=${each} />`)}
     ${transactions.length > 0 && hasScope("audit") && html`<${Postings} dispute=${dispute.id} />`}
   </section>`;
@@ -24,7 +25,8 @@ export function MoneyLegs({ dispute }) {
 function Leg({ transaction }) {
   const { currency } = transaction;
   return html`<div class="panel-body leg">
-    <p class="leg-head"><strong>${transaction.reporting_category === "dispute" ? "Withdrawn" : "Returned"}</strong>
+    <p class="leg-head">
+      <strong>${transaction.reporting_category === "dispute" ? "Withdrawn" : "Returned"}</strong>
       <${IdLink} id=${transaction.id} to=${`objects/${transaction.id}`} /></p>
     <dl class="leg-sums">
       <div><dt>Amount</dt><dd><${Money} amount=${transaction.amount} currency=${currency} /></dd></div>
@@ -35,19 +37,30 @@ function Leg({ transaction }) {
   </div>`;
 }
 
+/** @param {string} wanted */
+function showSide(wanted) {
+  return (/** @type {any} */ { side, amount, currency }) =>
+    (side === wanted ? html`<${Money} amount=${amount} currency=${currency} />` : "");
+}
+
 /** @type {import("../../parts/table.js").Column[]} */
 const COLUMNS = [
   { title: "Account", cell: ({ ledger_account: account }) => account.replaceAll("_", " ") },
-  { title: "Debit", align: "end", cell: ({ side, amount, currency }) => (side === "debit" ? html`<${Money} amount=${amount} currency=${currency} />` : "") },
-  { title: "Credit", align: "end", cell: ({ side, amount, currency }) => (side === "credit" ? html`<${Money} amount=${amount} currency=${currency} />` : "") },
+  { title: "Debit", align: "end", cell: showSide("debit") },
+  { title: "Credit", align: "end", cell: showSide("credit") },
 ];
 
 /** @param {{ dispute: string }} props */
 function Postings({ dispute }) {
-  const { data, error } = useResource("/internal/v1/audit/journal", { object: dispute, limit: POSTINGS_MAX });
-  if (error) return html`<div class="panel-body"><${Notice} error=${error} title="The journal could not be read." /></div>`;
+  const params = { object: dispute, limit: POSTINGS_MAX };
+  const { data, error } = useResource("/internal/v1/audit/journal", params);
+  if (error) {
+    const title = "The journal could not be read.";
+    return html`<div class="panel-body"><${Notice} error=${error} title=${title} /></div>`;
+  }
   if (!data) return null;
-  return html`<div class="panel-body"><h3 class="row">Journal <a href=${hrefOf("money", { object: dispute })}>all of it</a></h3></div>
+  const all = hrefOf("money", { object: dispute });
+  return html`<div class="panel-body"><h3 class="row">Journal <a href=${all}>all of it</a></h3></div>
     <${Table} label="Postings of the dispute" columns=${COLUMNS} rows=${data.data} keys=${false}
       rowKey=${(/** @type {any} */ row) => `${row.position}-${row.ordinal}`} />`;
 }

@@ -16,6 +16,12 @@ const PATH = "/internal/v1/disputes/summary";
 const EVERY_SECONDS = 5;
 const NARROW = matchMedia("(max-width: 760px)");
 
+/** @type {[form: string, title: string][]} */
+const FORMS = [["board", "Board"], ["list", "List"]];
+
+/** @type {import("../../parts/forms.js").Filter} */
+const ORDER = { name: "order", label: "Order", type: "select", options: [["created", "newest first"]] };
+
 /** @param {{ query: URLSearchParams }} props */
 export function Overview({ query }) {
   const isNarrow = useNarrow();
@@ -25,24 +31,25 @@ export function Overview({ query }) {
   const bounds = useBounds(query.get("due"));
   const show = (/** @type {string} */ form) => setQuery({ view: form, after: null });
   useKeys([["b", "board or list", () => show(isBoard ? "list" : "board")]]);
-  return html`<${Page} title="Disputes" lead="By status and due date. Evidence is read here, and written by the API.">
+  return html`<${Page} title="Disputes" lead="By status and due date. Evidence is only read here.">
       <div class="dispute-forms" role="group" aria-label="Form">
-        ${["board", "list"].map((form) => html`<button type="button" key=${form} onClick=${() => show(form)}
-          aria-pressed=${(form === "board") === isBoard ? "true" : "false"}>${form === "board" ? "Board" : "List"}</button>`)}
+        ${FORMS.map(([form, title]) => html`<button type="button" key=${form} onClick=${() => show(form)}
+          aria-pressed=${(form === "board") === isBoard ? "true" : "false"}>${title}</button>`)}
       </div>
     </${Page}>
     ${error && html`<${Notice} error=${error} retry=${reload} />`}
     <${DueCounts} summary=${summary} query=${query} />
-    <${Filters} query=${query} reset=${["after"]} filters=${listFilters(isBoard)} />
+    <${Filters} query=${query} filters=${listFilters(isBoard, query.has("due"))} />
     ${isBoard ? html`<${Board} summary=${summary} reason=${reason} bounds=${bounds} />`
       : html`<${List} query=${query} reason=${reason} bounds=${bounds} />`}`;
 }
 
 /**
  * @param {boolean} isBoard
+ * @param {boolean} isBounded  then the order is that of due dates
  * @returns {import("../../parts/forms.js").Filter[]}
  */
-function listFilters(isBoard) {
+function listFilters(isBoard, isBounded) {
   /** @type {[string, string][]} */
   const reasons = REASONS.map((each) => [each, each.replaceAll("_", " ")]);
   /** @type {import("../../parts/forms.js").Filter[]} */
@@ -51,7 +58,11 @@ function listFilters(isBoard) {
     { name: "due", label: "Due", type: "select", options: DUE_OPTIONS },
   ];
   if (isBoard) return shared;
-  return [{ name: "status", label: "Status", type: "select", options: STATUS_OPTIONS }, ...shared];
+  return [
+    { name: "status", label: "Status", type: "select", options: STATUS_OPTIONS },
+    ...shared,
+    ...(isBounded ? [] : [ORDER]),
+  ];
 }
 
 /**
@@ -59,8 +70,8 @@ function listFilters(isBoard) {
  * @param {{ summary: any, query: URLSearchParams }} props
  */
 function DueCounts({ summary, query }) {
-  const count = (/** @type {string} */ name) =>
-    summary?.statuses.reduce((/** @type {number} */ sum, /** @type {any} */ each) => sum + (each[name] ?? 0), 0);
+  const statuses = /** @type {any[] | undefined} */ (summary?.statuses);
+  const count = (/** @type {string} */ name) => statuses?.reduce((sum, each) => sum + (each[name] ?? 0), 0);
   /** @type {[due: string, title: string, count: number | undefined, tone: string][]} */
   const figures = [
     ["past", "past due", count("past_due"), "danger"],
@@ -68,11 +79,14 @@ function DueCounts({ summary, query }) {
     ["72h", "due within 72 hours", count("due_within_72_hours"), "warning"],
   ];
   const chosen = query.get("due");
+  const others = Object.fromEntries(query);
   return html`<ul class="due-counts" aria-label="Disputes that need a response">
     ${figures.map(([due, title, value, tone]) => html`<li key=${due}>
-      <a href=${hrefOf("disputes", { ...Object.fromEntries(query), due: due === chosen ? null : due, after: null })}
-        aria-current=${due === chosen ? "true" : undefined} class=${classes("due-count", Boolean(value) && `due-count-${tone}`)}>
-        <span class="due-figure">${value === undefined ? "…" : formatCount(value)}</span>${" "}<span>${title}</span></a></li>`)}
+      <a href=${hrefOf("disputes", { ...others, due: due === chosen ? null : due, after: null })}
+        aria-current=${due === chosen ? "true" : undefined}
+        class=${classes("due-count", Boolean(value) && `due-count-${tone}`)}>
+        <span class="due-figure">${value === undefined ? "…" : formatCount(value)}</span>${" "}
+        <span>${title}</span></a></li>`)}
   </ul>`;
 }
 
@@ -86,7 +100,8 @@ function useBounds(due) {
   return useMemo(() => {
     const seconds = due === null ? undefined : DUE_FILTERS[due];
     if (seconds === undefined) return {};
-    return { due_by: due === "past" ? { lte: minute * 60 } : { gte: minute * 60, lte: minute * 60 + seconds } };
+    const now = minute * 60;
+    return { due_by: due === "past" ? { lte: now } : { gte: now, lte: now + seconds } };
   }, [due, minute]);
 }
 

@@ -1,4 +1,4 @@
-// When evidence was submitted, by whom, and what it was then. From the history, so a key needs the scope `audit`.
+// When evidence was submitted, by whom, and what it was then. From the history: a key needs the scope `audit`.
 
 import { get } from "../../lib/api.js";
 import { useResource } from "../../lib/resource.js";
@@ -29,7 +29,8 @@ export function useSubmissions(id, count) {
   const path = `/internal/v1/audit/objects/${encodeURIComponent(id)}`;
   const params = { order: "desc", limit: CHANGES_MAX, count };
   const { data, error } = useResource(mayRead ? `${path}/history` : null, withoutCount(params));
-  const all = count === 0 ? [] : data?.data.filter((/** @type {any} */ change) => change.type === SUBMITTED) ?? null;
+  const changes = /** @type {any[] | undefined} */ (data?.data);
+  const all = count === 0 ? [] : changes?.filter((change) => change.type === SUBMITTED) ?? null;
   const position = all?.[0]?.position;
   const [last, setLast] = useState(/** @type {any} */ (null));
   useEffect(() => {
@@ -54,12 +55,24 @@ function withoutCount({ count, ...params }) {
 export function Submissions({ id, submissions: { all, error } }) {
   if (error) return html`<div class="panel-body"><${Notice} error=${error} /></div>`;
   if (!all) return html`<div class="panel-body"><${Loading} lines=${2} /></div>`;
-  if (all.length === 0) return html`<div class="panel-body"><p class="soft">Nothing was submitted yet.</p></div>`;
-  return html`<ol class="submissions">${all.map((change, place) => html`<li key=${change.position} class="panel-body">
-    <p class="row"><strong>Submission <span class="number">${all.length - place}</span></strong>
-      <${Time} at=${Date.parse(change.time) / 1000} /></p>
-    <p class="hint">by ${change.actor?.name ? `“${change.actor.name}” ` : ""}<span class="id">${change.actor?.masked ?? change.actor?.id ?? change.causation ?? "the service"}</span>${
-      change.request && html`, request <${IdLink} id=${change.request} />`}</p>
-    <p><a href=${hrefOf(`objects/${encodeURIComponent(id)}`, { at: `position:${change.position}` })}>The dispute as it was then</a></p>
+  if (all.length === 0) {
+    return html`<div class="panel-body"><p class="soft">Nothing was submitted yet.</p></div>`;
+  }
+  return html`<ol class="submissions">${all.map((change, place) => html`<li key=${change.position}>
+    <${Submission} id=${id} change=${change} number=${all.length - place} />
   </li>`)}</ol>`;
+}
+
+/** @param {{ id: string, change: any, number: number }} props */
+function Submission({ id, change, number }) {
+  const { actor } = change;
+  const then = hrefOf(`objects/${encodeURIComponent(id)}`, { at: `position:${change.position}` });
+  return html`<div class="panel-body">
+    <p class="row"><strong>Submission <span class="number">${number}</span></strong>
+      <${Time} at=${Date.parse(change.time) / 1000} /></p>
+    <p class="hint">by ${actor?.name && `“${actor.name}” `}
+      <span class="id">${actor?.masked ?? actor?.id ?? change.causation ?? "the service"}</span></p>
+    ${change.request && html`<p class="hint">request <${IdLink} id=${change.request} /></p>`}
+    <p><a href=${then}>The dispute as it was then</a></p>
+  </div>`;
 }
