@@ -8,7 +8,7 @@ import { html, useRef } from "../../lib/ui.js";
 import { Loading, Notice } from "../../parts/notice.js";
 import { Badge, Money, Time } from "../../parts/values.js";
 import { Due } from "./due.js";
-import { AWAITING, COLUMNS, describeStatus } from "./statuses.js";
+import { COLUMNS, describeStatus } from "./statuses.js";
 
 const CARDS = 20;
 const EVERY_SECONDS = 5;
@@ -28,7 +28,7 @@ export function Board({ summary, reason, bounds }) {
   ], "Board");
   // Only what awaits a response has a due date that counts.
   const isBounded = Object.keys(bounds).length > 0;
-  const columns = COLUMNS.filter(({ statuses }) => !isBounded || statuses.some((each) => AWAITING.includes(each)));
+  const columns = isBounded ? COLUMNS.filter(({ order }) => order === "due_by") : COLUMNS;
   return html`<div class="board" ref=${board} role="region" aria-label="Board of disputes" tabindex="0">
     ${columns.map((column) => html`<${Column} key=${column.name} column=${column} reason=${reason}
       bounds=${bounds} summary=${isBounded ? null : summary} />`)}
@@ -48,8 +48,8 @@ function moveFocus(board, columns, cards) {
   const place = all.findIndex((column) => column.some((card) => card === document.activeElement));
   const column = all[place < 0 ? 0 : clamp(place + columns, all.length)];
   if (!column) return false;
-  const number = place < 0 ? 0 : (all[place]?.findIndex((each) => each === document.activeElement) ?? 0) + cards;
-  const card = column[clamp(number, column.length)];
+  const current = all[place]?.findIndex((each) => each === document.activeElement) ?? -cards;
+  const card = column[clamp(current + cards, column.length)];
   card?.focus({ preventScroll: true });
   card?.scrollIntoView({ block: "nearest", inline: "nearest" });
   return true;
@@ -70,7 +70,7 @@ function Column({ column, summary, reason, bounds }) {
   const params = { status: statuses, reason, order, limit: CARDS, ...bounds };
   const { data, error, reload } = useResource("/internal/v1/disputes", params, { every: EVERY_SECONDS });
   const rows = /** @type {any[]} */ (data?.data ?? []);
-  const list = { view: "list", status: statuses.join(","), reason, order: order === "created" ? order : null };
+  const list = { view: "list", status: statuses.join(","), reason, order: order === "created" && order };
   return html`<section class="board-column" aria-labelledby=${`column-${name}`}>
     <header>
       <h2 id=${`column-${name}`}>${title}</h2>
@@ -83,7 +83,7 @@ function Column({ column, summary, reason, bounds }) {
     ${rows.length > 0 && html`<ul class="board-cards">
       ${rows.map((dispute) => html`<li key=${dispute.id}><${Card} dispute=${dispute} /></li>`)}
     </ul>`}
-    ${data?.has_more && html`<a class="board-more" href=${hrefOf("disputes", list)}>All of them as a list</a>`}
+    ${data?.has_more && html`<a class="board-more" href=${hrefOf("disputes", list)}>All as a list</a>`}
   </section>`;
 }
 
@@ -122,10 +122,11 @@ function sumAmounts(counted) {
 
 /** @param {{ dispute: any }} props */
 function Card({ dispute }) {
+  const { amount, currency } = dispute;
   const { tone, kind } = describeStatus(dispute.status);
   const code = dispute.network_reason_code && ` · ${dispute.network_reason_code}`;
   return html`<a class="dispute-card" href=${hrefOf(`disputes/${encodeURIComponent(dispute.id)}`)}>
-    <span class="card-head"><strong><${Money} amount=${dispute.amount} currency=${dispute.currency} /></strong>
+    <span class="card-head"><strong><${Money} amount=${amount} currency=${currency} /></strong>
       <${Due} dispute=${dispute} />${kind && html`<${Badge} tone=${tone}>${kind}</${Badge}>`}</span>
     <span class="card-reason">${formatName(dispute.reason)}${code}</span>
     <${CardLine} name="charge" id=${dispute.charge} />
@@ -136,7 +137,8 @@ function Card({ dispute }) {
 
 /** @param {{ name: string, id: string }} props */
 function CardLine({ name, id }) {
-  return html`<span class="card-line"><span class="card-name">${name}</span><span class="id">${id}</span></span>`;
+  return html`<span class="card-line">
+    <span class="card-name">${name}</span><span class="id">${id}</span></span>`;
 }
 
 /** @param {any} dispute */

@@ -27,8 +27,9 @@ export function Dispute({ id, query }) {
     return html`<${Page} title=${`Dispute ${id}`}>${back}</${Page}>
       ${error ? html`<${Notice} error=${error} retry=${reload} />` : html`<${Loading} lines=${8} />`}`;
   }
-  return html`<${Page} name=${`Dispute ${id}`} title=${html`<${Money} amount=${dispute.amount}
-        currency=${dispute.currency} /> · ${formatName(dispute.reason)}`} lead=${html`<${Lead} dispute=${dispute} />`}>
+  const { amount, currency, reason } = dispute;
+  const title = html`<${Money} amount=${amount} currency=${currency} /> · ${formatName(reason)}`;
+  return html`<${Page} name=${`Dispute ${id}`} title=${title} lead=${html`<${Lead} dispute=${dispute} />`}>
       <a class="button" href=${hrefOf(`objects/${encodeURIComponent(id)}`)}>Timeline</a>${back}
     </${Page}>
     ${error && html`<${Notice} error=${error} retry=${reload} />`}
@@ -41,7 +42,8 @@ export function Dispute({ id, query }) {
         <${Answer} dispute=${dispute} />
         <${About} dispute=${dispute} />
         <${MoneyLegs} dispute=${dispute} />
-        <section class="panel" aria-labelledby="submissions"><header><h2 id="submissions">Submissions</h2></header>
+        <section class="panel" aria-labelledby="submissions">
+          <header><h2 id="submissions">Submissions</h2></header>
           <${NeedsScope} scope="audit" what="The history of submissions">
             <${Submissions} id=${id} submissions=${submissions} />
           </${NeedsScope}>
@@ -53,7 +55,8 @@ export function Dispute({ id, query }) {
 /** @param {{ dispute: any }} props */
 function Lead({ dispute }) {
   const { title, tone } = describeStatus(dispute.status);
-  return html`<span class="row"><span class="id">${dispute.id}</span><${Copy} text=${dispute.id} label="Copy id" />
+  return html`<span class="row">
+    <span class="id">${dispute.id}</span><${Copy} text=${dispute.id} label="Copy id" />
     <${Badge} tone=${tone}>${title}</${Badge}>
     <${Due} dispute=${{ status: dispute.status, due_by: dispute.evidence_details.due_by }} /></span>`;
 }
@@ -61,7 +64,8 @@ function Lead({ dispute }) {
 /** @param {{ dispute: any }} props */
 function Answer({ dispute }) {
   const { due_by: dueBy, submission_count: count, past_due: pastDue } = dispute.evidence_details;
-  return html`<section class="panel" aria-labelledby="response"><header><h2 id="response">Response</h2></header>
+  return html`<section class="panel" aria-labelledby="response">
+    <header><h2 id="response">Response</h2></header>
     <div class="panel-body"><${Facts} rows=${[
       ["Awaited", AWAITING.includes(dispute.status) ? "yes" : "no"],
       ["Due", dueBy ? html`<${Time} at=${dueBy} full />` : "the bank takes no response"],

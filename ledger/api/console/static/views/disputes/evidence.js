@@ -1,4 +1,4 @@
-// The evidence field by field: texts, files, and what belongs to a program or an appeal. All is shown as text.
+// The evidence field by field: texts, files, what belongs to a program or an appeal. All is shown as text.
 
 import { formatCount, formatName, formatNumberOf } from "../../lib/format.js";
 import { html, useState } from "../../lib/ui.js";
@@ -41,7 +41,8 @@ export function Evidence({ dispute, submissions }) {
 function NoEvidence({ dispute }) {
   if (!AWAITING.includes(dispute.status)) return html`<${Empty} title="No evidence was submitted." />`;
   return html`<${Empty} title="No evidence is staged.">It is sent by${" "}
-    <code>POST /v1/disputes/${dispute.id}</code>, with <code>submit=false</code> to stage it only.</${Empty}>`;
+    <code>POST /v1/disputes/${dispute.id}</code>, with <code>submit=false</code> to stage it only.
+  </${Empty}>`;
 }
 
 /**
@@ -61,12 +62,13 @@ function isText(name, value) {
 }
 
 /**
- * Whether a field was submitted as it is, or only staged. Where nothing can be staged, all was submitted; what was
- * kept from an earlier submission is known from the dispute as it was then.
- * @param {{ name: string, value: any, dispute: any, last: any }} props  `last`: the evidence that was submitted last
+ * Whether a field was submitted as it is, or only staged. Where nothing can be staged, all was submitted; what
+ * an earlier submission had is known from `last`, the evidence as it was then.
+ * @param {{ name: string, value: any, dispute: any, last: any }} props
  */
 function FieldState({ name, value, dispute, last }) {
-  if (dispute.evidence_details.submission_count === 0) return html`<${Badge} tone="waiting">staged</${Badge}>`;
+  const count = dispute.evidence_details.submission_count;
+  if (count === 0) return html`<${Badge} tone="waiting">staged</${Badge}>`;
   const isSame = last && JSON.stringify(last[name] ?? null) === JSON.stringify(value);
   if (!AWAITING.includes(dispute.status) || isSame) return html`<${Badge} tone="ok">submitted</${Badge}>`;
   if (!last) return null;

@@ -18,8 +18,8 @@ export function EvidenceFile({ id }) {
   const mayRead = hasScope("rak_file_read");
   const { data: file, error } = useResource(mayRead ? `/v1/files/${encodeURIComponent(id)}` : null);
   if (!mayRead) {
-    return html`<p class="hint"><${IdLink} id=${id} />: a key with the scope <code>rak_file_read</code> shows the
-      file.</p>`;
+    return html`<p class="hint"><${IdLink} id=${id} />: a key with the scope <code>rak_file_read</code> shows
+      the file.</p>`;
   }
   if (error) return html`<${Notice} error=${error} title=${`The file ${id} could not be read.`} />`;
   if (!file) return html`<p class="faint">…</p>`;

@@ -1,8 +1,8 @@
 // Which evidence counts for a reason, by what was sold.
 //
 // Source: the evidence that Stripe lists for each category and kind of product,
-// https://docs.stripe.com/disputes/categories (read 2026-11). For all other reasons it lists none: there a bank
-// looks at whatever explains the payment, so `uncategorized_text` and `uncategorized_file`, as for every reason.
+// https://docs.stripe.com/disputes/categories (read 2026-11). For all other reasons it lists none: there a
+// bank looks at whatever explains the payment, in `uncategorized_text` and `uncategorized_file`.
 
 /** @typedef {"goods" | "digital" | "service"} Sold */
 

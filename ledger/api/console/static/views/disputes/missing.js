@@ -21,7 +21,7 @@ export function Missing({ dispute, query }) {
   return html`<section class="panel" aria-labelledby="missing">
     <header><h2 id="missing">${isAwaited ? "What is missing" : "What the response had"}</h2>
       ${fields.length > 0 && html`<${Badge} tone=${tone}>${
-        missing === 0 ? "all that is listed is there" : `${missing} of ${fields.length} not there`}</${Badge}>`}
+        missing === 0 ? "all listed is there" : `${missing} of ${fields.length} not there`}</${Badge}>`}
     </header>
     <div class="panel-body stack">
       ${programs.map(([name, program]) => html`<${Program} key=${name} name=${name} program=${program} />`)}
@@ -33,8 +33,9 @@ export function Missing({ dispute, query }) {
 
 /** @param {{ reason: string }} props */
 function NoFields({ reason }) {
-  return html`<p class="soft">For the reason “${formatName(reason)}” no fields are recommended. Whatever explains
-    the payment can be sent as <code>uncategorized_text</code> and <code>uncategorized_file</code>.</p>`;
+  return html`<p class="soft">For the reason “${formatName(reason)}” no fields are recommended. Whatever
+    explains the payment can be sent as <code>uncategorized_text</code> and${" "}
+    <code>uncategorized_file</code>.</p>`;
 }
 
 /** @param {{ dispute: any, sold: string, fields: string[] }} props */
@@ -43,17 +44,17 @@ function Fields({ dispute, sold, fields }) {
   return html`<div class="missing-sold">
       <${Select} label="What was sold" value=${sold} options=${SOLD} onChange=${choose} /></div>
     <ul class="missing-list">${fields.map((name) =>
-      html`<${Item} key=${name} isThere=${Boolean(dispute.evidence[name])}>${formatName(name)}</${Item}>`)}</ul>
+      html`<${Item} key=${name} isThere=${Boolean(dispute.evidence[name])} what=${formatName(name)} />`)}</ul>
     <p class="hint">Fields that count for the reason “${formatName(dispute.reason)}”, by${" "}
       <a href=${SOURCE} target="_blank" rel="noreferrer">Stripe's list of categories</a>. None of them is
       required.</p>`;
 }
 
-/** @param {{ isThere: boolean, children?: any }} props */
-function Item({ isThere, children }) {
+/** @param {{ isThere: boolean, what: string }} props */
+function Item({ isThere, what }) {
   return html`<li class=${isThere ? "missing-there" : "missing-not"}>
     <span class="missing-sign" aria-hidden="true">${isThere ? "✓" : "○"}</span>
-    <span>${children}<span class="visually-hidden">${isThere ? ": there" : ": missing"}</span></span>
+    <span>${what}<span class="visually-hidden">${isThere ? ": there" : ": missing"}</span></span>
   </li>`;
 }
 
@@ -64,11 +65,11 @@ function Program({ name, program }) {
   return html`<div>
     <h3 class="row">${PROGRAMS[name] ?? formatName(name)}
       <${Badge} tone=${isDone ? "ok" : "warning"}>${formatName(program.status)}</${Badge}></h3>
-    ${actions.length > 0 && html`<ul class="missing-list missing-list-wide">${actions.map((action) =>
-      html`<${Item} key=${action} isThere=${false}>${REQUIRED_ACTIONS[action] ?? formatName(action)}</${Item}>`)}
+    ${actions.length > 0 && html`<ul class="missing-list missing-list-wide">${actions.map((each) =>
+      html`<${Item} key=${each} isThere=${false} what=${REQUIRED_ACTIONS[each] ?? formatName(each)} />`)}
     </ul>`}
-    ${program.status === "requires_fee_acknowledgement" && html`<p class="soft">The network charges a fee for this
-      case; a response has to acknowledge it.</p>`}
+    ${program.status === "requires_fee_acknowledgement" && html`<p class="soft">The network charges a fee for
+      this case; a response has to acknowledge it.</p>`}
   </div>`;
 }
 
@@ -76,10 +77,10 @@ function Program({ name, program }) {
 function AppealOnly({ dispute }) {
   const appeal = dispute.evidence.appeal?.card;
   return html`<section class="panel"><header><h2>What is missing</h2></header><div class="panel-body stack">
-    <p class="soft">The dispute was lost and can be appealed. An appeal takes its own evidence and no other.</p>
+    <p class="soft">The dispute was lost and can be appealed. An appeal takes evidence of its own only.</p>
     <ul class="missing-list">
-      <${Item} isThere=${Boolean(appeal?.reason_for_filing)}>reason for filing</${Item}>
-      <${Item} isThere=${Boolean(appeal?.supporting_files?.length)}>supporting files</${Item}>
+      <${Item} isThere=${Boolean(appeal?.reason_for_filing)} what="reason for filing" />
+      <${Item} isThere=${Boolean(appeal?.supporting_files?.length)} what="supporting files" />
     </ul>
   </div></section>`;
 }

@@ -1,4 +1,4 @@
-// When evidence was submitted, by whom, and what it was then. From the history: a key needs the scope `audit`.
+// When evidence was submitted, by whom, and what it was then: from the history, by the scope `audit`.
 
 import { get } from "../../lib/api.js";
 import { useResource } from "../../lib/resource.js";
