@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.api.service import Caller, ok
+from tests.api.service import Caller, Registrar, ok
 from tests.console.browser import NARROW, WIDE, check_accessible, check_width, take_picture
 from tests.console.conftest import OPERATOR_SCOPES, OpenView
 
@@ -87,12 +87,9 @@ def make_png(width: int, height: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def operator_key(http: httpx.Client, operator_key: str) -> str:
+def operator_key(registrar: Registrar) -> str:
     """A key of an account of this module's own: its disputes are counted."""
-    headers = {"authorization": f"Bearer {operator_key}"}
-    account = ok(http.post("/internal/v1/accounts", json={"name": "Hats"}, headers=headers))["id"]
-    key = {"account": account, "kind": "rk", "mode": "test", "scopes": OPERATOR_SCOPES}
-    return str(ok(http.post("/internal/v1/keys", json=key, headers=headers))["key"])
+    return registrar.key(registrar.account().id, "rk", scopes=OPERATOR_SCOPES)[1]
 
 
 @pytest.fixture(scope="module")
