@@ -31,8 +31,8 @@ const TABLE = [
     title: "Amount", align: "end",
     cell: ({ amount, currency }) => html`<${Money} amount=${amount} currency=${currency} />`,
   },
-  { title: "Reason", cell: ({ reason }) => formatName(reason) },
-  { title: "Evidence", cell: describeEvidence },
+  { title: "Reason", class: "cell-words", cell: ({ reason }) => formatName(reason) },
+  { title: "Evidence", class: "cell-words", cell: describeEvidence },
   { title: "Charge", narrow: "hide", cell: ({ charge }) => html`<${IdLink} id=${charge} />` },
   { title: "Customer", narrow: "hide", cell: ({ customer }) => html`<${IdLink} id=${customer} />` },
   { title: "Opened", cell: ({ created }) => html`<${Time} at=${created} />` },
@@ -43,7 +43,6 @@ export function List({ query, reason, bounds }) {
   const isBounded = Object.keys(bounds).length > 0;
   const chosen = query.get("status")?.split(",") ?? [];
   const statuses = chosen.length === 0 && isBounded ? AWAITING : chosen;
-  // Bounds on the due date go with its order only.
   const order = isBounded ? null : query.get("order");
   const params = { status: statuses, reason, order, ...bounds };
   const list = useList("/internal/v1/disputes", params, { query, every: EVERY_SECONDS });

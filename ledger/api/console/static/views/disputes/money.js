@@ -40,7 +40,7 @@ function Leg({ transaction }) {
 /** @param {string} wanted */
 function showSide(wanted) {
   return (/** @type {any} */ { side, amount, currency }) =>
-    (side === wanted ? html`<${Money} amount=${amount} currency=${currency} />` : "");
+    (side === wanted ? html`<${Money} amount=${amount} currency=${currency} />` : null);
 }
 
 /** @type {import("../../parts/table.js").Column[]} */

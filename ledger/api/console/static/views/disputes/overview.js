@@ -5,7 +5,7 @@ import { useResource } from "../../lib/resource.js";
 import { hrefOf, setQuery } from "../../lib/router.js";
 import { useKeys } from "../../lib/keyboard.js";
 import { classes, html, useEffect, useMemo, useState } from "../../lib/ui.js";
-import { Filters } from "../../parts/forms.js";
+import { Filters, Select } from "../../parts/forms.js";
 import { Notice, Page } from "../../parts/notice.js";
 import { Board } from "./board.js";
 import { DUE_FILTERS, DUE_OPTIONS } from "./due.js";
@@ -19,8 +19,8 @@ const NARROW = matchMedia("(max-width: 760px)");
 /** @type {[form: string, title: string][]} */
 const FORMS = [["board", "Board"], ["list", "List"]];
 
-/** @type {import("../../parts/forms.js").Filter} */
-const ORDER = { name: "order", label: "Order", type: "select", options: [["created", "newest first"]] };
+/** @type {[order: string, title: string][]} */
+const ORDERS = [["due_by", "due first"], ["created", "newest first"]];
 
 /** @param {{ query: URLSearchParams }} props */
 export function Overview({ query }) {
@@ -39,17 +39,26 @@ export function Overview({ query }) {
     </${Page}>
     ${error && html`<${Notice} error=${error} retry=${reload} />`}
     <${DueCounts} summary=${summary} query=${query} />
-    <${Filters} query=${query} filters=${listFilters(isBoard, query.has("due"))} />
+    <${Filters} query=${query} filters=${listFilters(isBoard)}>
+      ${!isBoard && !query.has("due") && html`<${Order} query=${query} />`}
+    </${Filters}>
     ${isBoard ? html`<${Board} summary=${summary} reason=${reason} bounds=${bounds} />`
       : html`<${List} query=${query} reason=${reason} bounds=${bounds} />`}`;
 }
 
+/** Bounds on the due date go with its order only. @param {{ query: URLSearchParams }} props */
+function Order({ query }) {
+  const choose = (/** @type {string} */ order) =>
+    setQuery({ order: order === "created" ? order : null, after: null });
+  return html`<${Select} label="Order" value=${query.get("order") ?? "due_by"} options=${ORDERS}
+    onChange=${choose} />`;
+}
+
 /**
  * @param {boolean} isBoard
- * @param {boolean} isBounded  then the order is that of due dates
  * @returns {import("../../parts/forms.js").Filter[]}
  */
-function listFilters(isBoard, isBounded) {
+function listFilters(isBoard) {
   /** @type {[string, string][]} */
   const reasons = REASONS.map((each) => [each, each.replaceAll("_", " ")]);
   /** @type {import("../../parts/forms.js").Filter[]} */
@@ -58,11 +67,7 @@ function listFilters(isBoard, isBounded) {
     { name: "due", label: "Due", type: "select", options: DUE_OPTIONS },
   ];
   if (isBoard) return shared;
-  return [
-    { name: "status", label: "Status", type: "select", options: STATUS_OPTIONS },
-    ...shared,
-    ...(isBounded ? [] : [ORDER]),
-  ];
+  return [{ name: "status", label: "Status", type: "select", options: STATUS_OPTIONS }, ...shared];
 }
 
 /**
