@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.api.service import Caller, Registrar, ok
-from tests.console.browser import NARROW, WIDE, check_accessible, check_width, take_picture
+from tests.api.service import Caller, Registrar, Service, ok
+from tests.console.browser import NARROW, WIDE, Console, check_accessible, check_width, take_picture
 from tests.console.conftest import OPERATOR_SCOPES, OpenView
 
 HOUR = 3600
@@ -57,7 +57,7 @@ class Network:
     def report(self, dispute: str, fact: str, **fields: Any) -> None:
         self.post(f"/disputes/{dispute}/facts", {"fact": fact, "reference": f"{fact}-{dispute}", **fields})
 
-    def respond(self, dispute: str, *, submit: bool = False, **evidence: str) -> None:
+    def respond(self, dispute: str, evidence: Mapping[str, str], *, submit: bool = False) -> None:
         form = {f"evidence[{name}]": text for name, text in evidence.items()}
         ok(self.raw.post(f"/v1/disputes/{dispute}", {**form, "submit": "true" if submit else "false"}))
 
@@ -113,15 +113,16 @@ def disputes(network: Network) -> Disputes:
         "shipping_documentation": network.upload("label.png", b"\x89PNG\r\n\x1a\n no image at all"),
         "receipt": network.upload("receipt.pdf", PDF),
     }
-    network.respond(staged, **files, access_activity_log=LONG_TEXT, customer_name=f"Ada {SCRIPT}")
+    texts = {"access_activity_log": LONG_TEXT, "customer_name": f"Ada {SCRIPT}"}
+    network.respond(staged, files | texts)
     ok(network.raw.post(f"/v1/disputes/{staged}", {"metadata[note]": SCRIPT, "submit": "false"}))
     escalated = network.open(30, kind="inquiry", reason="subscription_canceled")
-    network.respond(escalated, submit=True, cancellation_rebuttal="It was renewed as agreed.")
+    network.respond(escalated, {"cancellation_rebuttal": "It was renewed as agreed."}, submit=True)
     network.report(escalated, "escalated", due_by=int(time.time() + 70 * HOUR))
-    network.respond(escalated, cancellation_policy_disclosure="It is on the order page.")
+    network.respond(escalated, {"cancellation_policy_disclosure": "It is on the order page."})
     network.open(20, kind="inquiry", reason="unrecognized")
     reviewed = network.open(90, reason="general")
-    network.respond(reviewed, submit=True, uncategorized_text="A hat.")
+    network.respond(reviewed, {"uncategorized_text": "A hat."}, submit=True)
     closed = network.open(90, kind="inquiry")
     network.report(closed, "inquiry_closed")
     network.report(network.open(90, amount=43_00, reason="credit_not_processed"), "won")
@@ -265,6 +266,27 @@ def test_submissions_and_money_come_from_the_history(disputes: Disputes, open_vi
 def test_a_dispute_that_is_not_there_is_said_plainly(open_view: OpenView) -> None:
     page = open_view("disputes/du_none")
     expect(page.get_by_role("alert")).to_contain_text("No such dispute: 'du_none'")
+
+
+def test_a_key_for_disputes_alone_is_told_what_else_it_would_need(
+    disputes: Disputes, browser: Browser, service: Service, network: Network
+) -> None:
+    """And nothing is asked for that it may not see."""
+    key = network.post("/keys", {"kind": "rk", "scopes": ["rak_dispute_read"]})["key"]
+    console = Console(browser, service.url, key)
+    refused: list[str] = []
+    console.page.on("response", lambda answer: refused.append(answer.url) if answer.status == 403 else None)
+    try:
+        page = console.open_view("disputes")
+        wait_for_cards(page, 12)
+        page = console.open_view(f"disputes/{disputes.staged}")
+        expect(page.locator(".evidence-field")).to_have_count(5)
+        expect(page.get_by_text("rak_file_read").first).to_be_visible()
+        expect(page.get_by_text("The history of submissions needs a key with the scope")).to_be_visible()
+        console.check_policy()
+    finally:
+        console.close()
+    assert refused == []
 
 
 def test_the_board_shows_what_happens_without_a_reload(
