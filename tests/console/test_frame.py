@@ -80,7 +80,7 @@ def test_another_page_of_the_browser_follows_who_is_signed_in(
     expect(page.get_by_label("API key")).to_be_visible()
     other.get_by_label("API key").fill(registrar.key(account.id, "rk", livemode=True, scopes=["audit"])[1])
     other.keyboard.press("Enter")
-    expect(page.get_by_text("Live mode").first).to_be_visible()
+    expect(page.locator(".menu .mode")).to_have_text("Live mode")
 
 
 def test_an_ended_session_is_said_and_taken_up_again_at_the_same_place(

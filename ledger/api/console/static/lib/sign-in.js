@@ -7,8 +7,8 @@ import { signal } from "./ui.js";
 
 const PATH = "/console/session";
 
-// The cookie is that of all pages of the browser: when one signs in or out, the others act with another key, and
-// have to say so.
+// The cookie is that of all pages of the browser: when one signs in or out, the others act with another key,
+// and have to say so.
 const others = new BroadcastChannel("ledger-console-session");
 
 /** Why the link of `ledger console open` opened no session. */
