@@ -41,6 +41,7 @@ from benchmarks import (
 )
 from benchmarks.against import measure_group
 from benchmarks.audit import group as audit
+from benchmarks.console import group as console
 from benchmarks.database import Server, run_server
 from benchmarks.feed import group as feed
 from benchmarks.measurement import Effort
@@ -62,6 +63,7 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "rebuild": rebuild.run,
 }
 SERVICE_BENCHMARKS: dict[str, Run] = {
+    "console": console.run,
     "expansion": expansion.run,
     "feed": feed.run,
     "http": http.run,

@@ -1055,6 +1055,35 @@ CREATE INDEX deadlines_next ON projections.deadlines USING btree (kind, moment, 
 ALTER TABLE projections.deadlines OWNER TO ledger_projector;
 GRANT SELECT ON projections.deadlines TO ledger_api;
 
+CREATE TABLE projections.dispute_board (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    status text NOT NULL,
+    due_by bigint NOT NULL,
+    amount bigint NOT NULL,
+    currency text NOT NULL,
+    reason text NOT NULL,
+    network_reason_code text,
+    case_type text NOT NULL,
+    charge text NOT NULL,
+    customer text,
+    payment_intent text,
+    submission_count integer NOT NULL,
+    has_evidence boolean NOT NULL,
+    past_due boolean NOT NULL,
+    CONSTRAINT dispute_board_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX dispute_board_due ON projections.dispute_board USING btree (generation, account, livemode, status, due_by, "position") INCLUDE (currency, amount);
+CREATE INDEX dispute_board_due_by_reason ON projections.dispute_board USING btree (generation, account, livemode, status, reason, due_by, "position") INCLUDE (currency, amount);
+CREATE INDEX dispute_board_newest ON projections.dispute_board USING btree (hash_record_extended(ROW(account, livemode, status), (0)::bigint), created, "position");
+CREATE INDEX dispute_board_newest_by_reason ON projections.dispute_board USING btree (hash_record_extended(ROW(account, livemode, status, reason), (0)::bigint), created, "position");
+ALTER TABLE projections.dispute_board OWNER TO ledger_projector;
+GRANT SELECT ON projections.dispute_board TO ledger_api;
+
 CREATE TABLE projections.disputes (
     generation integer NOT NULL,
     id text NOT NULL,

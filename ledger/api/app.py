@@ -36,6 +36,7 @@ from ledger.api.internal.audit.objects import ObjectReader
 from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
+from ledger.api.internal.disputes import dispute_board_routes
 from ledger.api.internal.external_facts import external_fact_routes
 from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
@@ -303,6 +304,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         import_routes(callers, execution, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
+        dispute_board_routes(callers, components.queries),
         webhook_routes(callers, execution, components.queries),
         feed_routes(callers, readers),
     ]

@@ -39,4 +39,5 @@ NAMES = {
     "find_anything",
     "list_thin_events", "retrieve_thin_event",
     "list_log_witnesses", "verify_log_range",
+    "list_dispute_board", "summarize_disputes",
 }  # fmt: skip

@@ -36,6 +36,7 @@ _TAGS = {
     "feed": "Internal: the log as items, for services that read on from a position of their own.",
     "audit": "Internal: questions to history, with proofs. Every request is recorded.",
     "webhooks": "Internal: operating webhooks. Deliveries with their attempts, retries, health of endpoints.",
+    "dispute board": "Internal: disputes by status and due date, and how many there are of each.",
     "projections": "Internal: operating the read models.",
     "clock": "Internal: the test clock, where it is enabled.",
     "health": "For whoever runs the service. No API key is needed.",
@@ -112,7 +113,9 @@ def _correct_framework_entry(path: str, entry: dict[str, Any], *, is_write: bool
     if path.startswith(INTERNAL_BASE):
         entry["security"] = KEY_SCHEMES
         entry["responses"] = answers | list_error_answers()
-        answers["200"]["headers"] = refer_to_headers("Request-Id", *(_WRITE_HEADERS if is_write else ()))
+        own_headers = answers["200"].get("headers", {})
+        headers = refer_to_headers("Request-Id", *(_WRITE_HEADERS if is_write else ()))
+        answers["200"]["headers"] = headers | own_headers
         if is_write and path not in _WITHOUT_IDEMPOTENCY_KEY:
             reference = {"$ref": "#/components/parameters/Idempotency-Key"}
             entry["parameters"] = [*entry.get("parameters", ()), reference]
