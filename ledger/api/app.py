@@ -39,6 +39,7 @@ from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
 from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
+from ledger.api.internal.requests import request_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.internal.webhooks.router import webhook_routes
@@ -69,6 +70,7 @@ from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
+from ledger.request_log.recorder import RequestRecorder
 from ledger.store.replies import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
@@ -165,6 +167,7 @@ class _Components(NamedTuple):
     feed: Feed
     listeners: Listeners
     request_log: RequestLog
+    request_recorder: RequestRecorder | None
 
 
 def create_app(
@@ -193,7 +196,7 @@ def create_app(
     app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
         render_error=render_error,
-        log_access=access_log(components.metrics, settings),
+        log_access=access_log(components.metrics, settings, components.request_recorder),
         body_bytes_max=settings.body_bytes_max,
         durability=store.durability,
         request_seconds=app.request_seconds,
@@ -226,7 +229,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
     pool = Pool(dsn)
-    metrics = Metrics()
+    metrics, kept = Metrics(), settings.request_log
     store.journal.on_append = metrics.observe_append
     if store.replica is not None:
         store.replica.on_read = metrics.count_replica_read
@@ -252,6 +255,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         feed=Feed(store, metrics),
         listeners=Listeners(store, metrics),
         request_log=RequestLog(store),
+        request_recorder=None if kept == "none" else RequestRecorder(store, kept),
     )
 
 
@@ -272,7 +276,9 @@ def _create_public_api(
         queries,
         refresh_clock=components.clock_reader.refresh,
         render_error=render_error,
-        log_access=access_log(components.metrics, settings, components.request_log),
+        log_access=access_log(
+            components.metrics, settings, components.request_recorder, components.request_log
+        ),
         rate_limits=components.rate_limits,
         storage=storage,
         upload_receiver=UploadReceiver(
@@ -300,6 +306,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         customer_session_routes(callers, execution, components.queries),
         webhook_routes(callers, execution, components.queries),
         feed_routes(callers, readers),
+        request_routes(callers, pool, components.clock, components.settings.request_log),
     ]
 
 
@@ -326,6 +333,8 @@ def _create_lifespan(
                 await closers.start([store.replica])
             cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
             services: list[Service] = [components.listeners, components.request_log, components.feed, cleanup]
+            if components.request_recorder is not None:
+                services.append(components.request_recorder)
             await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
         finally:

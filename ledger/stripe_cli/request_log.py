@@ -18,9 +18,9 @@ import msgspec
 from ledger.background import BackgroundLoop
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection, fetch_all
 from ledger.postgres.sessions import LOCAL_COMMITS
+from ledger.request_log.errors import clean_path, describe_error
 from ledger.store.store import Store
 from ledger.stripe_cli.frames import EventAck, encode_request_log_event
-from ledger.stripe_cli.request_errors import clean_path, describe_error
 from ledger.stripe_cli.request_filters import Filters, RequestFacts, matches
 from ledger.stripe_cli.sessions import REQUEST_LOGS_CHANNEL, Session
 

@@ -17,7 +17,7 @@ from ledger.api.exchange import Exchange
 from ledger.api.public.routes import OPERATIONS
 from ledger.config import load_settings
 from ledger.metrics.prometheus import Metrics
-from ledger.stripe_cli.request_errors import PATH_LENGTH_MAX, clean_path, describe_error
+from ledger.request_log.errors import PATH_LENGTH_MAX, clean_path, describe_error
 from ledger.stripe_cli.request_filters import RequestFacts, matches
 from ledger.stripe_cli.request_log import ROWS_MAX
 from ledger.wire.parameters import Array, Hash
