@@ -62,13 +62,16 @@ def test_a_refused_request_is_kept_without_what_the_client_sent(
     other = raw.post("/v1/customers", {"email": EMAIL, "balance": EMAIL})
     first, second = wait_for_requests(operator, "", 2)[::-1]
     assert [first["id"], second["id"]] == [request_id(answer), request_id(other)]
-    assert EMAIL not in str([first, second]) and account.secret not in str([first, second])
+    assert EMAIL not in str([first, second])
+    assert account.secret not in str([first, second])
     assert (second["method"], second["path"], second["status"]) == ("POST", "/v1/customers", 400)
     assert (second["account"], second["livemode"], second["operation"]) == (
         account.id, False, "POST /v1/customers",
     )  # fmt: skip
-    assert second["error"]["param"] == "balance" and second["key"].startswith("key_")
-    assert 0 < second["duration_ms"] < 60_000 and abs(second["created"] - time.time()) < 60
+    assert second["error"]["param"] == "balance"
+    assert second["key"].startswith("key_")
+    assert 0 < second["duration_ms"] < 60_000
+    assert abs(second["created"] - time.time()) < 60
 
 
 def test_a_refused_request_of_the_internal_api_is_kept_too(operator: InternalClient) -> None:
@@ -93,12 +96,15 @@ def test_failed_requests_are_grouped_and_a_group_leads_to_its_requests(
     assert (largest["operation"], largest["status"], largest["code"], largest["param"], largest["count"]) == (
         "GET /v1/customers/{customer}", 404, "resource_missing", "id", 4,
     )  # fmt: skip
-    assert other["count"] == 1 and largest["error_type"] == "invalid_request_error"
-    assert largest["newest"] == ids[:0:-1] and largest["first_at"] <= largest["last_at"]
+    assert other["count"] == 1
+    assert largest["error_type"] == "invalid_request_error"
+    assert largest["newest"] == ids[:0:-1]
+    assert largest["first_at"] <= largest["last_at"]
     assert largest["message"] == "No such customer: '[removed]'"
     assert [each["id"] for each in wait_for_requests(operator, f"group={largest['id']}", 4)] == ids[::-1]
     assert found["failed"] == sum(group["count"] for group in found["groups"])
-    assert found["total"] > found["failed"] >= 5 and found["left_out"] == 0
+    assert found["total"] > found["failed"] >= 5
+    assert found["left_out"] == 0
     assert found["period"] == 3600
     assert sum(bucket["count"] for each in found["counts"] for bucket in each["durations"]) == found["total"]
 
@@ -108,7 +114,8 @@ def test_counts_of_a_short_time_are_by_minute(raw: Caller, operator: InternalCli
     wait_for_requests(operator, "", 1)
     now = ok(operator.get("/requests/groups"))["counts"][-1]["start"]
     found = ok(operator.get(f"/requests/groups?from={now}"))
-    assert found["period"] == 60 and sum(each["failed"] for each in found["counts"]) == found["failed"] >= 1
+    assert found["period"] == 60
+    assert sum(each["failed"] for each in found["counts"]) == found["failed"] >= 1
     assert all(each["start"] % 60 == 0 and each["duration_ms_mean"] > 0 for each in found["counts"])
 
 
@@ -311,9 +318,11 @@ def test_a_page_says_where_to_go_on_when_it_has_looked_at_enough(
             )
 
     first = asyncio.run(read(None))
-    assert first.requests == [] and first.next_id is not None
+    assert first.requests == []
+    assert first.next_id is not None
     second = asyncio.run(read(first.next_id))
-    assert len(second.requests) == 50 and second.next_id is None
+    assert len(second.requests) == 50
+    assert second.next_id is None
 
 
 def test_the_groups_of_an_empty_log_are_empty(dsn: str) -> None:
