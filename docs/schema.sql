@@ -2161,7 +2161,12 @@ CREATE TABLE request_log.counts (
     left_out bigint NOT NULL,
     seconds double precision NOT NULL,
     seconds_max double precision NOT NULL,
-    within bigint[] NOT NULL,
+    within_5ms bigint NOT NULL,
+    within_20ms bigint NOT NULL,
+    within_100ms bigint NOT NULL,
+    within_500ms bigint NOT NULL,
+    within_2000ms bigint NOT NULL,
+    longer bigint NOT NULL,
     first_at timestamp with time zone NOT NULL,
     last_at timestamp with time zone NOT NULL,
     CONSTRAINT counts_key PRIMARY KEY (owner, livemode, period, start, account, operation, status, code, param),
@@ -2193,7 +2198,7 @@ CREATE TABLE request_log.requests (
 CREATE INDEX requests_by_id ON request_log.requests USING btree (request_id);
 CREATE INDEX requests_of_account ON request_log.requests USING btree (account, livemode, at, number);
 CREATE INDEX requests_of_group ON request_log.requests USING btree (owner, livemode, grouped_by, at, number);
-CREATE INDEX requests_of_key ON request_log.requests USING btree (key, at, number);
+CREATE INDEX requests_of_key ON request_log.requests USING btree (owner, livemode, key, at, number);
 CREATE INDEX requests_of_owner ON request_log.requests USING btree (owner, livemode, at, number);
 GRANT DELETE, INSERT, SELECT, UPDATE ON request_log.requests TO ledger_api;
 

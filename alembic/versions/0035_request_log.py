@@ -48,13 +48,14 @@ CREATE TABLE request_log.requests (
 CREATE INDEX requests_of_owner ON request_log.requests (owner, livemode, at, number);
 CREATE INDEX requests_of_account ON request_log.requests (account, livemode, at, number);
 CREATE INDEX requests_of_group ON request_log.requests (owner, livemode, grouped_by, at, number);
-CREATE INDEX requests_of_key ON request_log.requests (key, at, number);
+CREATE INDEX requests_of_key ON request_log.requests (owner, livemode, key, at, number);
 CREATE INDEX requests_by_id ON request_log.requests (request_id);
 
--- How many requests there were in a minute and in an hour (`period`, in seconds), with their durations:
--- `seconds` of all together, `seconds_max` of the longest, and `within`: how many took at most 5, 20, 100,
--- 500 and 2000 ms, and how many longer. `left_out`: those of which there is no row in request_log.requests,
--- because there were too many. `code` and `param` are those of the error, '' without.
+-- How many requests there were in a minute and in an hour (`period`, in seconds): of an owner in all, where
+-- `account` is '', and of each account connected to it. `seconds` is the duration of all together,
+-- `seconds_max` of the longest; `within_…ms`: how many took at most so long, and longer than the column
+-- before says. `left_out`: those of which there is no row in request_log.requests, because there were too
+-- many. `code` and `param` are those of the error, '' without.
 CREATE TABLE request_log.counts (
     owner text COLLATE "C" NOT NULL,
     livemode boolean NOT NULL,
@@ -69,7 +70,12 @@ CREATE TABLE request_log.counts (
     left_out bigint NOT NULL,
     seconds double precision NOT NULL,
     seconds_max double precision NOT NULL,
-    within bigint[] NOT NULL,
+    within_5ms bigint NOT NULL,
+    within_20ms bigint NOT NULL,
+    within_100ms bigint NOT NULL,
+    within_500ms bigint NOT NULL,
+    within_2000ms bigint NOT NULL,
+    longer bigint NOT NULL,
     first_at timestamptz NOT NULL,
     last_at timestamptz NOT NULL,
     CONSTRAINT counts_key PRIMARY KEY

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.request_log.pages import EXAMINED_MAX
 from ledger.request_log.requests import make_group_id
-from ledger.request_log.storage import BUCKETS, PERIODS
+from ledger.request_log.storage import BUCKET_COLUMNS, BUCKETS, PERIODS
 from ledger.request_log.viewers import Viewer
 
 GROUPS_MAX = 200
@@ -19,9 +19,9 @@ _IN_WINDOW = """
 FROM unnest(%(owners)s::text[], %(modes)s::boolean[]) AS s(owner, livemode)
 JOIN request_log.counts c ON c.owner = s.owner AND c.livemode = s.livemode AND c.period = %(period)s
     AND c.start >= to_timestamp(%(from)s) AND c.start < to_timestamp(%(to)s)
-WHERE (%(account)s::text IS NULL OR c.account = %(account)s)
+    AND c.account = coalesce(%(account)s::text, '')
 """
-_WITHIN = ", ".join(f"sum(c.within[{place + 1}])::bigint" for place in range(len(BUCKETS) + 1))
+_WITHIN = ", ".join(f"sum(c.{column})::bigint" for column in BUCKET_COLUMNS)
 _SELECT_COUNTS = f"""
 SELECT extract(epoch FROM c.start)::float8, sum(c.count)::bigint,
        coalesce(sum(c.count) FILTER (WHERE c.status >= %(refused)s), 0)::bigint,

@@ -7,7 +7,7 @@ whatever the log has in it and however rare what is asked for is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from psycopg.rows import TupleRow
@@ -16,22 +16,23 @@ from ledger.errors import UnknownReference
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.request_log.viewers import Viewer
 
-EXAMINED_MAX = 5_000
-_SECONDS_MAX = 2**38
+EXAMINED_MAX = 2_500
+_SECONDS_MAX = 32_503_680_000  # the year 3000
 
 _COLUMNS = """
 r.number, r.at, r.request_id, r.account, r.livemode, r.key, r.method, r.path, r.operation, r.status,
 r.milliseconds, r.grouped_by, r.error_type, r.code, r.param, r.message
 """
+# One upper bound: with two of them Postgres begins at the one, and reads all rows down to the other.
 _RANGE = """
-AND r.at >= to_timestamp(%(since)s) AND r.at < to_timestamp(%(until)s)
-AND (r.at, r.number) < (%(cursor_at)s::timestamptz, %(cursor_number)s::bigint)
+AND r.at >= to_timestamp(%(since)s)
+AND (r.at, r.number) < (%(before_at)s::timestamptz, %(before_number)s::bigint)
 """
 _NEWEST = "ORDER BY r.at DESC, r.number DESC"
 # By what a page is read along an index, the first that is asked for: the condition that the index answers.
 _INDEXED = {
     "group": "r.owner = s.owner AND r.livemode = s.livemode AND r.grouped_by = %(group)s",
-    "key": "r.key = %(key)s AND r.owner = s.owner AND r.livemode = s.livemode",
+    "key": "r.owner = s.owner AND r.livemode = s.livemode AND r.key = %(key)s",
     "account": "r.account = %(account)s AND r.livemode = s.livemode AND r.owner = s.owner",
     "owner": "r.owner = s.owner AND r.livemode = s.livemode",
 }
@@ -106,16 +107,15 @@ async def list_requests(
     conn: Conn, viewer: Viewer, filters: RequestFilters, *, limit: int, starting_after: str | None
 ) -> RequestPage:
     """A page. Raises UnknownReference for a `starting_after` that the viewer is not shown."""
-    cursor: tuple[Any, int] = ("infinity", 0)
+    since, before = _make_bounds(filters.created)
     if starting_after is not None:
         row = await find_request(conn, viewer, starting_after)
         if row is None:
             raise UnknownReference("request", starting_after, param="starting_after")
-        cursor = (row[1], row[0])
-    since, until = _make_bounds(filters.created)
+        before = min(before, (row[1], row[0]))
     values = {
         **viewer.bind(),
-        "since": since, "until": until, "cursor_at": cursor[0], "cursor_number": cursor[1],
+        "since": since, "before_at": before[0], "before_number": before[1],
         "status_min": filters.status[0], "status_max": filters.status[1],
         "operation": filters.operation, "key": filters.key, "code": filters.code, "group": filters.group,
         "rows": limit + 1, "examined_max": EXAMINED_MAX,
@@ -157,8 +157,8 @@ def render_request(row: TupleRow) -> dict[str, Any]:
     }
 
 
-def _make_bounds(created: Mapping[str, int]) -> tuple[int, int]:
-    """The first second, and the first one after the last."""
+def _make_bounds(created: Mapping[str, int]) -> tuple[int, tuple[datetime, int]]:
+    """The first second, and the time and number before which the others are."""
     first = max([created.get("gte", 0), created.get("gt", -1) + 1])
     end = min([created.get("lt", _SECONDS_MAX), created.get("lte", _SECONDS_MAX - 1) + 1])
-    return min(first, _SECONDS_MAX), min(end, _SECONDS_MAX)
+    return first, (datetime.fromtimestamp(min(end, _SECONDS_MAX), UTC), 0)

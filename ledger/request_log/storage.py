@@ -11,6 +11,7 @@ from ledger.postgres.connections import Conn
 
 BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0)
 """Upper bounds of durations in seconds; one more bucket has what takes longer."""
+BUCKET_COLUMNS = ("within_5ms", "within_20ms", "within_100ms", "within_500ms", "within_2000ms", "longer")
 PERIODS = (60, 3600)
 """Seconds for which counts are added up."""
 CountKey = tuple[str, bool, str, int, str, str]
@@ -33,25 +34,32 @@ WITH kept AS (
     ORDER BY r.at)
 INSERT INTO request_log.counts AS c
     (owner, livemode, period, start, account, operation, status, code, param, count, left_out, seconds,
-     seconds_max, within, first_at, last_at)
+     seconds_max, within_5ms, within_20ms, within_100ms, within_500ms, within_2000ms, longer,
+     first_at, last_at)
 SELECT coalesce(a.platform, n.account), n.livemode, p.period,
-       to_timestamp(floor(n.began / p.period) * p.period),
-       n.account, n.operation, n.status, n.code, n.param, n.count, n.left_out, n.seconds, n.seconds_max,
-       n.within, to_timestamp(n.began), to_timestamp(n.ended)
+       to_timestamp(floor(%(began)s::float8 / p.period) * p.period),
+       shown.account, n.operation, n.status, n.code, n.param, sum(n.count), sum(n.left_out), sum(n.seconds),
+       max(n.seconds_max), sum(n.within[1]), sum(n.within[2]), sum(n.within[3]), sum(n.within[4]),
+       sum(n.within[5]), sum(n.within[6]), to_timestamp(%(began)s), to_timestamp(%(ended)s)
 FROM json_to_recordset(%(counts)s::json) AS n(
     account text, livemode boolean, operation text, status smallint, code text, param text,
-    began double precision, ended double precision, count bigint, left_out bigint, seconds double precision,
-    seconds_max double precision, within bigint[])
-CROSS JOIN unnest(%(periods)s::integer[]) AS p(period)
+    count bigint, left_out bigint, seconds double precision, seconds_max double precision, within bigint[])
 LEFT JOIN ledger.accounts a ON a.id = n.account
+CROSS JOIN unnest(%(periods)s::integer[]) AS p(period)
+CROSS JOIN LATERAL (SELECT '' AS account UNION ALL SELECT a.id WHERE a.platform IS NOT NULL) shown
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
 ON CONFLICT ON CONSTRAINT counts_key DO UPDATE SET
     count = c.count + excluded.count,
     left_out = c.left_out + excluded.left_out,
     seconds = c.seconds + excluded.seconds,
     seconds_max = greatest(c.seconds_max, excluded.seconds_max),
-    within = ARRAY(SELECT coalesce(a, 0) + coalesce(b, 0)
-                   FROM unnest(c.within, excluded.within) WITH ORDINALITY AS u(a, b, place) ORDER BY place),
+    within_5ms = c.within_5ms + excluded.within_5ms,
+    within_20ms = c.within_20ms + excluded.within_20ms,
+    within_100ms = c.within_100ms + excluded.within_100ms,
+    within_500ms = c.within_500ms + excluded.within_500ms,
+    within_2000ms = c.within_2000ms + excluded.within_2000ms,
+    longer = c.longer + excluded.longer,
     first_at = least(c.first_at, excluded.first_at),
     last_at = greatest(c.last_at, excluded.last_at)
 """
@@ -89,7 +97,13 @@ async def store_batch(conn: Conn, batch: Batch) -> None:
     """Store all of it, in one statement. Raises psycopg.Error; what is sent again after a lost connection may
     be counted twice."""
     rows, counts = _encoder.encode(batch.rows), _encoder.encode(list(_list_counts(batch)))
-    values = {"rows": rows.decode(), "counts": counts.decode(), "periods": list(PERIODS)}
+    values = {
+        "rows": rows.decode(),
+        "counts": counts.decode(),
+        "periods": list(PERIODS),
+        "began": batch.began_at,
+        "ended": batch.ended_at,
+    }
     await conn.execute(_INSERT, values)
 
 
@@ -103,8 +117,6 @@ def _list_counts(batch: Batch) -> Iterator[dict[str, Any]]:
             "status": status,
             "code": code,
             "param": param,
-            "began": batch.began_at,
-            "ended": batch.ended_at,
             "count": count.count,
             "left_out": count.left_out,
             "seconds": count.seconds,

@@ -23,7 +23,7 @@ from ledger.request_log.retention import RETENTION_SECONDS
 from ledger.request_log.viewers import Viewer
 
 TEXT_LENGTH_MAX = 255
-SECONDS_MAX = 2**38
+SECONDS_MAX = 32_503_680_000  # the year 3000
 DAY_SECONDS = 86_400
 
 _Text = Annotated[StorableText, Field(max_length=TEXT_LENGTH_MAX)] | None
@@ -89,7 +89,7 @@ def request_routes(
         """Those that failed, or all with `LEDGER_REQUEST_LOG=all`, of the last 7 days: of the key's account
         and mode and the accounts connected to it. A platform's key is shown requests without a valid key,
         too. `next_request` is the next `starting_after`: a page may have fewer requests than `limit`, even
-        none, while `has_more` is true, because it looks at 5,000 at most. A request is in the list about a
+        none, while `has_more` is true, because it looks at 2,500 at most. A request is in the list about a
         second after its answer."""
         filters = params.to_filters()
 
