@@ -74,7 +74,7 @@ from ledger.request_log.recorder import RequestRecorder
 from ledger.store.replies import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
-from ledger.stripe_cli.request_log import RequestLog
+from ledger.stripe_cli.request_tails import RequestTails
 
 CLOSE_SECONDS_MIN = 0.8
 
@@ -166,7 +166,7 @@ class _Components(NamedTuple):
     accesses: Accesses
     feed: Feed
     listeners: Listeners
-    request_log: RequestLog
+    request_tails: RequestTails
     request_recorder: RequestRecorder | None
 
 
@@ -254,7 +254,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         accesses=Accesses(pool, clock, store.durability, secret_key),
         feed=Feed(store, metrics),
         listeners=Listeners(store, metrics),
-        request_log=RequestLog(store),
+        request_tails=RequestTails(store),
         request_recorder=None if kept == "none" else RequestRecorder(store, kept),
     )
 
@@ -277,7 +277,7 @@ def _create_public_api(
         refresh_clock=components.clock_reader.refresh,
         render_error=render_error,
         log_access=access_log(
-            components.metrics, settings, components.request_recorder, components.request_log
+            components.metrics, settings, components.request_recorder, components.request_tails
         ),
         rate_limits=components.rate_limits,
         storage=storage,
@@ -332,7 +332,12 @@ def _create_lifespan(
             if store.replica is not None:
                 await closers.start([store.replica])
             cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
-            services: list[Service] = [components.listeners, components.request_log, components.feed, cleanup]
+            services: list[Service] = [
+                components.listeners,
+                components.request_tails,
+                components.feed,
+                cleanup,
+            ]
             if components.request_recorder is not None:
                 services.append(components.request_recorder)
             await closers.start(services + [create_service(store) for create_service in service_factories])

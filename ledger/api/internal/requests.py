@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
@@ -26,6 +26,8 @@ TEXT_LENGTH_MAX = 255
 SECONDS_MAX = 32_503_680_000  # the year 3000
 DAY_SECONDS = 86_400
 
+Kept = Literal["all", "errors", "none"]
+"""Which requests a process keeps, besides counts of all; `none`: not even these."""
 _Text = Annotated[StorableText, Field(max_length=TEXT_LENGTH_MAX)] | None
 _Seconds = Annotated[int | None, Field(ge=0, le=SECONDS_MAX, description="Unix seconds.")]
 _parse_status = re.compile(r"([1-5])(xx|[0-9]{2})").fullmatch
@@ -75,13 +77,16 @@ class GroupParams(BaseModel):
         return Window.of(max(start, end - RETENTION_SECONDS), end)
 
 
-def request_routes(
-    callers: Callers, pool: Pool, clock: Clock, kept: Literal["all", "errors", "none"]
-) -> APIRouter:
+def request_routes(callers: Callers, pool: Pool, clock: Clock, kept: Kept) -> APIRouter:
     """The routes under `/requests`. `kept`: what this process keeps."""
     router = APIRouter(prefix="/requests", tags=["requests"])
     audit_scope = callers.require_scopes("audit")
+    _add_list(router, audit_scope, pool, kept)
+    _add_groups(router, audit_scope, pool, clock, kept)
+    return router
 
+
+def _add_list(router: APIRouter, audit_scope: Any, pool: Pool, kept: Kept) -> None:
     @router.get("", summary="List requests, newest first", responses=answers_with("kept_request_list"))
     async def list_kept_requests(
         params: Annotated[RequestListParams, Query()], exchange: Exchange = audit_scope
@@ -113,6 +118,8 @@ def request_routes(
             }
         )
 
+
+def _add_groups(router: APIRouter, audit_scope: Any, pool: Pool, clock: Clock, kept: Kept) -> None:
     @router.get(
         "/groups",
         summary="Count requests, and group those that failed",
@@ -134,8 +141,6 @@ def request_routes(
             )
 
         return JSONResponse({"object": "request_groups", **await pool.run_idempotent(read), "kept": kept})
-
-    return router
 
 
 async def _find_viewer(conn: Conn, exchange: Exchange) -> Viewer:

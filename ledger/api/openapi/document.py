@@ -36,6 +36,7 @@ _TAGS = {
     "feed": "Internal: the log as items, for services that read on from a position of their own.",
     "audit": "Internal: questions to history, with proofs. Every request is recorded.",
     "webhooks": "Internal: operating webhooks. Deliveries with their attempts, retries, health of endpoints.",
+    "requests": "Internal: the request log. Which requests failed, how, and how many there were.",
     "projections": "Internal: operating the read models.",
     "clock": "Internal: the test clock, where it is enabled.",
     "health": "For whoever runs the service. No API key is needed.",
