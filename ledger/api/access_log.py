@@ -30,9 +30,9 @@ def access_log(
 ) -> LogAccess:
     """A function that counts each finished request, also for the `recorder`, and logs those that
     LEDGER_LOG_REQUESTS selects. Those of an account go to `request_tails` too, while somebody looks at it:
-    else they cost one question. A line never has parameters, body or query: they may hold secrets and personal
-    data. Nor has it a part of the path that cannot be an id: somebody may have sent an e-mail address in
-    place of one."""
+    else they cost one question. A line never has parameters, body or query: they may hold secrets and
+    personal data. Nor has it a part of the path that cannot be an id: somebody may have sent an e-mail
+    address in place of one."""
     tails = {} if request_tails is None else request_tails.tails
     log_all, log_none = settings.log_requests == "all", settings.log_requests == "none"
 

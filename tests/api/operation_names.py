@@ -36,6 +36,6 @@ NAMES = {
     "enable_event_destination", "list_event_destinations", "ping_event_destination",
     "retrieve_event_destination", "update_event_destination",
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
-    "group_requests", "list_kept_requests",
+    "group_requests", "list_feed_types", "list_kept_requests",
     "list_thin_events", "retrieve_thin_event",
 }  # fmt: skip

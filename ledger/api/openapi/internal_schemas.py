@@ -62,6 +62,13 @@ _SESSION: Fields = {
     "revoked_at": unix_time("When it was revoked.").or_null(),
     "state": choice("Whether its client secret can be exchanged.", ("open", "claimed", "expired", "revoked")),
 }
+_FEED_TYPE: Fields = {
+    "type": text("The type of recorded events.", "dispute.opened"),
+    "events": array(
+        "The types of the public Events that it makes; null if they depend on the event.",
+        text("A type.", "charge.dispute.created"),
+    ).or_null(),
+}
 
 
 def build_internal_schemas() -> dict[str, Json]:
@@ -76,6 +83,8 @@ def build_internal_schemas() -> dict[str, Json]:
         "kept_account_list": ("A page of accounts.", _make_page("kept_account")),
         "api_key_list": ("A page of keys.", _make_page("api_key")),
         "session_record_list": ("A page.", make_list_fields(component("A session.", "session_record"))),
+        "feed_type": ("A type of recorded events.", _FEED_TYPE),
+        "feed_type_list": ("All types.", make_list_fields(component("A type.", "feed_type"))),
         "clock_time": ("The test clock.", {"now": number("The time, in unix seconds.", 1795000000.0)}),
     }
     own = {name: build_schema(description, fields) for name, (description, fields) in objects.items()}
