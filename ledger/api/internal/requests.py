@@ -65,13 +65,16 @@ class GroupParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    start: _Seconds = Field(None, alias="from", description="Unix seconds; default: a day before `to`.")
+    start: _Seconds = Field(None, alias="from", description="Unix seconds; default: `seconds` before `to`.")
     end: _Seconds = Field(None, alias="to", description="Unix seconds; default: now.")
+    seconds: int = Field(
+        DAY_SECONDS, ge=1, le=RETENTION_SECONDS, description="Without `from`: how long before `to` it begins."
+    )
 
     def to_window(self, now: float) -> Window:
         """The window. Raises InvalidParameter."""
         end = now if self.end is None else min(float(self.end), now)
-        start = end - DAY_SECONDS if self.start is None else float(self.start)
+        start = end - self.seconds if self.start is None else float(self.start)
         if start >= end:
             raise InvalidParameter("Invalid from: must be before `to`, and not in the future.", param="from")
         return Window.of(max(start, end - RETENTION_SECONDS), end)
