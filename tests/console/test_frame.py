@@ -136,7 +136,7 @@ def test_the_theme_is_kept(console: Console) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(ground)
     page.get_by_label("Theme").select_option("dark")
-    page.wait_for_function(f"{ground} !== '{light}'")
+    wait_until(lambda: page.evaluate(ground) != light)
     check_accessible(page)
     page.reload()
     page.wait_for_selector("h1")
