@@ -125,13 +125,15 @@ function Rows({ feed, item, isLive }) {
     isLoading=${feed.state === "loading" && !feed.error} selected=${item}
     onOpen=${(/** @type {Item} */ row) => setQuery({ item: row.position })}
     columns=${[
-      { title: "Event", cell: (/** @type {Item} */ row) => html`<span class="mono">${row.type}</span>` },
-      { title: "Object", cell: (/** @type {Item} */ row) => html`<${IdLink} id=${row.object} />` },
+      { title: "Event", class: "events-type",
+        cell: (/** @type {Item} */ row) => html`<span class="mono">${row.type}</span>` },
+      { title: "Object", class: "events-extra",
+        cell: (/** @type {Item} */ row) => html`<${IdLink} id=${row.object} />` },
       { title: "Public Events", class: "events-extra", cell: showPublic },
       { title: "Account", class: "events-extra", narrow: "hide",
         cell: (/** @type {Item} */ row) => (isOthers(row) ? html`<span class="id">${row.account}</span>`
           : html`<span class="faint">own</span>`) },
-      { title: "Position", align: "end", class: "events-extra",
+      { title: "Position", align: "end", class: "events-extra", narrow: "hide",
         cell: (/** @type {Item} */ row) => html`<span class="number">${row.position}</span>` },
       { title: "Recorded", align: "end",
         cell: (/** @type {Item} */ row) => html`<${Time} at=${row.recorded_at} />` },

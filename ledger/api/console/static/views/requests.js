@@ -91,7 +91,7 @@ function useWindow(query) {
   return useMemo(() => {
     const [start, end] = [parseTime(from), parseTime(to)];
     const isWrong = start === undefined || end === undefined;
-    const problem = isWrong && "“from” and “to” in the URL are 2026-11-28 19:30 (UTC), or unix seconds.";
+    const problem = isWrong && "The URL has a time that is none: write 2026-11-28 19:30, or unix seconds.";
     const isOpen = from === null && to === null;
     const seconds = (SPANS.find(([value]) => value === span) ?? ["", "", DAY])[2];
     const params = isOpen || isWrong ? { seconds } : { from: start, to: end };

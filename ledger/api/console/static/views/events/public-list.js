@@ -59,8 +59,10 @@ function Rows({ list, chosen }) {
     isLoading=${list.isLoading} selected=${chosen}
     onOpen=${(/** @type {any} */ each) => setQuery({ event: each.id })}
     columns=${[
-      { title: "Type", cell: (/** @type {any} */ each) => html`<span class="mono">${each.type}</span>` },
-      { title: "Object", cell: (/** @type {any} */ each) => html`<${IdLink} id=${each.data.object.id} />` },
+      { title: "Type", class: "events-type",
+        cell: (/** @type {any} */ each) => html`<span class="mono">${each.type}</span>` },
+      { title: "Object", class: "events-extra",
+        cell: (/** @type {any} */ each) => html`<${IdLink} id=${each.data.object.id} />` },
       { title: "Event", class: "events-extra", narrow: "hide",
         cell: (/** @type {any} */ each) => html`<span class="id">${each.id}</span>` },
       { title: "Created", align: "end",

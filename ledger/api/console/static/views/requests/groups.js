@@ -73,8 +73,8 @@ export function GroupHead({ id, data }) {
       ["Code", group.code && html`<code>${group.code}</code>`],
       ["Parameter", group.param && html`<code>${group.param}</code>`],
       ["Requests", html`<${Count} value=${group.count} />`],
-      ["From", html`<${Time} at=${group.first_at} full />`],
-      ["To", html`<${Time} at=${group.last_at} full />`],
+      ["From", html`<${Time} at=${Math.floor(group.first_at)} full />`],
+      ["To", html`<${Time} at=${Math.floor(group.last_at)} full />`],
       ["Newest", group.newest.length > 0 && html`<${IdLink} id=${group.newest[0]}
         to=${`requests/${group.newest[0]}`} />`],
     ]} /></div>

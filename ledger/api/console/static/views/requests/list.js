@@ -5,7 +5,7 @@ import { html } from "../../lib/ui.js";
 import { Filters } from "../../parts/forms.js";
 import { Empty, Notice } from "../../parts/notice.js";
 import { Pages, Table } from "../../parts/table.js";
-import { Count, Time } from "../../parts/values.js";
+import { Time } from "../../parts/values.js";
 import { Status } from "./groups.js";
 
 const FILTERS = [
@@ -32,15 +32,17 @@ export function RequestList({ query, since, until, group, kept }) {
     <${Table} label="Requests" rows=${list.rows} rowKey=${(/** @type {any} */ row) => row.id}
       isLoading=${list.isLoading} to=${(/** @type {any} */ row) => `requests/${row.id}`}
       columns=${[
-        { title: "Request", cell: (/** @type {any} */ row) => html`<span class="id">${row.id}</span>` },
-        { title: "Status", cell: (/** @type {any} */ row) => html`<${Status} status=${row.status} />` },
+        { title: "Request", class: "requests-id",
+          cell: (/** @type {any} */ row) => html`<span class="id">${row.id}</span>` },
+        ...(group ? [] : [
+          { title: "Status", cell: (/** @type {any} */ row) => html`<${Status} status=${row.status} />` },
+        ]),
         { title: "Path", cell: (/** @type {any} */ row) =>
           html`<span class="mono">${row.method} ${row.path}</span>` },
-        { title: "Error", cell: (/** @type {any} */ row) => row.error?.message ?? "" },
-        { title: "ms", align: "end", narrow: "hide",
-          cell: (/** @type {any} */ row) => html`<${Count} value=${Math.round(row.duration_ms)} />` },
-        { title: "Key", narrow: "hide", class: "requests-key", cell: (/** @type {any} */ row) =>
-          (row.key ? html`<span class="id">${row.key}</span>` : html`<span class="faint">none</span>`) },
+        group ? { title: "Key", narrow: "hide", cell: showKey }
+          : { title: "Error", cell: (/** @type {any} */ row) => row.error?.message ?? "" },
+        { title: "Took", align: "end", narrow: "hide",
+          cell: (/** @type {any} */ row) => `${row.duration_ms.toFixed(1)} ms` },
         { title: "Answered", align: "end",
           cell: (/** @type {any} */ row) => html`<${Time} at=${row.created} />` },
       ]}
@@ -50,4 +52,9 @@ export function RequestList({ query, since, until, group, kept }) {
           : "Requests that fail are kept for 7 days. Other filters or a longer time may show some."}
       </${Empty}>`} />
     <${Pages} list=${list} />`;
+}
+
+/** @param {any} row */
+function showKey({ key }) {
+  return key ? html`<span class="id">${key}</span>` : html`<span class="faint">none</span>`;
 }

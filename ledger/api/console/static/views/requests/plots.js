@@ -5,18 +5,22 @@ import { html, useMemo } from "../../lib/ui.js";
 import { Plot } from "../../parts/plot.js";
 import { Count, Facts } from "../../parts/values.js";
 
+/** @typedef {"accent" | "ok" | "warning" | "danger" | "neutral"} Tone */
+const NEUTRAL = /** @type {Tone} */ ("neutral");
+const ACCENT = /** @type {Tone} */ ("accent");
+const DANGER = /** @type {Tone} */ ("danger");
+
 /** @param {{ data: any }} props */
 export function Plots({ data }) {
   const { times, counts } = useMemo(() => fillGaps(data), [data]);
-  const of = (/** @type {string} */ name) => counts.map((count) => count?.[name] ?? 0);
-  const duration = (/** @type {string} */ name) => counts.map((count) => count?.[name] ?? null);
+  const of = (/** @type {string} */ name) => counts.map((count) => count?.[name] ?? null);
   const volume = useMemo(() => [
-    { label: "requests", values: of("total"), tone: /** @type {const} */ ("neutral"), bars: true },
-    { label: "failed", values: of("failed"), tone: /** @type {const} */ ("danger"), bars: true },
+    { label: "requests", values: of("total"), tone: NEUTRAL, bars: true },
+    { label: "failed", values: of("failed"), tone: DANGER, bars: true },
   ], [counts]);
   const durations = useMemo(() => [
-    { label: "mean", values: duration("duration_ms_mean"), tone: /** @type {const} */ ("accent") },
-    { label: "longest", values: duration("duration_ms_max"), tone: /** @type {const} */ ("warning") },
+    { label: "longest", values: of("duration_ms_max"), tone: NEUTRAL, bars: true },
+    { label: "mean", values: of("duration_ms_mean"), tone: ACCENT, bars: true },
   ], [counts]);
   const onRange = (/** @type {number} */ from, /** @type {number} */ to) =>
     setQuery({ from: Math.floor(from), to: Math.ceil(to), span: null, after: null });
@@ -27,7 +31,7 @@ export function Plots({ data }) {
         ["Requests", html`<${Count} value=${data.total} />`],
         ["Failed", html`<${Count} value=${data.failed} />${share(data.failed, data.total)}`],
         ["By the service's fault", html`<${Count} value=${data.faults} />`],
-        ["In 100 ms", within(data.counts, 100)],
+        ["Within 100 ms", within(data.counts, 100)],
       ]} />
       <div class="columns">
         <${Plot} label=${`Requests ${each}`} times=${times} series=${volume} height=${160}
@@ -74,6 +78,7 @@ function fillGaps({ from, to, period, counts }) {
   const known = new Map(counts.map((/** @type {any} */ count) => [count.start, count]));
   /** @type {number[]} */
   const times = [];
-  for (let at = from; at < to; at += period) times.push(at);
+  // A bar reaches to the next time: so the end of the last one is a time, too.
+  for (let at = from; at <= to; at += period) times.push(at);
   return { times, counts: times.map((at) => /** @type {any} */ (known.get(at))) };
 }
