@@ -7,8 +7,11 @@ import { findPosition, readBefore, readHead } from "./feed.js";
 /** Items on the screen, and items kept while it is paused. */
 export const ROWS_MAX = 500;
 const PAGE_ROWS = 100;
-// The page is drawn at most for this share of the time: under load it stays usable.
+// The page is drawn at most for this share of the time: under load it stays usable. When more than FLOOD_ROWS
+// came since it was last drawn, it shows so many for a moment, and the others in steps once there are fewer.
 const DRAWN_SHARE = 0.2;
+const FLOOD_ROWS = 60;
+const STEP_MS = 200;
 
 /** @typedef {import("./feed.js").Item} Item */
 /** @typedef {import("./feed.js").Choice} Choice */
@@ -84,6 +87,9 @@ class Screen {
     this.draw = draw;
     /** @type {Item[]} */
     this.waiting = [];
+    /** @type {Item[]} */
+    this.kept = [];
+    this.isCut = false;
     this.isPaused = false;
     this.isScheduled = false;
     this.nextAt = 0;
@@ -99,6 +105,7 @@ class Screen {
 
   clear() {
     this.waiting = [];
+    this.kept = [];
     this.feed = this.makeEmpty();
     this.draw(0);
   }
@@ -108,6 +115,7 @@ class Screen {
    * @param {{ isPage: boolean, hasOlder: boolean }} page
    */
   open(rows, { isPage, hasOlder }) {
+    this.kept = rows;
     this.feed = { ...this.feed, rows, hasOlder, state: isPage ? "page" : "live", error: null };
     this.draw(0);
   }
@@ -155,10 +163,15 @@ class Screen {
     this.drawnFrom = performance.now();
     if (this.isPaused) {
       this.feed = { ...this.feed };
-    } else if (this.waiting.length > 0 || this.feed.missed > 0) {
-      const rows = [...this.waiting.reverse(), ...this.feed.rows].slice(0, ROWS_MAX);
+    } else if (this.waiting.length > 0 || this.feed.missed > 0 || this.isCut) {
+      const limit = this.waiting.length > FLOOD_ROWS ? FLOOD_ROWS : this.feed.rows.length + FLOOD_ROWS;
+      this.kept = [...this.waiting.reverse(), ...this.kept].slice(0, ROWS_MAX);
       this.waiting = [];
-      this.feed = { ...this.feed, rows, missed: 0, hasOlder: this.feed.hasOlder || rows.length === ROWS_MAX };
+      const rows = this.kept.slice(0, limit);
+      this.isCut = rows.length < this.kept.length;
+      const hasOlder = this.feed.hasOlder || this.kept.length === ROWS_MAX;
+      this.feed = { ...this.feed, rows, missed: 0, hasOlder };
+      if (this.isCut) setTimeout(() => this.schedule(), STEP_MS);
     }
     this.draw(0);
   }
