@@ -2193,6 +2193,65 @@ EXCEPTION WHEN data_exception THEN
 END $function$;
 
 
+CREATE SCHEMA request_log;
+GRANT USAGE ON SCHEMA request_log TO ledger_api;
+
+CREATE TABLE request_log.counts (
+    owner text NOT NULL,
+    livemode boolean NOT NULL,
+    period integer NOT NULL,
+    start timestamp with time zone NOT NULL,
+    account text NOT NULL,
+    operation text NOT NULL,
+    status smallint NOT NULL,
+    code text NOT NULL,
+    param text NOT NULL,
+    count bigint NOT NULL,
+    left_out bigint NOT NULL,
+    seconds double precision NOT NULL,
+    seconds_max double precision NOT NULL,
+    within_5ms bigint NOT NULL,
+    within_20ms bigint NOT NULL,
+    within_100ms bigint NOT NULL,
+    within_500ms bigint NOT NULL,
+    within_2000ms bigint NOT NULL,
+    longer bigint NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    CONSTRAINT counts_key PRIMARY KEY (owner, livemode, period, start, account, operation, status, code, param),
+    CONSTRAINT counts_period CHECK (period = ANY (ARRAY[60, 3600]))
+) WITH (fillfactor=70);
+CREATE INDEX counts_by_start ON request_log.counts USING btree (period, start);
+GRANT DELETE, INSERT, SELECT, UPDATE ON request_log.counts TO ledger_api;
+
+CREATE TABLE request_log.requests (
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    at timestamp with time zone NOT NULL,
+    request_id text NOT NULL,
+    owner text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    key text,
+    method text NOT NULL,
+    path text NOT NULL,
+    operation text NOT NULL,
+    status smallint NOT NULL,
+    milliseconds real NOT NULL,
+    grouped_by text NOT NULL,
+    error_type text,
+    code text,
+    param text,
+    message text,
+    CONSTRAINT requests_key PRIMARY KEY (number)
+);
+CREATE INDEX requests_by_id ON request_log.requests USING btree (request_id);
+CREATE INDEX requests_of_account ON request_log.requests USING btree (account, livemode, at, number);
+CREATE INDEX requests_of_group ON request_log.requests USING btree (owner, livemode, grouped_by, at, number);
+CREATE INDEX requests_of_key ON request_log.requests USING btree (owner, livemode, key, at, number);
+CREATE INDEX requests_of_owner ON request_log.requests USING btree (owner, livemode, at, number);
+GRANT DELETE, INSERT, SELECT, UPDATE ON request_log.requests TO ledger_api;
+
+
 CREATE SCHEMA stripe_cli;
 GRANT USAGE ON SCHEMA stripe_cli TO ledger_api;
 

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     test_clock: bool = Field(False, description="whether tests may move the clock")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level logged")
     log_requests: Literal["all", "errors", "none"] = Field("errors", description="which requests are logged")
+    request_log: Literal["all", "errors", "none"] = Field(
+        "errors", description="which requests the database keeps for operators; none: not even counts"
+    )
 
     append_queue_max: Count = Field(
         4096, description="commands that may wait to be appended; one more gets 429"

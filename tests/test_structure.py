@@ -34,7 +34,7 @@ LEDGER = (
     "accounts files store",
     "console deadlines objects service_key tree",
     "commands queries",
-    "audit feed webhooks witness",
+    "audit feed request_log webhooks witness",
     "stripe_cli",
     "api",
     "cli",

@@ -42,6 +42,7 @@ from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
 from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
+from ledger.api.internal.requests import request_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.internal.webhooks.router import webhook_routes
@@ -72,10 +73,11 @@ from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
+from ledger.request_log.recorder import RequestRecorder
 from ledger.store.replies import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
-from ledger.stripe_cli.request_log import RequestLog
+from ledger.stripe_cli.request_tails import RequestTails
 
 CLOSE_SECONDS_MIN = 0.8
 
@@ -167,7 +169,8 @@ class _Components(NamedTuple):
     accesses: Accesses
     feed: Feed
     listeners: Listeners
-    request_log: RequestLog
+    request_tails: RequestTails
+    request_recorder: RequestRecorder | None
 
 
 def create_app(
@@ -196,7 +199,7 @@ def create_app(
     app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
         render_error=render_error,
-        log_access=access_log(components.metrics, settings),
+        log_access=access_log(components.metrics, settings, components.request_recorder),
         body_bytes_max=settings.body_bytes_max,
         durability=store.durability,
         request_seconds=app.request_seconds,
@@ -232,7 +235,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
     pool = Pool(dsn)
-    metrics = Metrics()
+    metrics, kept = Metrics(), settings.request_log
     store.journal.on_append = metrics.observe_append
     if store.replica is not None:
         store.replica.on_read = metrics.count_replica_read
@@ -257,7 +260,8 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         accesses=Accesses(pool, clock, store.durability, secret_key),
         feed=Feed(store, metrics),
         listeners=Listeners(store, metrics),
-        request_log=RequestLog(store),
+        request_tails=RequestTails(store),
+        request_recorder=None if kept == "none" else RequestRecorder(store, kept),
     )
 
 
@@ -278,7 +282,9 @@ def _create_public_api(
         queries,
         refresh_clock=components.clock_reader.refresh,
         render_error=render_error,
-        log_access=access_log(components.metrics, settings, components.request_log),
+        log_access=access_log(
+            components.metrics, settings, components.request_recorder, components.request_tails
+        ),
         rate_limits=components.rate_limits,
         storage=storage,
         upload_receiver=UploadReceiver(
@@ -307,6 +313,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         dispute_board_routes(callers, components.queries),
         webhook_routes(callers, execution, components.queries),
         feed_routes(callers, readers),
+        request_routes(callers, pool, components.clock, components.settings.request_log),
     ]
 
 
@@ -332,7 +339,14 @@ def _create_lifespan(
             if store.replica is not None:
                 await closers.start([store.replica])
             cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
-            services: list[Service] = [components.listeners, components.request_log, components.feed, cleanup]
+            services: list[Service] = [
+                components.listeners,
+                components.request_tails,
+                components.feed,
+                cleanup,
+            ]
+            if components.request_recorder is not None:
+                services.append(components.request_recorder)
             await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
         finally:

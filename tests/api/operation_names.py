@@ -37,6 +37,7 @@ NAMES = {
     "retrieve_event_destination", "update_event_destination",
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
     "find_anything",
+    "group_requests", "list_feed_types", "list_kept_requests",
     "list_thin_events", "retrieve_thin_event",
     "list_log_witnesses", "verify_log_range",
     "list_dispute_board", "summarize_disputes",

@@ -37,6 +37,7 @@ _TAGS = {
     "audit": "Internal: questions to history, with proofs. Every request is recorded.",
     "webhooks": "Internal: operating webhooks. Deliveries with their attempts, retries, health of endpoints.",
     "dispute board": "Internal: disputes by status and due date, and how many there are of each.",
+    "requests": "Internal: the request log. Which requests failed, how, and how many there were.",
     "projections": "Internal: operating the read models.",
     "clock": "Internal: the test clock, where it is enabled.",
     "health": "For whoever runs the service. No API key is needed.",
