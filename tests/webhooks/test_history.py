@@ -13,7 +13,8 @@ import stripe
 
 from ledger.ids import new_id
 from ledger.postgres.connections import open_connection
-from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries, read_delivery
+from ledger.webhooks.history.deliveries import list_deliveries, read_delivery
+from ledger.webhooks.history.filters import DeliveryFilters
 from ledger.webhooks.history.retry import Request, retry_delivery
 from tests.api.conftest import parse_log
 from tests.api.service import (

@@ -54,8 +54,12 @@ def _add_deliveries_command(group: typer.Typer) -> None:
     )
     def deliveries(
         endpoint: Annotated[str | None, typer.Option(help="The id of an endpoint.")] = None,
-        event: Annotated[str | None, typer.Option(help="The id of an Event.")] = None,
-        replay: Annotated[str | None, typer.Option(help="The id of a replay (whr_…).")] = None,
+        events: Annotated[
+            list[str] | None, typer.Option("--event", help="The id of an Event; repeat it for several.")
+        ] = None,
+        replay: Annotated[
+            str | None, typer.Option(help="The id of a replay (whr_…) or retry (wrt_…).")
+        ] = None,
         states: Annotated[
             list[str] | None,
             typer.Option(
@@ -78,10 +82,11 @@ def _add_deliveries_command(group: typer.Typer) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """List deliveries, newest first."""
-        from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries
+        from ledger.webhooks.history.deliveries import list_deliveries
+        from ledger.webhooks.history.filters import DeliveryFilters
 
         bounds = _parse_bounds(since, until)
-        filters = DeliveryFilters(endpoint, event, states or (), types or (), bounds, replay)
+        filters = DeliveryFilters(endpoint, events or (), states or (), types or (), bounds, replay)
 
         async def read(conn: Conn, clock: Clock, deployment: Deployment) -> tuple[list[Delivery], bool]:
             return await list_deliveries(conn, None, filters, limit=limit, starting_after=starting_after)

@@ -7,16 +7,23 @@ text: bytes that are no UTF-8 as `\\xNN`.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from psycopg.rows import TupleRow
 
-from ledger.errors import InvalidParameter, UnknownObject, UnknownReference, UnreadableRecord
-from ledger.ids import encode_base62, parse_id_time
+from ledger.errors import UnknownObject, UnknownReference, UnreadableRecord
+from ledger.ids import parse_id_time
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
 from ledger.webhooks.deliveries import DeliveryState
+from ledger.webhooks.history.filters import (
+    STATES,
+    DeliveryFilters,
+    bound_ids,
+    check_states,
+    list_delivery_types,
+    list_event_ids,
+)
 from ledger.webhooks.history.owners import (
     LISTENER_PREFIX,
     OF_OWNER,
@@ -29,13 +36,10 @@ from ledger.webhooks.history.owners import (
 from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
 from ledger.webhooks.subscriptions import Owner
 from ledger.wire.event_destinations import PING_TYPE
-from ledger.wire.event_types import expand_patterns
-from ledger.wire.thin_events import to_snapshot_id, to_snapshot_type, to_thin_id, to_thin_type
+from ledger.wire.thin_events import to_thin_id, to_thin_type
 
-STATES: Sequence[str] = get_args(DeliveryState)
 ATTEMPTS_SHOWN_MAX = 100
 ATTEMPT_COLUMNS = 5
-_SECONDS_MAX = 2**38  # ids hold milliseconds in 48 bits
 
 _SELECT = """
 SELECT d.id, d.event, d.endpoint, d.account, d.livemode, d.created, d.type, d.state, d.tries,
@@ -203,18 +207,6 @@ class Delivery(NamedTuple):
         }
 
 
-class DeliveryFilters(NamedTuple):
-    """Which deliveries a page has. `types` are types of Events, or patterns such as `charge.*`; `created`
-    maps `gt`, `gte`, `lt` and `lte` to unix seconds."""
-
-    endpoint: str | None = None
-    event: str | None = None
-    states: Sequence[str] = ()
-    types: Sequence[str] = ()
-    created: Mapping[str, int] = {}
-    replay: str | None = None
-
-
 class DeliveryRecord(NamedTuple):
     """A delivery with its newest attempts, at most ATTEMPTS_SHOWN_MAX, the oldest first, each with what the
     receiver answered; and codes of what it waits for beside its time."""
@@ -233,23 +225,21 @@ async def list_deliveries(
     conn: Conn, owner: Owner | None, filters: DeliveryFilters, *, limit: int, starting_after: str | None
 ) -> tuple[list[Delivery], bool]:
     """A page, newest first, and whether there are more. `starting_after`: the id of the last one of the page
-    before. Raises InvalidParameter, and UnknownReference for an endpoint, Event or replay that is not the
-    owner's."""
+    before. Of several Events, those that are unknown or older than the feed have none. Raises
+    InvalidParameter, and UnknownReference for an endpoint, Event or replay that is not the owner's."""
     endpoint = filters.endpoint
-    for state in filters.states:
-        if state not in STATES:
-            raise InvalidParameter(f"Invalid state: must be one of {', '.join(STATES)}", param="state")
+    check_states(filters.states)
     is_listener = endpoint is None or endpoint.startswith(LISTENER_PREFIX)
     if endpoint is not None and not is_listener and not await has_endpoint(conn, endpoint, owner):
         raise UnknownReference("webhook endpoint", endpoint, param="endpoint")
     if filters.replay is not None and not await has_replay(conn, filters.replay, owner):
         raise UnknownReference("replay", filters.replay, param="replay")
-    first, before = _make_bounds(filters.created)
+    first, before = bound_ids(filters.created)
     if starting_after is not None:
         if await find_delivery(conn, starting_after, owner) is None:
             raise UnknownReference("delivery", starting_after, param="starting_after")
         before = min(before, starting_after)
-    if filters.event is not None:
+    if filters.events:
         query = _OF_EVENT
     elif filters.replay is not None:
         query = _OF_REPLAY
@@ -259,13 +249,13 @@ async def list_deliveries(
         query = _OF_ALL if owner is None else _OF_ACCOUNT
     parameters = {
         **bind_owner(owner),
-        "endpoint": endpoint, "events": _list_ids(filters.event), "replay": filters.replay,
-        "states": list(filters.states or STATES), "types": _list_types(filters.types),
+        "endpoint": endpoint, "events": list_event_ids(filters.events), "replay": filters.replay,
+        "states": list(filters.states or STATES), "types": list_delivery_types(filters.types),
         "first": first, "before": before, "rows": limit + 1,
     }  # fmt: skip
     rows = await fetch_all(conn, query, parameters)
-    if not rows and filters.event is not None and await fetch_one(conn, _HAS_EVENT, parameters) is None:
-        raise UnknownReference("event", filters.event, param="event")
+    if not rows and len(filters.events) == 1 and await fetch_one(conn, _HAS_EVENT, parameters) is None:
+        raise UnknownReference("event", filters.events[0], param="event")
     return [_to_delivery(row) for row in rows[:limit]], len(rows) > limit
 
 
@@ -310,36 +300,6 @@ def _to_delivery(row: TupleRow) -> Delivery:
     if not thin or delivery.type == PING_TYPE:
         return delivery
     return delivery._replace(event=to_thin_id(delivery.event), type=to_thin_type(delivery.type))
-
-
-def _list_ids(event: str | None) -> list[str] | None:
-    """The ids that deliveries of the Event have: its own, or that of the snapshot."""
-    if event is None:
-        return None
-    snapshot = to_snapshot_id(event)
-    return [event] if snapshot is None else [event, snapshot]
-
-
-def _list_types(patterns: Sequence[str]) -> list[str] | None:
-    """The types that deliveries have whose type, or that of its twin, matches one of the patterns; None for
-    all. Raises InvalidParameter."""
-    if not patterns:
-        return None
-    of_pings = [PING_TYPE] if PING_TYPE in patterns else []
-    others = [to_snapshot_type(pattern) or pattern for pattern in patterns if pattern != PING_TYPE]
-    return [*of_pings, *expand_patterns(others, "type")]
-
-
-def _make_bounds(created: Mapping[str, int]) -> tuple[str, str]:
-    """The first id of the deliveries made in these seconds, and the first id after them."""
-    first = max([created.get("gte", 0), created.get("gt", -1) + 1])
-    end = min([created.get("lt", _SECONDS_MAX), created.get("lte", _SECONDS_MAX - 1) + 1])
-    return _make_id(first), _make_id(end)
-
-
-def _make_id(created: int) -> str:
-    """The smallest id of a delivery made at `created` (unix seconds) or later."""
-    return "dlv_" + encode_base62(min(max(created, 0), _SECONDS_MAX) * 1000 << 80)
 
 
 def _show_answer(answer: bytes | None) -> dict[str, Any]:
