@@ -37,4 +37,6 @@ NAMES = {
     "retrieve_event_destination", "update_event_destination",
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
     "list_thin_events", "retrieve_thin_event",
+    "cancel_webhook_retry", "list_endpoint_summaries", "list_webhook_retries", "pause_webhook_retry",
+    "read_webhook_retry", "resume_webhook_retry", "retry_webhooks",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Retries of many: which deliveries they take, how they go on, and what becomes of them if they are stopped."""
+"""Retries of many: which deliveries they take, how they go on, and what becomes of them if stopped."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ async def make_deliveries(author: Author, states: Sequence[str]) -> str:
         await ask(
             author,
             "INSERT INTO webhooks.deliveries (id, event, endpoint, account, livemode, created, position,"
-            " ordinal, type, state, tries, due_at) VALUES (%s, %s, %s, %s, false, %s, 1, 0, 'customer.created', %s, 1,"
-            " now() + interval '1 hour')",
+            " ordinal, type, state, tries, due_at) VALUES (%s, %s, %s, %s, false, %s, 1, 0,"
+            " 'customer.created', %s, 1, now() + interval '1 hour')",
             delivery, delivery.replace("dlv", "evt"), endpoint, ACCOUNT, int(now), state,
         )  # fmt: skip
     return endpoint
