@@ -2259,6 +2259,7 @@ CREATE INDEX deliveries_given_up ON webhooks.deliveries USING btree (endpoint, "
 CREATE INDEX deliveries_in_order ON webhooks.deliveries USING btree (endpoint, object, "position", ordinal) WHERE ((state = 'pending'::text) AND (object IS NOT NULL));
 CREATE INDEX deliveries_newest ON webhooks.deliveries USING btree (endpoint, state, id);
 CREATE INDEX deliveries_of_replay ON webhooks.deliveries USING btree (replay, state, id) WHERE (replay IS NOT NULL);
+CREATE INDEX deliveries_of_type ON webhooks.deliveries USING btree (endpoint, type, state, id);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
 CREATE INDEX deliveries_replay_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE ((state = 'pending'::text) AND (replay IS NOT NULL));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;

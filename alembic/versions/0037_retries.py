@@ -82,4 +82,7 @@ GRANT SELECT, INSERT, UPDATE ON webhooks.retries, webhooks.retry_parts TO ledger
 -- Of a delivery that a retry has made pending, which then is its `replay`: the state that it had before. It
 -- gets it back if the retry is cancelled.
 ALTER TABLE webhooks.deliveries ADD COLUMN retried_from text;
+
+-- Lists of deliveries of some types, newest first: without it a type that is rare is looked for in all rows.
+CREATE INDEX deliveries_of_type ON webhooks.deliveries (endpoint, type, state, id);
 """

@@ -46,7 +46,8 @@ def describe_retry(retry: Retry) -> list[str]:
     request = retry.chosen.request
     given = {
         "state": " ".join(retry.chosen.states), "types": " ".join(request.types),
-        "endpoint": request.endpoint, "event": request.event, "last status": request.status, "last error": request.error,
+        "endpoint": request.endpoint, "event": request.event, "last status": request.status,
+        "last error": request.error,
     }  # fmt: skip
     filters = ", ".join(f"{name} {value}" for name, value in given.items() if value)
     reason = f": {make_printable(retry.reason)}" if retry.reason else ""

@@ -58,7 +58,18 @@ SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state
 CROSS JOIN LATERAL (
     SELECT d.id FROM webhooks.deliveries d
     WHERE d.endpoint = owned.endpoint AND d.state = wanted.state AND d.id >= %(first)s AND d.id < %(before)s
-    AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[])) AND {of_owner}
+    AND {of_owner}
+    ORDER BY d.id DESC LIMIT %(rows)s
+) AS found
+"""
+# Another index has them of each type.
+_NEWEST_OF_TYPES = """
+SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
+CROSS JOIN unnest(%(types)s::text[]) AS sent(type)
+CROSS JOIN LATERAL (
+    SELECT d.id FROM webhooks.deliveries d
+    WHERE d.endpoint = owned.endpoint AND d.type = sent.type AND d.state = wanted.state
+    AND d.id >= %(first)s AND d.id < %(before)s AND {of_owner}
     ORDER BY d.id DESC LIMIT %(rows)s
 ) AS found
 """
@@ -78,24 +89,30 @@ _PAGE = """
 WITH owned AS ({owned}), newest AS ({newest} ORDER BY 1 DESC LIMIT %(rows)s)
 {select} FROM newest JOIN webhooks.deliveries d ON d.id = newest.id {last} ORDER BY d.id DESC
 """
-_OF_ENDPOINT = _PAGE.format(
-    owned="SELECT %(endpoint)s::text AS endpoint",
-    newest=_NEWEST_OF_ENDPOINTS.format(of_owner=OF_OWNER),
-    select=_SELECT,
-    last=_LAST_ATTEMPT,
+
+
+def _build_page(owned: str, newest: str, forwarded: str = "") -> str:
+    return _PAGE.format(owned=owned, newest=newest + forwarded, select=_SELECT, last=_LAST_ATTEMPT)
+
+
+_FORWARDED_OF_ACCOUNT = _NEWEST_FORWARDED.format(
+    of_owner="d.account = %(account)s AND d.livemode = %(livemode)s"
 )
-_OF_ACCOUNT = _PAGE.format(
-    owned=f"{_LIVE_ENDPOINTS} AND w.account = %(account)s AND w.livemode = %(livemode)s",
-    newest=_NEWEST_OF_ENDPOINTS.format(of_owner="true")
-    + _NEWEST_FORWARDED.format(of_owner="d.account = %(account)s AND d.livemode = %(livemode)s"),
-    select=_SELECT,
-    last=_LAST_ATTEMPT,
+_OF_ENDPOINT, _OF_ENDPOINT_AND_TYPES = (
+    _build_page("SELECT %(endpoint)s::text AS endpoint", newest.format(of_owner=OF_OWNER))
+    for newest in (_NEWEST_OF_ENDPOINTS, _NEWEST_OF_TYPES)
 )
-_OF_ALL = _PAGE.format(
-    owned=_LIVE_ENDPOINTS,
-    newest=_NEWEST_OF_ENDPOINTS.format(of_owner="true") + _NEWEST_FORWARDED.format(of_owner="true"),
-    select=_SELECT,
-    last=_LAST_ATTEMPT,
+_OF_ACCOUNT, _OF_ACCOUNT_AND_TYPES = (
+    _build_page(
+        f"{_LIVE_ENDPOINTS} AND w.account = %(account)s AND w.livemode = %(livemode)s",
+        newest.format(of_owner="true"),
+        _FORWARDED_OF_ACCOUNT,
+    )
+    for newest in (_NEWEST_OF_ENDPOINTS, _NEWEST_OF_TYPES)
+)
+_OF_ALL, _OF_ALL_AND_TYPES = (
+    _build_page(_LIVE_ENDPOINTS, newest.format(of_owner="true"), _NEWEST_FORWARDED.format(of_owner="true"))
+    for newest in (_NEWEST_OF_ENDPOINTS, _NEWEST_OF_TYPES)
 )
 _NEWEST_OF_REPLAY = """
 SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
@@ -107,12 +124,7 @@ CROSS JOIN LATERAL (
     ORDER BY d.id DESC LIMIT %(rows)s
 ) AS found
 """
-_OF_REPLAY = _PAGE.format(
-    owned="SELECT %(endpoint)s::text AS endpoint",
-    newest=_NEWEST_OF_REPLAY,
-    select=_SELECT,
-    last=_LAST_ATTEMPT,
-)
+_OF_REPLAY = _build_page("SELECT %(endpoint)s::text AS endpoint", _NEWEST_OF_REPLAY)
 _OF_EVENT = f"""
 {_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT}
 WHERE d.event = ANY (%(events)s::text[]) AND (%(endpoint)s::text IS NULL OR d.endpoint = %(endpoint)s)
@@ -239,18 +251,21 @@ async def list_deliveries(
         if await find_delivery(conn, starting_after, owner) is None:
             raise UnknownReference("delivery", starting_after, param="starting_after")
         before = min(before, starting_after)
+    types = list_delivery_types(filters.types)
     if filters.events:
         query = _OF_EVENT
     elif filters.replay is not None:
         query = _OF_REPLAY
     elif endpoint is not None:
-        query = _OF_ENDPOINT
+        query = _OF_ENDPOINT if types is None else _OF_ENDPOINT_AND_TYPES
+    elif owner is not None:
+        query = _OF_ACCOUNT if types is None else _OF_ACCOUNT_AND_TYPES
     else:
-        query = _OF_ALL if owner is None else _OF_ACCOUNT
+        query = _OF_ALL if types is None else _OF_ALL_AND_TYPES
     parameters = {
         **bind_owner(owner),
         "endpoint": endpoint, "events": list_event_ids(filters.events), "replay": filters.replay,
-        "states": list(filters.states or STATES), "types": list_delivery_types(filters.types),
+        "states": list(filters.states or STATES), "types": types,
         "first": first, "before": before, "rows": limit + 1,
     }  # fmt: skip
     rows = await fetch_all(conn, query, parameters)

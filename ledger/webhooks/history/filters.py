@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, get_args
 
+from ledger.domain.webhook_endpoint import EVENT_TYPE_WILDCARD
 from ledger.errors import InvalidParameter
 from ledger.ids import encode_base62
 from ledger.webhooks.deliveries import DeliveryState
@@ -44,7 +45,7 @@ def list_event_ids(events: Sequence[str]) -> list[str]:
 def list_delivery_types(patterns: Sequence[str], param: str = "type") -> list[str] | None:
     """The types that deliveries have whose type, or that of its twin, matches one of the patterns; None for
     all. Raises InvalidParameter."""
-    if not patterns:
+    if not patterns or EVENT_TYPE_WILDCARD in patterns:
         return None
     of_pings = [PING_TYPE] if PING_TYPE in patterns else []
     others = [to_snapshot_type(pattern) or pattern for pattern in patterns if pattern != PING_TYPE]

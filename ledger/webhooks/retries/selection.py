@@ -43,8 +43,9 @@ AND (%(status)s::smallint IS NULL AND %(error)s::text IS NULL OR EXISTS (
     AND (%(error)s::text IS NULL OR last.error = %(error)s::text)))
 """  # noqa: S608 (a constant)
 _IN_JOB = """
-(EXISTS (SELECT FROM webhooks.replays r WHERE r.id = d.replay AND r.ended IS NULL)
- OR EXISTS (SELECT FROM webhooks.retries r WHERE r.id = d.replay AND r.ended IS NULL))
+(d.replay IS NOT NULL
+ AND (EXISTS (SELECT FROM webhooks.replays r WHERE r.id = d.replay AND r.ended IS NULL)
+      OR EXISTS (SELECT FROM webhooks.retries r WHERE r.id = d.replay AND r.ended IS NULL)))
 """
 _COUNT = f"""
 WITH scanned AS MATERIALIZED ({{scanned}})
