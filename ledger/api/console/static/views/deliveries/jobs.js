@@ -139,7 +139,8 @@ export function Jobs({ query }) {
     <${Notice} error=${list.error} retry=${list.reload} />
     <${Table} label="Jobs" columns=${JOB_COLUMNS} rows=${list.rows}
       rowKey=${(/** @type {any} */ row) => row.id} to=${(/** @type {any} */ row) => `deliveries/${row.id}`}
-      isLoading=${list.isLoading && !list.data} empty=${list.data && html`<${Empty} title=${`No ${kind} yet`}>“${what}” in <a
+      isLoading=${list.isLoading && !list.data}
+      empty=${list.data && html`<${Empty} title=${`No ${kind} yet`}>“${what}” in <a
         href=${hrefOf("deliveries")}>Deliveries</a> starts one.</${Empty}>`} />
     <${Pages} list=${list} />`;
 }

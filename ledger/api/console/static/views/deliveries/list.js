@@ -69,7 +69,7 @@ export function Deliveries({ query }) {
   ]);
   const known = endpoints.data?.data ?? [];
   return html`
-    <${Page} title="Deliveries" lead="What was sent to webhook endpoints in the last 30 days, and what is to be.">
+    <${Page} title="Deliveries" lead="What was sent to webhook endpoints in the last 30 days, or will be.">
       <a class="button" href=${hrefOf("deliveries/jobs")}>All jobs</a>
       <button type="button" onClick=${() => setDialog("replay")}>Replay a window …</button>
       <button type="button" onClick=${() => setDialog("retry")}>Send again all that match …</button>
