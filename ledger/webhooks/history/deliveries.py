@@ -53,13 +53,15 @@ LEFT JOIN LATERAL (SELECT a.number, a.at, a.duration_ms, a.status, a.error FROM 
                    WHERE a.delivery = d.id ORDER BY a.number DESC LIMIT 1) AS last ON true
 """
 # The index has the ids of each endpoint and state in order: a page takes its first rows from each of them.
+# Rows are compared, not columns: by equal ones Postgres may go through all ids instead, for a rare state.
 _NEWEST_OF_ENDPOINTS = """
 SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
 CROSS JOIN LATERAL (
     SELECT d.id FROM webhooks.deliveries d
-    WHERE d.endpoint = owned.endpoint AND d.state = wanted.state AND d.id >= %(first)s AND d.id < %(before)s
+    WHERE (d.endpoint, d.state, d.id) >= (owned.endpoint COLLATE "default", wanted.state, %(first)s)
+    AND (d.endpoint, d.state, d.id) < (owned.endpoint COLLATE "default", wanted.state, %(before)s)
     AND {of_owner}
-    ORDER BY d.id DESC LIMIT %(rows)s
+    ORDER BY d.endpoint DESC, d.state DESC, d.id DESC LIMIT %(rows)s
 ) AS found
 """
 # Another index has them of each type.
@@ -68,9 +70,12 @@ SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state
 CROSS JOIN unnest(%(types)s::text[]) AS sent(type)
 CROSS JOIN LATERAL (
     SELECT d.id FROM webhooks.deliveries d
-    WHERE d.endpoint = owned.endpoint AND d.type = sent.type AND d.state = wanted.state
-    AND d.id >= %(first)s AND d.id < %(before)s AND {of_owner}
-    ORDER BY d.id DESC LIMIT %(rows)s
+    WHERE (d.endpoint, d.type, d.state, d.id)
+        >= (owned.endpoint COLLATE "default", sent.type, wanted.state, %(first)s)
+    AND (d.endpoint, d.type, d.state, d.id)
+        < (owned.endpoint COLLATE "default", sent.type, wanted.state, %(before)s)
+    AND {of_owner}
+    ORDER BY d.endpoint DESC, d.type DESC, d.state DESC, d.id DESC LIMIT %(rows)s
 ) AS found
 """
 _NEWEST_FORWARDED = """
@@ -118,10 +123,11 @@ _NEWEST_OF_REPLAY = """
 SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
 CROSS JOIN LATERAL (
     SELECT d.id FROM webhooks.deliveries d
-    WHERE d.replay = %(replay)s AND d.state = wanted.state AND d.id >= %(first)s AND d.id < %(before)s
+    WHERE d.replay IS NOT NULL AND (d.replay, d.state, d.id) >= (%(replay)s, wanted.state, %(first)s)
+    AND (d.replay, d.state, d.id) < (%(replay)s, wanted.state, %(before)s)
     AND (owned.endpoint IS NULL OR d.endpoint = owned.endpoint)
     AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[]))
-    ORDER BY d.id DESC LIMIT %(rows)s
+    ORDER BY d.replay DESC, d.state DESC, d.id DESC LIMIT %(rows)s
 ) AS found
 """
 _OF_REPLAY = _build_page("SELECT %(endpoint)s::text AS endpoint", _NEWEST_OF_REPLAY)

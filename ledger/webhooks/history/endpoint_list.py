@@ -23,6 +23,7 @@ from ledger.webhooks.switch import read_switch
 WAITING_MAX = 1000
 _POSITION_MAX = 2**63 - 1
 
+# Rows are compared as in `history.deliveries`.
 _PAGE = f"""
 SELECT w.id, w.created, h.failing, extract(epoch FROM h.since)::float8, h.attempts,
        extract(epoch FROM h.last_attempt_at)::float8, h.status, h.error,
@@ -40,8 +41,10 @@ CROSS JOIN LATERAL (
           ORDER BY d.due_at LIMIT %(rows)s) AS d) AS pending
 CROSS JOIN LATERAL (
     SELECT count(*) AS given_up
-    FROM (SELECT FROM webhooks.deliveries d WHERE d.endpoint = w.id AND d.state = 'failed'
-          LIMIT %(rows)s) AS d) AS given_up
+    FROM (SELECT FROM webhooks.deliveries d
+          WHERE (d.endpoint, d.state, d.id) > (w.id COLLATE "default", 'failed', '')
+          AND (d.endpoint, d.state, d.id) < (w.id COLLATE "default", 'failed', 'dlw')
+          ORDER BY d.endpoint, d.state, d.id LIMIT %(rows)s) AS d) AS given_up
 ORDER BY w.id
 """  # noqa: S608 (a constant)
 _COLUMNS = 12

@@ -24,12 +24,15 @@ DEFAULT_STATES = ("failed", "dropped")
 ENDPOINTS_MAX = 1000
 _MILLISECOND = 0.001
 
-# With LIMIT 1 an index is asked once for each: else Postgres may read all deliveries of all endpoints.
+# Those with any delivery in one of the states, deleted ones too. Rows are compared as in `history.deliveries`.
 _ENDPOINTS = """
-SELECT w.id FROM projections.webhook_endpoints w
+SELECT DISTINCT w.id FROM projections.webhook_endpoints w
+CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
 CROSS JOIN LATERAL (
-    SELECT FROM webhooks.deliveries d WHERE d.endpoint = w.id AND d.state = ANY (%(states)s::text[]) LIMIT 1
-) AS any_delivery
+    SELECT FROM webhooks.deliveries d
+    WHERE (d.endpoint, d.state, d.id) > (w.id COLLATE "default", wanted.state, '')
+    AND (d.endpoint, d.state, d.id) < (w.id COLLATE "default", wanted.state, 'dlw')
+    ORDER BY d.endpoint, d.state, d.id LIMIT 1) AS first
 WHERE w.generation = (SELECT generation FROM projections.live WHERE projection = 'webhook_endpoints')
 AND w.account = %(account)s AND w.livemode = %(livemode)s
 ORDER BY w.id LIMIT %(limit)s

@@ -18,17 +18,21 @@ COUNT_ROWS_MAX = 20_000
 TAKE_ROWS_MAX = 2_000
 
 _COLUMNS = "SELECT d.id, d.state, d.type, d.due_at, d.tries, d.replay FROM webhooks.deliveries d"
-_BOUNDS = "d.id > %(after)s AND d.id >= %(first)s AND d.id < %(before)s ORDER BY d.id LIMIT %(rows)s"
-# The index has the ids of each state of the endpoint in order: it takes the first rows of each.
+# The index has the ids of each state of the endpoint in order: it takes the first rows of each. Rows are
+# compared as in `history.deliveries`.
 _OF_STATES = f"""
 SELECT found.* FROM unnest(%(states)s::text[]) AS wanted(state)
 CROSS JOIN LATERAL (
-    {_COLUMNS} WHERE d.endpoint = %(endpoint)s AND d.state = wanted.state AND {_BOUNDS}) AS found
+    {_COLUMNS} WHERE (d.endpoint, d.state, d.id) > (%(endpoint)s, wanted.state, %(after)s)
+    AND (d.endpoint, d.state, d.id) >= (%(endpoint)s, wanted.state, %(first)s)
+    AND (d.endpoint, d.state, d.id) < (%(endpoint)s, wanted.state, %(before)s)
+    ORDER BY d.endpoint, d.state, d.id LIMIT %(rows)s) AS found
 ORDER BY found.id LIMIT %(rows)s
 """  # noqa: S608 (constants)
 _OF_EVENT = f"""
 {_COLUMNS} WHERE d.event = ANY (%(events)s::text[]) AND d.endpoint = %(endpoint)s
-AND d.state = ANY (%(states)s::text[]) AND {_BOUNDS}
+AND d.state = ANY (%(states)s::text[]) AND d.id > %(after)s AND d.id >= %(first)s AND d.id < %(before)s
+ORDER BY d.id LIMIT %(rows)s
 """
 # Of the pending ones those that wait for their time: the others are sent anyway, or wait for one before them.
 _WAITS_FOR_ITS_TIME = """

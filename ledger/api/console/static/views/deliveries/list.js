@@ -44,9 +44,9 @@ function DeliveryFilters({ endpoints, query }) {
     { name: "endpoint", label: "Endpoint", type: "select", options: endpoints.map((each) => each.id) },
     { name: "state", label: "State", type: "select", options: STATES },
     { name: "type", label: "Type", placeholder: "charge.*" },
-    { name: "since", label: "Made since", type: "time" },
-    { name: "until", label: "Made before", type: "time" },
-    { name: "job", label: "Job", placeholder: "wrt_… or whr_…" },
+    { name: "since", label: "Made since (UTC)", placeholder: "2026-11-28 19:30" },
+    { name: "until", label: "Made before (UTC)", placeholder: "2026-11-28 20:00" },
+    ...(query.has("job") ? [{ name: "job", label: "Job", placeholder: "wrt_… or whr_…" }] : []),
   ];
   const chosen = query.get("endpoint");
   if (chosen && !endpoints.some(({ id }) => id === chosen)) filters[0]?.options?.push(chosen);

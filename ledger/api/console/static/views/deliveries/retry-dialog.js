@@ -61,7 +61,7 @@ export function RetryDialog({ filters, onDone, onClose }) {
     <p class="hint">${body ? describeFilters({ ...body, event: null }) : "Choose a state."}${
       filters.endpoint ? "" : " · to all endpoints"}</p>
     <${Notice} error=${error} />
-    <div aria-live="polite">${isCounting ? html`<p class="faint">Counting …</p>`
+    <div class="stack" aria-live="polite">${isCounting ? html`<p class="faint">Counting …</p>`
       : preview && html`<${Counted} preview=${preview} />`}</div>
   </${ActionDialog}>`;
 }
@@ -70,9 +70,9 @@ export function RetryDialog({ filters, onDone, onClose }) {
 function LastResult({ result, onChange, isWrong }) {
   const isStatus = /^\d/.test(result);
   return html`<div class="job-result">
-    <${Select} label="Last attempt" value=${isStatus ? "" : result} onChange=${onChange}
-      options=${[["", isStatus ? "was answered with" : "ended anyhow"], ...ERRORS]} />
-    <${Field} label="HTTP status" value=${isStatus ? result : ""} onInput=${onChange} inputmode="numeric"
+    <${Select} label="Last error" value=${isStatus ? "" : result} onChange=${onChange}
+      options=${[["", isStatus ? "none: a status" : "any result"], ...ERRORS]} />
+    <${Field} label="Last HTTP status" value=${isStatus ? result : ""} onInput=${onChange} inputmode="numeric"
       placeholder="any" maxlength="3" error=${isWrong && "Three digits, such as 503."} />
   </div>`;
 }
