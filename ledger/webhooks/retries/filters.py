@@ -24,7 +24,7 @@ DEFAULT_STATES = ("failed", "dropped")
 ENDPOINTS_MAX = 1000
 _MILLISECOND = 0.001
 
-# Those with any delivery in one of the states, deleted ones too. Rows are compared as in `history.deliveries`.
+# Those with any delivery in one of the states, deleted ones too. Rows are compared as for a list of them.
 _ENDPOINTS = """
 SELECT DISTINCT w.id FROM projections.webhook_endpoints w
 CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
