@@ -92,7 +92,7 @@ _PREVIEW: Fields = {
     "filters": hash_of("Which deliveries it would take.", _FILTERS),
     "due": integer("How many would become due.", 500),
     "matched": integer("How many match, those left out included.", 500),
-    "is_complete": boolean("Whether all were counted: false when the first 200,000 were looked at.", True),
+    "is_complete": boolean("Whether all were counted: false when the first 50,000 were looked at.", True),
     "endpoints": array("By endpoint.", hash_of("One endpoint.", _PREVIEW_PART)),
 }
 

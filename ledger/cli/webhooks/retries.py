@@ -49,7 +49,7 @@ def add_retry_commands(group: typer.Typer) -> None:
     _add_retries_command(group)
     _add_change_command(group, "pause", "Pause a retry of many; what is pending of it is sent.")
     _add_change_command(group, "resume", "Resume a paused retry of many where it stopped.")
-    _add_change_command(group, "cancel", "Cancel a retry of many; what is pending gets its state back.")
+    _add_change_command(group, "cancel", "Cancel a retry of many; what is pending is as before.")
 
 
 def _add_retry_all_command(group: typer.Typer) -> None:

@@ -22,7 +22,7 @@ from ledger.webhooks.retries.filters import RetryRequest, resolve_retry
 from ledger.webhooks.retries.preview import preview_retry
 from ledger.webhooks.retries.records import change_retry, get_retry, list_retries, start_retry
 
-PREVIEW_ROWS_MAX = 200_000
+PREVIEW_ROWS_MAX = 50_000
 """Among so many deliveries a dry run counts, within a second; `ledger webhooks retry-all` among all."""
 RetryId = Annotated[StorableText, Path(alias="id", max_length=ID_LENGTH_MAX)]
 
@@ -30,10 +30,10 @@ RetryId = Annotated[StorableText, Path(alias="id", max_length=ID_LENGTH_MAX)]
 class CreatedBounds(Body):
     """Times in unix seconds."""
 
-    gt: Seconds | None = None
-    gte: Seconds | None = None
-    lt: Seconds | None = None
-    lte: Seconds | None = None
+    gt: Seconds | None = Field(None, description="Unix seconds: made after it.")
+    gte: Seconds | None = Field(None, description="Unix seconds: made then or later.")
+    lt: Seconds | None = Field(None, description="Unix seconds: made before it.")
+    lte: Seconds | None = Field(None, description="Unix seconds: made then or earlier.")
 
 
 class RetryBody(Body):
