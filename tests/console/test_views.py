@@ -72,6 +72,7 @@ def test_a_view_is_drawn_by_its_url(console: Console, shop: Shop, place: str) ->
     name = place.partition("?")[0].replace("/", "-").replace("{", "").replace("}", "")
     take_picture(page, name)
     page.set_viewport_size(NARROW)
+    console.wait_until_drawn()  # a view may ask for something else when it is narrow
     check_width(page)
     take_picture(page, f"{name}-narrow")
     page.emulate_media(color_scheme="dark")

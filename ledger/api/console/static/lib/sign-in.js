@@ -36,8 +36,8 @@ export async function readSession() {
   try {
     openSession(await get(PATH, {}, { account: null }));
   } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 401) sessionState.value = "none";
-    else endSession();
+    if (error instanceof ApiError && error.status === 401) endSession();
+    else if (sessionState.value === "loading") sessionState.value = "none";
   }
 }
 
