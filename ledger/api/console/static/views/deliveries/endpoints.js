@@ -46,7 +46,7 @@ function Failure({ endpoint }) {
   if (!failing) return html`<span class="faint">—</span>`;
   return html`<div class="delivery-stack"><span><${Result} attempt=${last} />${" "}<span class="faint">${
     attempts === 1 ? "once" : `${formatCount(attempts)} times`} since <${Time} at=${since} /></span></span>
-    ${breaker.state === "open" && html`<span class="faint">next try <${Time} at=${breaker.next_probe_at} />
+    ${breaker.state === "open" && html`<span class="faint">one is tried <${Time} at=${breaker.next_probe_at} />
     </span>`}</div>`;
 }
 
@@ -84,7 +84,7 @@ export function Endpoints({ endpoints, chosen }) {
     code === "paused" || code === "copy");
   return html`<section class="panel">
     <header><h2>Endpoints</h2>${off ? html`<strong class="warning">▲ ${describeWait(off)}</strong>`
-      : html`<span class="faint">${chosen ? "choose it again to see those of all"
+      : endpoints.data?.data.length > 0 && html`<span class="faint">${chosen ? "choose it again to see those of all"
         : "choose one to see its deliveries"}</span>`}</header>
     ${endpoints.error && html`<div class="panel-body"><${Notice} error=${endpoints.error}
       retry=${endpoints.reload} /></div>`}
