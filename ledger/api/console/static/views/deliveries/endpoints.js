@@ -84,8 +84,8 @@ export function Endpoints({ endpoints, chosen }) {
     code === "paused" || code === "copy");
   return html`<section class="panel">
     <header><h2>Endpoints</h2>${off ? html`<strong class="warning">▲ ${describeWait(off)}</strong>`
-      : endpoints.data?.data.length > 0 && html`<span class="faint">${chosen ? "choose it again to see those of all"
-        : "choose one to see its deliveries"}</span>`}</header>
+      : endpoints.data?.data.length > 0 && html`<span class="faint">${
+        chosen ? "choose it again to see those of all" : "choose one to see its deliveries"}</span>`}</header>
     ${endpoints.error && html`<div class="panel-body"><${Notice} error=${endpoints.error}
       retry=${endpoints.reload} /></div>`}
     <${Table} label="Endpoints" columns=${shown} rows=${endpoints.data?.data ?? []} keys=${false}
