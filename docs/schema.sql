@@ -2356,6 +2356,7 @@ CREATE TABLE webhooks.deliveries (
     schedule_from smallint NOT NULL DEFAULT 0,
     replay text,
     object text,
+    retried_from text,
     CONSTRAINT deliveries_key PRIMARY KEY (id),
     CONSTRAINT deliveries_once UNIQUE (event, endpoint),
     CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text, 'forwarded'::text])) NOT VALID
@@ -2366,6 +2367,7 @@ CREATE INDEX deliveries_given_up ON webhooks.deliveries USING btree (endpoint, "
 CREATE INDEX deliveries_in_order ON webhooks.deliveries USING btree (endpoint, object, "position", ordinal) WHERE ((state = 'pending'::text) AND (object IS NOT NULL));
 CREATE INDEX deliveries_newest ON webhooks.deliveries USING btree (endpoint, state, id);
 CREATE INDEX deliveries_of_replay ON webhooks.deliveries USING btree (replay, state, id) WHERE (replay IS NOT NULL);
+CREATE INDEX deliveries_of_type ON webhooks.deliveries USING btree (endpoint, type, state, id);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
 CREATE INDEX deliveries_replay_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE ((state = 'pending'::text) AND (replay IS NOT NULL));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;
@@ -2440,3 +2442,53 @@ CREATE TABLE webhooks.replays (
 CREATE INDEX replays_newest ON webhooks.replays USING btree (account, livemode, id);
 CREATE UNIQUE INDEX replays_one_of_endpoint ON webhooks.replays USING btree (endpoint) WHERE (ended IS NULL);
 GRANT INSERT, SELECT, UPDATE ON webhooks.replays TO ledger_api;
+
+CREATE TABLE webhooks.retries (
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    endpoint text,
+    event text,
+    states text[] NOT NULL,
+    asked_types text[] NOT NULL,
+    types text[],
+    created_bounds jsonb NOT NULL,
+    first_id text NOT NULL,
+    before_id text NOT NULL,
+    status smallint,
+    error text,
+    who text NOT NULL,
+    reason text NOT NULL,
+    created bigint NOT NULL,
+    state text NOT NULL DEFAULT 'running'::text,
+    ended bigint,
+    delivered bigint,
+    failed bigint,
+    dropped bigint,
+    returned bigint,
+    active_seconds double precision NOT NULL DEFAULT 0,
+    active_since timestamp with time zone DEFAULT now(),
+    CONSTRAINT retries_key PRIMARY KEY (id),
+    CONSTRAINT retries_end CHECK ((state = ANY (ARRAY['completed'::text, 'cancelled'::text])) = (ended IS NOT NULL)),
+    CONSTRAINT retries_state CHECK (state = ANY (ARRAY['running'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))
+);
+CREATE INDEX retries_newest ON webhooks.retries USING btree (account, livemode, id);
+CREATE INDEX retries_unended ON webhooks.retries USING btree (id) WHERE (ended IS NULL);
+GRANT INSERT, SELECT, UPDATE ON webhooks.retries TO ledger_api;
+
+CREATE TABLE webhooks.retry_parts (
+    retry text NOT NULL,
+    endpoint text NOT NULL,
+    counted_id text NOT NULL,
+    taken_id text NOT NULL,
+    matched bigint NOT NULL DEFAULT 0,
+    made_due bigint NOT NULL DEFAULT 0,
+    in_other_job bigint NOT NULL DEFAULT 0,
+    exhausted bigint NOT NULL DEFAULT 0,
+    unreachable bigint NOT NULL DEFAULT 0,
+    obstacle text,
+    waits_for text,
+    CONSTRAINT retry_parts_key PRIMARY KEY (retry, endpoint),
+    CONSTRAINT retry_parts_retry FOREIGN KEY (retry) REFERENCES webhooks.retries(id)
+) WITH (fillfactor=50);
+GRANT INSERT, SELECT, UPDATE ON webhooks.retry_parts TO ledger_api;

@@ -41,4 +41,6 @@ NAMES = {
     "list_thin_events", "retrieve_thin_event",
     "list_log_witnesses", "verify_log_range",
     "list_dispute_board", "summarize_disputes",
+    "cancel_webhook_retry", "list_endpoint_summaries", "list_webhook_retries", "pause_webhook_retry",
+    "read_webhook_retry", "resume_webhook_retry", "retry_webhooks",
 }  # fmt: skip

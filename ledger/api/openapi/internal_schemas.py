@@ -8,6 +8,7 @@ from ledger.accounts import KeyKind, Mode
 from ledger.api.openapi.audit_schemas import build_audit_schemas
 from ledger.api.openapi.dispute_schemas import build_dispute_schemas
 from ledger.api.openapi.request_schemas import build_request_schemas
+from ledger.api.openapi.retry_schemas import build_retry_schemas
 from ledger.api.openapi.webhook_schemas import build_webhook_schemas
 from ledger.domain.customer_session import DEFAULT_FEATURES
 from ledger.wire.json_values import Json
@@ -93,6 +94,7 @@ def build_internal_schemas() -> dict[str, Json]:
         build_audit_schemas(),
         build_dispute_schemas(),
         build_request_schemas(),
+        build_retry_schemas(),
         build_webhook_schemas(),
     )
     return own | {name: schema for schemas in others for name, schema in schemas.items()}
