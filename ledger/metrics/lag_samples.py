@@ -1,0 +1,161 @@
+"""Lag over time: what follows the log is measured every ten seconds, and the last day of it is kept.
+
+Each process that may measure does so, API processes too, so that a lag is on record while no worker runs. The
+first one in each ten seconds writes: the others find the slot taken and measure nothing. Samples are of use
+for a plot only; nothing acts on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ledger.background import BackgroundLoop
+from ledger.clock import Clock
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_all
+from ledger.postgres.sessions import LOCAL_COMMITS
+
+SAMPLE_SECONDS = 10
+RETENTION_SECONDS = 86_400
+POINTS_MAX = 500
+"""Points of one series in an answer: a bucket of time has the highest of its samples."""
+SEALING = "sealing"
+FANOUT = "webhook fan-out"
+"""The series that are no projections: names that none can have."""
+
+# One statement. A slot that is taken costs one look at an index: the measurement refers to `free`, so that it
+# is not made then. Two processes that look at once are told apart by the key.
+_WRITE = """
+WITH slot AS MATERIALIZED (
+    SELECT (extract(epoch FROM now())::bigint / %(every)s) AS number
+), free AS MATERIALIZED (
+    SELECT (number %% %(slots)s)::smallint AS slot, to_timestamp(number * %(every)s) AS at FROM slot
+    WHERE NOT EXISTS (
+        SELECT FROM projections.lag_samples taken
+        WHERE taken.slot = (number %% %(slots)s)::smallint
+        AND taken.at >= to_timestamp(number * %(every)s))
+)
+INSERT INTO projections.lag_samples AS s (slot, at, names, events, seconds)
+SELECT free.slot, free.at, measured.names, measured.events, measured.seconds
+FROM free CROSS JOIN LATERAL (
+    SELECT array_agg(f.name ORDER BY f.name) AS names,
+           array_agg(greatest(0, h.position - f.position) ORDER BY f.name) AS events,
+           array_agg((CASE WHEN h.position > f.position
+                           THEN greatest(0, %(now)s - extract(epoch FROM
+                                coalesce(e.recorded_at, h.recorded_at))) ELSE 0 END)::real
+                     ORDER BY f.name) AS seconds
+    FROM ledger.head h
+    CROSS JOIN (
+        SELECT l.projection AS name, c.position FROM projections.live l
+        JOIN projections.checkpoints c USING (projection, generation)
+        UNION ALL SELECT %(sealing)s, size FROM ledger.tree_head
+        UNION ALL SELECT %(fanout)s, position FROM webhooks.checkpoint) f
+    LEFT JOIN ledger.events e ON e.notification_id = f.position + 1
+    WHERE free.slot >= 0
+) measured
+ON CONFLICT ON CONSTRAINT lag_samples_key DO UPDATE
+SET at = excluded.at, names = excluded.names, events = excluded.events, seconds = excluded.seconds
+WHERE s.at < excluded.at
+"""
+_READ = """
+SELECT (extract(epoch FROM s.at)::bigint / %(step)s) * %(step)s, sample.name, max(sample.events),
+       round(max(sample.seconds)::numeric, 2)::float8
+FROM projections.lag_samples s
+CROSS JOIN LATERAL unnest(s.names, s.events, s.seconds) AS sample(name, events, seconds)
+WHERE s.at >= to_timestamp(%(from)s) AND s.at <= to_timestamp(%(to)s)
+AND sample.name = ANY (coalesce(%(names)s::text[], ARRAY[sample.name]))
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+class Series(NamedTuple):
+    """The lag of one follower, one value for each of the times; None where it was not measured."""
+
+    name: str
+    events: list[int | None]
+    seconds: list[float | None]
+
+
+class LagSamples(NamedTuple):
+    """Lags over time. `times` (unix seconds) are `step` seconds apart, each the beginning of its bucket."""
+
+    step: int
+    times: list[int]
+    series: list[Series]
+
+    def to_json(self) -> dict[str, Any]:
+        """The samples as a JSON object."""
+        return {
+            "object": "lag_samples",
+            "step": self.step,
+            "times": self.times,
+            "series": [each._asdict() for each in self.series],
+        }
+
+
+class LagSampler:
+    """Writes a sample in each slot that no other process has written."""
+
+    def __init__(self, dsn: str, clock: Clock) -> None:
+        self._clock = clock
+        self._connection = ReconnectingConnection(
+            dsn,
+            "ledger_api",
+            name="lag samples",
+            settings=LOCAL_COMMITS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
+        )
+        self._loop = BackgroundLoop("lag samples", self._sample)
+
+    async def start(self) -> None:
+        """Sample every SAMPLE_SECONDS until `close`."""
+        await self._loop.start()
+
+    async def close(self) -> None:
+        """Stop after the sample under way."""
+        await self._loop.close()
+        await self._connection.drop()
+
+    async def _sample(self) -> float:
+        async with self._connection as conn:
+            await self._clock.refresh(conn)
+            await write_sample(conn, self._clock.now())
+        return SAMPLE_SECONDS
+
+
+async def write_sample(conn: Conn, now: float) -> bool:
+    """Measure and write the sample of this moment, unless it is there; whether it was not. `now` in unix
+    seconds, by the one clock: lags are in its time, samples in that of the server. Raises psycopg.Error."""
+    parameters = {
+        "now": now,
+        "every": SAMPLE_SECONDS,
+        "slots": RETENTION_SECONDS // SAMPLE_SECONDS,
+        "sealing": SEALING,
+        "fanout": FANOUT,
+    }
+    return (await conn.execute(_WRITE, parameters)).rowcount > 0
+
+
+async def read_samples(conn: Conn, start: int, end: int, names: Sequence[str] | None = None) -> LagSamples:
+    """The samples between two times (unix seconds), of these series or of all: of each series at most
+    POINTS_MAX points. Raises psycopg.Error."""
+    step = SAMPLE_SECONDS * max(1, -(-(end - start) // (POINTS_MAX * SAMPLE_SECONDS)))
+    parameters = {"step": step, "from": start, "to": end, "names": None if names is None else list(names)}
+    values: dict[str, dict[int, tuple[int, float]]] = {}
+    rows = await fetch_all(conn, _READ, parameters)
+    for at, name, events, seconds in rows:
+        values.setdefault(name, {})[at] = (events, seconds)
+    times = list(range(rows[0][0], rows[-1][0] + 1, step)) if rows else []
+    none = (None, None)
+    return LagSamples(
+        step,
+        times,
+        [
+            Series(
+                name,
+                [points.get(at, none)[0] for at in times],
+                [points.get(at, none)[1] for at in times],
+            )
+            for name, points in sorted(values.items())
+        ],
+    )
