@@ -1,4 +1,4 @@
-"""A step over HTTP, with the scope `projections`. It shows what the log holds, so it is an access on record."""
+"""A step over HTTP, with the scope `projections`. It shows content of the log, so it is on record."""
 
 from __future__ import annotations
 
