@@ -44,7 +44,7 @@ def make_extensions(settings: Settings) -> Extensions:
         ),
         lambda store: ParkedStreamRetry(store),
         lambda store: OperationLog(store),
-        lambda store: LagSampler(store.dsn, store.clock),
+        lambda store: LagSampler(store.dsn, store.clock.read),
         lambda store: _create_sealer(store, settings),
         lambda store: WitnessService(store, witnesses),
         lambda store: _create_webhook_service(store, settings),

@@ -331,7 +331,7 @@ def _create_lifespan(
             cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
             services: list[Service] = [components.listeners, components.request_log, components.feed, cleanup]
             if not service_factories:  # a worker, which samples too, may not be running
-                services.append(LagSampler(store.dsn, store.clock))
+                services.append(LagSampler(store.dsn, store.clock.read))
             await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
         finally:

@@ -7,12 +7,12 @@ for a plot only; nothing acts on them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from ledger.background import BackgroundLoop
-from ledger.clock import Clock
-from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_all
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, fetch_all, open_connection
 from ledger.postgres.sessions import LOCAL_COMMITS
 
 SAMPLE_SECONDS = 10
@@ -94,33 +94,36 @@ class LagSamples(NamedTuple):
 
 
 class LagSampler:
-    """Writes a sample in each slot that no other process has written."""
+    """Writes a sample in each slot that no other process has written. `read_now`: the time of the one clock,
+    in unix seconds."""
 
-    def __init__(self, dsn: str, clock: Clock) -> None:
-        self._clock = clock
-        self._connection = ReconnectingConnection(
-            dsn,
-            "ledger_api",
-            name="lag samples",
-            settings=LOCAL_COMMITS,
-            answer_seconds=BACKGROUND_ANSWER_SECONDS,
-        )
+    def __init__(self, dsn: str, read_now: Callable[[Conn], Awaitable[float]]) -> None:
+        self._read_now = read_now
+        self._dsn = dsn
+        self._is_due = False
         self._loop = BackgroundLoop("lag samples", self._sample)
 
     async def start(self) -> None:
-        """Sample every SAMPLE_SECONDS until `close`."""
+        """Sample at the beginning of each slot, from the next one on, until `close`."""
         await self._loop.start()
 
     async def close(self) -> None:
         """Stop after the sample under way."""
         await self._loop.close()
-        await self._connection.drop()
 
     async def _sample(self) -> float:
-        async with self._connection as conn:
-            await self._clock.refresh(conn)
-            await write_sample(conn, self._clock.now())
-        return SAMPLE_SECONDS
+        if self._is_due:
+            # Not kept: it would be one more of each process than poolers are sized for.
+            async with open_connection(
+                self._dsn,
+                "ledger_api",
+                name="lag samples",
+                settings=LOCAL_COMMITS,
+                answer_seconds=BACKGROUND_ANSWER_SECONDS,
+            ) as conn:
+                await write_sample(conn, await self._read_now(conn))
+        self._is_due = True
+        return SAMPLE_SECONDS - time.time() % SAMPLE_SECONDS
 
 
 async def write_sample(conn: Conn, now: float) -> bool:

@@ -57,7 +57,7 @@ _STATUS_EXAMPLE = {
             "live": True,
             "position": 40210,
             "events": 3,
-            "seconds": 0.4,
+            "seconds": 41.5,
             "parked": [
                 {
                     "stream": "du_0352CZ5Gldsp6qNF5qNF1x",
@@ -69,8 +69,11 @@ _STATUS_EXAMPLE = {
             ],
             "differing": 0,
             "state": "live",
-            "stands_still": False,
-            "cause": None,
+            "stands_still": True,
+            "cause": {
+                "code": "no_worker",
+                "message": "No worker is running: start one with `ledger worker` or `ledger serve`.",
+            },
             "verified": {
                 "at": 1795000000.0,
                 "position": 40100,
@@ -115,7 +118,7 @@ _STATUS_EXAMPLE = {
             "details": {"rebuild": 3, "workers": 2},
         }
     ],
-    "workers": 1,
+    "workers": 0,
 }
 _VERIFICATION = answers_with("projection_verification")
 _VERIFICATIONS = answers_with("projection_verification_list")
