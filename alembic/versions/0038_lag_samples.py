@@ -1,13 +1,13 @@
 """The lag of what follows the log, over the last day, and what keeps projections from moving.
 
 Revision ID: 0038
-Revises: 0032
+Revises: 0033
 """
 
 from alembic import op
 
 revision = "0038"
-down_revision = "0032"
+down_revision = "0033"
 branch_labels = None
 depends_on = None
 
