@@ -11,8 +11,14 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.service import Account, Registrar, Service
 from tests.console.browser import NARROW, Console, check_accessible, check_width, take_picture
+from tests.webhooks.receiver import wait_until
 
 FIRST_VIEW_BYTES_MAX = 150_000
+# As a view does: whether the service answers.
+ASK = """async () => {
+    const { get } = await import("/console/static/lib/api.js");
+    return get("/internal/v1/projections").then(() => true, () => false);
+}"""
 
 
 @pytest.fixture
@@ -71,14 +77,8 @@ def test_an_ended_session_is_said_and_taken_up_again_at_the_same_place(
     console.sign_in(key)
     page = console.open_view("nowhere")
     registrar.revoke(key_id)
-    page.wait_for_function(
-        """async () => {
-            const { get } = await import("/console/static/lib/api.js");
-            await get("/internal/v1/projections").catch(() => undefined);
-            return document.querySelector("main")?.textContent.includes("Your session has ended.");
-        }""",
-        polling=500,
-    )
+    wait_until(lambda: not page.evaluate(ASK))
+    expect(page.get_by_role("status")).to_contain_text(["", "Your session has ended."])
     page.get_by_label("API key").fill(operator_key)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("No such view")
@@ -91,9 +91,7 @@ def test_a_view_that_the_key_may_not_see_names_the_scope(
     asked: list[str] = []
     console.page.on("request", lambda request: asked.append(request.url))
     page = console.open_view("projections")
-    expect(page.get_by_role("status").first).to_contain_text(
-        "Projections needs a key with the scope projections."
-    )
+    expect(page.locator("main")).to_contain_text("Projections needs a key with the scope projections.")
     expect(page.get_by_text(f"ledger keys create {account.id} --kind rk --scope projections")).to_be_visible()
     closed = page.get_by_role("link", name="Projections, needs the scope projections")
     assert closed.get_attribute("title") == "needs the scope projections"

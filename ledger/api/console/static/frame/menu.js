@@ -73,8 +73,8 @@ function Entry({ view, isCurrent, count }) {
   const missing = `needs the scope ${view.scopes.join(" or ").replaceAll("+", " and ")}`;
   return html`${view.group && html`<li class="menu-group" aria-hidden="true">${view.group}</li>`}
     <li><a href=${hrefOf(view.name)} class=${classes("menu-link", !isOpen && "menu-closed")}
-      aria-current=${isCurrent ? "page" : undefined} aria-label=${isOpen ? undefined : `${view.title}, ${missing}`}
-      title=${isOpen ? `g ${view.key}` : missing}>
+      aria-current=${isCurrent ? "page" : undefined}
+      aria-label=${isOpen ? undefined : `${view.title}, ${missing}`} title=${isOpen ? `g ${view.key}` : missing}>
       <span>${view.title}</span>
       ${!isOpen && html`<span class="menu-lock"
         aria-hidden="true"></span>`}
