@@ -61,7 +61,7 @@ class Console:
     def wait_until_drawn(self) -> None:
         """Wait for the view's heading, and until nothing says that it is still loading."""
         self.page.wait_for_selector("h1")
-        self.page.wait_for_function("!document.querySelector('main .loading')")
+        self.page.wait_for_selector("main .loading", state="detached")
 
     def check_policy(self) -> None:
         """Assert that nothing complained so far."""

@@ -7,6 +7,9 @@ import { Notice } from "../../parts/notice.js";
 import { Badge, Facts, IdLink, Time } from "../../parts/values.js";
 import { PROJECTIONS } from "./api.js";
 
+// So many rows that differ the service keeps.
+const SHOWN_MAX = 20;
+
 /** @param {{ projection: import("./api.js").Projection }} props */
 export function Comparison({ projection }) {
   const comparison = projection.operations?.find((each) => each.action === "compare");
@@ -41,8 +44,9 @@ function Verdict({ data }) {
 /** @param {{ differences: { key: string, live: any, other: any }[] }} props */
 function Differences({ differences }) {
   return html`<div class="stack">
-    <p class="soft">The first ${formatNumberOf(differences.length, "row")} that differ. Personal data is shown
-      as “…”.</p>
+    <p class="soft">${differences.length === SHOWN_MAX ? `The first ${SHOWN_MAX} rows that differ.`
+      : `${formatNumberOf(differences.length, "row")} ${differences.length === 1 ? "differs" : "differ"}.`}
+      ${" "}Personal data is shown as “…”.</p>
     ${differences.map((each) => html`<${SideBySide} key=${each.key}
       title=${html`<${IdLink} id=${each.key} />`} left=${each.live} right=${each.other} leftTitle="Live"
       rightTitle="Rebuilt" />`)}

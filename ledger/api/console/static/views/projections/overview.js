@@ -48,7 +48,7 @@ const COLUMNS = [
   { title: "Projection", cell: (row) => row.name },
   { title: "State", cell: (row) => html`<${State} live=${liveOf(row)} />` },
   { title: "Behind by", align: "end", cell: (row) => showLag(liveOf(row)) },
-  { title: "Events", align: "end", cell: (row) => html`<${Count} value=${liveOf(row)?.events} />` },
+  { title: "Events", align: "end", cell: (row) => html`<${Small} value=${liveOf(row)?.events} />` },
   { title: "Parked", align: "end", cell: (row) => html`<${Problem} count=${liveOf(row)?.parked.length} />` },
   { title: "Differing", align: "end", cell: (row) => html`<${Problem} count=${liveOf(row)?.differing} />` },
   { title: "Generation", align: "end", cell: (row) => html`<${Count} value=${row.live} />` },
@@ -66,6 +66,11 @@ export function showLag(live) {
   if (!live) return html`<span class="faint">—</span>`;
   const isSmall = live.seconds <= 1;
   return html`<span class=${isSmall ? "number faint" : "number"}>${formatDuration(live.seconds)}</span>`;
+}
+
+/** A count; zero is what is hoped for. @param {{ value: number | undefined }} props */
+export function Small({ value }) {
+  return html`<span class=${value ? undefined : "faint"}><${Count} value=${value} /></span>`;
 }
 
 /** @param {{ count: number | undefined }} props */
@@ -86,19 +91,20 @@ function Workers({ count }) {
     count ? formatNumberOf(count, "worker") : "no worker"}</${Badge}>`;
 }
 
-/** What needs a person: what is stalled, with the cause; parked streams. @param {{ rows: Projection[] }} props */
+/** What is stalled, with the cause; where streams are parked. @param {{ rows: Projection[] }} props */
 function Problems({ rows }) {
-  /** @type {Map<string, string[]>} */
+  /** @type {Map<string, Set<string>>} */
   const causes = new Map();
-  for (const row of rows) {
-    for (const each of row.generations) {
-      if (each.cause) causes.set(each.cause.message, [...causes.get(each.cause.message) ?? [], row.name]);
+  for (const { name, generations } of rows) {
+    for (const { cause } of generations) {
+      if (cause) causes.set(cause.message, (causes.get(cause.message) ?? new Set()).add(name));
     }
   }
   const incomplete = rows.filter((row) => row.incomplete);
   return html`
     ${[...causes].map(([message, names]) => html`<${Note} key=${message} tone="danger"
-      title=${`Stalled: ${[...new Set(names)].join(", ")}`}>${message}</${Note}>`)}
+      title=${`Stalled: ${names.size === rows.length ? "all projections" : [...names].join(", ")}`}>
+      ${message}</${Note}>`)}
     ${incomplete.length > 0 && html`<${Note} tone="warning" title="Some objects are missing from lists">
       <p>Streams are parked in ${incomplete.map((row, place) => html`${place > 0 && ", "}<a key=${row.name}
         href=${hrefOf(placeOf(row.name))}>${row.name}</a>`)}: see there why, and retry them once it is mended.

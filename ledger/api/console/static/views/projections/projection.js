@@ -4,15 +4,15 @@ import { formatCount, formatNumberOf } from "../../lib/format.js";
 import { useKeys } from "../../lib/keyboard.js";
 import { useResource } from "../../lib/resource.js";
 import { hrefOf, navigate } from "../../lib/router.js";
-import { html, useMemo } from "../../lib/ui.js";
-import { Action } from "../../parts/dialog.js";
+import { html, useMemo, useState } from "../../lib/ui.js";
+import { Action, ActionDialog } from "../../parts/dialog.js";
 import { Loading, Note, Notice, Page } from "../../parts/notice.js";
 import { Table } from "../../parts/table.js";
 import { Badge, Count, IdLink, Time } from "../../parts/values.js";
 import { act, liveOf, runAction, timeOf } from "./api.js";
 import { Comparison } from "./comparison.js";
 import { LagPlot } from "./lag-plot.js";
-import { showLag, State, Verified } from "./overview.js";
+import { showLag, Small, State, Verified } from "./overview.js";
 import { BeginRebuild, RebuildPanel, Stages } from "./rebuild.js";
 
 const POLL_SECONDS = 1;
@@ -109,8 +109,11 @@ function Parked({ projection, path, onDone }) {
     }
     return [...found.values()];
   }, [generations]);
-  if (!rows.length) return null;
-  return html`<section class="panel panel-table" aria-label="Parked streams">
+  // Here and not in its row, which is gone once the retry has succeeded.
+  const [retried, setRetried] = useState(/** @type {any} */ (null));
+  return html`${retried && html`<${Retry} key=${retried.stream} name=${name} row=${retried} onDone=${onDone}
+      onClose=${() => setRetried(null)} />`}
+  ${rows.length > 0 && html`<section class="panel panel-table">
     <header><h2>Parked streams</h2><span class="faint">${formatNumberOf(rows.length, "object")} of which later
       events are not applied</span></header>
     <${Table} label="Parked streams" rows=${rows} keys=${false}
@@ -121,14 +124,14 @@ function Parked({ projection, path, onDone }) {
         { title: "Event", cell: (/** @type {any} */ row) => html`<code>${row.topic ?? "—"}</code>` },
         { title: "Why", cell: (/** @type {any} */ row) => row.error },
         { title: "Generations", cell: (/** @type {any} */ row) => row.generations.join(", ") },
-        { title: "", name: "Action", align: "end", cell: (/** @type {any} */ row) => html`<${Retry}
-          name=${name} row=${row} onDone=${onDone} />` },
+        { title: "", name: "Action", align: "end", cell: (/** @type {any} */ row) => html`<button
+          type="button" class="button-small" onClick=${() => setRetried(row)}>Retry</button>` },
       ]} />
-  </section>`;
+  </section>`}`;
 }
 
-/** @param {{ name: string, row: any, onDone: () => void }} props */
-function Retry({ name, row, onDone }) {
+/** @param {{ name: string, row: any, onDone: () => void, onClose: () => void }} props */
+function Retry({ name, row, onDone, onClose }) {
   const run = async (/** @type {string} */ reason, /** @type {string} */ key) => {
     const done = await act(name, `parked/${encodeURIComponent(row.stream)}/retry`, { reason }, key);
     if (done.healed) {
@@ -137,10 +140,11 @@ function Retry({ name, row, onDone }) {
     return html`<${Note} tone="warning" title=${`It is still parked in generation ${
       done.left_out_of.join(", ")}.`}>The cause is still there: see “Why”.</${Note}>`;
   };
-  return html`<${Action} label="Retry" small title=${`Retry ${row.stream}`} run=${run} onDone=${onDone}>
+  return html`<${ActionDialog} label="Retry" title=${`Retry ${row.stream}`} run=${run} onDone=${onDone}
+    onClose=${onClose}>
     <p>Applies the events of this object from position ${formatCount(row.position)} on, in order. If one fails
       again, it stays parked.</p>
-  </${Action}>`;
+  </${ActionDialog}>`;
 }
 
 /** @param {{ projection: Projection, onDone: () => void }} props */
@@ -158,7 +162,7 @@ function Generations({ projection, onDone }) {
         <p>Its tables are dropped: nobody can roll back to it. The live rows stay.</p>
       </${Action}>
     </span>`;
-  return html`<section class="panel panel-table" aria-label="Generations">
+  return html`<section class="panel panel-table">
     <header><h2>Generations</h2></header>
     <${Table} label="Generations" rows=${generations} keys=${false}
       rowKey=${(/** @type {Generation} */ row) => row.generation}
@@ -169,9 +173,10 @@ function Generations({ projection, onDone }) {
         { title: "Position", align: "end", cell: (/** @type {any} */ row) => html`<${Count}
           value=${row.position} />` },
         { title: "Behind by", align: "end", cell: showLag },
-        { title: "Events", align: "end", cell: (/** @type {any} */ row) => html`<${Count}
+        { title: "Events", align: "end", cell: (/** @type {any} */ row) => html`<${Small}
           value=${row.events} />` },
-        { title: "Parked", align: "end", cell: (/** @type {any} */ row) => row.parked.length },
+        { title: "Parked", align: "end", cell: (/** @type {any} */ row) => html`<${Small}
+          value=${row.parked.length} />` },
         { title: "Verified", cell: (/** @type {any} */ row) => html`<${Verified} live=${row} />` },
         { title: "", name: "Action", align: "end", cell: actions },
       ]} />
@@ -213,7 +218,7 @@ function RollBack({ projection, onDone }) {
 
 /** @param {{ operations: Operation[] }} props */
 function History({ operations }) {
-  return html`<section class="panel panel-table" aria-label="History">
+  return html`<section class="panel panel-table">
     <header><h2>History</h2><span class="faint">what operators and workers did to it, the latest 50</span>
     </header>
     ${!operations.length && html`<div class="panel-body"><p class="soft">Nothing was done to it yet.</p>

@@ -92,13 +92,15 @@ function Controls({ rebuild, name, onDone }) {
       run=${runAction(name, "switch", { accept_differences: true })} confirm="Promote">
       <p>Readers of ${what} see the rebuilt rows from then on, although they differ. You can roll back.</p>
     </${Action}>`}
-    ${differs && html`<${Action} label="Compare again" small run=${runAction(name, "resume")} onDone=${onDone}>
+    ${differs && html`<${Action} label="Compare again" small run=${runAction(name, "resume")}
+      onDone=${onDone}>
       <p>Rows are compared once more at a common position; if they are equal now, it is promoted.</p>
     </${Action}>`}
     ${!differs && !rebuild.paused && html`<${Action} label="Pause" small run=${runAction(name, "pause")}
       onDone=${onDone}>
       <p>What it has filled so far is kept. Lists are not affected.</p></${Action}>`}
-    ${rebuild.paused && html`<${Action} label="Resume" small run=${runAction(name, "resume")} onDone=${onDone}>
+    ${rebuild.paused && html`<${Action} label="Resume" small run=${runAction(name, "resume")}
+      onDone=${onDone}>
       <p>A worker goes on where it stopped, within seconds.</p></${Action}>`}
     <${Action} label="Cancel" small danger title="Cancel the rebuild" confirm="Cancel it" onDone=${onDone}
       run=${runAction(name, "cancel")}>

@@ -37,6 +37,7 @@ export function Stepper({ name, query }) {
   }, [data, isAsked, isLoading]);
   const go = (/** @type {any} */ place) => {
     if (!place) return false;
+    if (isLoading) return true; // its neighbours are not known yet
     setQuery({ position: null, after: null, before: null, ...place });
     return true;
   };
@@ -52,7 +53,8 @@ export function Stepper({ name, query }) {
     </${Page}>
     <${Controls} data=${data} moves=${moves} go=${go} query=${query} />
     <${Notice} error=${error} retry=${reload} />
-    ${data ? html`<${Step} step=${data} key=${data.position} />` : !error && html`<${Loading} lines=${8} />`}`;
+    ${data ? html`<${Step} step=${data} key=${data.position} />`
+      : !error && html`<${Loading} lines=${8} />`}`;
 }
 
 /**
@@ -128,8 +130,9 @@ function Step({ step }) {
       </div>
       ${event.data && html`<${Json} value=${event.data} label="Data of the event" depth=${2} />`}
       ${event.withheld?.length > 0 && !hasScope("personal_data") && html`<p
-        class="hint step-withheld">Personal data is left out (${event.withheld.map(formatName).join(", ")}): the key lacks the
-        scope <code>personal_data</code>.</p>`}
+        class="hint step-withheld">Personal data is left out
+        (${event.withheld.map(formatName).join(", ")}): the key lacks the scope <code>personal_data</code>.
+      </p>`}
     </section>
     <div class="step-result">
       <section class="panel" aria-label="Outcome">
