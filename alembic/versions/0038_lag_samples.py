@@ -19,8 +19,8 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
--- A ring of one day: each ten seconds have a slot, whose row is overwritten a day later. So nothing has to be
--- deleted, and half-empty pages let the update stay within its page.
+-- A ring of one day, of what was behind then: each ten seconds have a slot, whose row is overwritten a day
+-- later. So nothing has to be deleted, and half-empty pages let the update stay within its page.
 CREATE TABLE projections.lag_samples (
     slot smallint NOT NULL,
     at timestamptz NOT NULL,

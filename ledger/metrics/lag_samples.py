@@ -24,7 +24,8 @@ FANOUT = "webhook fan-out"
 """The series that are no projections: names that none can have."""
 
 # One statement. A slot that is taken costs one look at an index: the measurement refers to `free`, so that it
-# is not made then. Two processes that look at once are told apart by the key.
+# is not made then. Two processes that look at once are told apart by the key. Only what is behind is written:
+# to read a day in which little was costs little.
 _WRITE = """
 WITH slot AS MATERIALIZED (
     SELECT (extract(epoch FROM now())::bigint / %(every)s) AS number
@@ -38,34 +39,33 @@ WITH slot AS MATERIALIZED (
 INSERT INTO projections.lag_samples AS s (slot, at, names, events, seconds)
 SELECT free.slot, free.at, measured.names, measured.events, measured.seconds
 FROM free CROSS JOIN LATERAL (
-    SELECT array_agg(f.name ORDER BY f.name) AS names,
-           array_agg(greatest(0, h.position - f.position) ORDER BY f.name) AS events,
-           array_agg((CASE WHEN h.position > f.position
-                           THEN greatest(0, %(now)s - extract(epoch FROM
-                                coalesce(e.recorded_at, h.recorded_at))) ELSE 0 END)::real
-                     ORDER BY f.name) AS seconds
+    SELECT coalesce(array_agg(f.name ORDER BY f.name), '{}') AS names,
+           coalesce(array_agg(h.position - f.position ORDER BY f.name), '{}') AS events,
+           coalesce(array_agg(greatest(0, %(now)s - extract(epoch FROM e.recorded_at))::real ORDER BY f.name),
+                    '{}') AS seconds
     FROM ledger.head h
-    CROSS JOIN (
+    JOIN (
         SELECT l.projection AS name, c.position FROM projections.live l
         JOIN projections.checkpoints c USING (projection, generation)
         UNION ALL SELECT %(sealing)s, size FROM ledger.tree_head
-        UNION ALL SELECT %(fanout)s, position FROM webhooks.checkpoint) f
-    LEFT JOIN ledger.events e ON e.notification_id = f.position + 1
+        UNION ALL SELECT %(fanout)s, position FROM webhooks.checkpoint) f ON f.position < h.position
+    JOIN ledger.events e ON e.notification_id = f.position + 1
     WHERE free.slot >= 0
 ) measured
 ON CONFLICT ON CONSTRAINT lag_samples_key DO UPDATE
 SET at = excluded.at, names = excluded.names, events = excluded.events, seconds = excluded.seconds
 WHERE s.at < excluded.at
 """
+# Without a name: something was running then, and nothing was behind.
 _READ = """
 SELECT (extract(epoch FROM s.at)::bigint / %(step)s) * %(step)s, sample.name, max(sample.events),
        round(max(sample.seconds)::numeric, 2)::float8
 FROM projections.lag_samples s
-CROSS JOIN LATERAL unnest(s.names, s.events, s.seconds) AS sample(name, events, seconds)
+LEFT JOIN LATERAL unnest(s.names, s.events, s.seconds) AS sample(name, events, seconds) ON true
 WHERE s.at >= to_timestamp(%(from)s) AND s.at <= to_timestamp(%(to)s)
-AND sample.name = ANY (coalesce(%(names)s::text[], ARRAY[sample.name]))
 GROUP BY 1, 2 ORDER BY 1, 2
 """
+_NAMES = "SELECT projection FROM projections.live"
 
 
 class Series(NamedTuple):
@@ -143,21 +143,32 @@ async def read_samples(conn: Conn, start: int, end: int, names: Sequence[str] | 
     """The samples between two times (unix seconds), of these series or of all: of each series at most
     POINTS_MAX points. Raises psycopg.Error."""
     step = SAMPLE_SECONDS * max(1, -(-(end - start) // (POINTS_MAX * SAMPLE_SECONDS)))
-    parameters = {"step": step, "from": start, "to": end, "names": None if names is None else list(names)}
-    values: dict[str, dict[int, tuple[int, float]]] = {}
+    parameters = {"step": step, "from": start, "to": end}
     rows = await fetch_all(conn, _READ, parameters)
+    if not rows:
+        return LagSamples(step, [], [])
+    known = {name for (name,) in await fetch_all(conn, _NAMES)} | {SEALING, FANOUT}
+    known |= {name for _, name, *_ in rows if name is not None}
+    if names is not None:
+        known &= set(names)
+    values: dict[str, dict[int, tuple[int, float]]] = {name: {} for name in known}
     for at, name, events, seconds in rows:
-        values.setdefault(name, {})[at] = (events, seconds)
-    times = list(range(rows[0][0], rows[-1][0] + 1, step)) if rows else []
-    none = (None, None)
+        if name in values:
+            values[name][at] = (events, seconds)
+    sampled = {at for at, *_ in rows}
+    times = list(range(rows[0][0], rows[-1][0] + 1, step))
+
+    def get(points: dict[int, tuple[int, float]], at: int) -> tuple[int | None, float | None]:
+        return points.get(at, (0, 0.0)) if at in sampled else (None, None)
+
     return LagSamples(
         step,
         times,
         [
             Series(
                 name,
-                [points.get(at, none)[0] for at in times],
-                [points.get(at, none)[1] for at in times],
+                [get(points, at)[0] for at in times],
+                [get(points, at)[1] for at in times],
             )
             for name, points in sorted(values.items())
         ],

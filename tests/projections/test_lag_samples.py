@@ -49,6 +49,7 @@ def test_of_the_processes_that_sample_at_once_one_writes(dsn: str) -> None:
         assert by_name["customers"].events == [1]
         assert 29 < (by_name["customers"].seconds[0] or 0) < 40
         assert by_name["sealing"].events == [2], "nothing seals here"
+        assert by_name["disputes"].events == [1], "a projection moves with the log, whatever it follows"
         for conn in conns:
             await conn.close()
 
@@ -76,6 +77,7 @@ def test_a_slot_is_overwritten_a_day_later_and_not_before(dsn: str) -> None:
 def test_a_day_is_answered_in_few_points_that_keep_the_highest(dsn: str) -> None:
     end = int(time.time()) // 10
     start = end - 8639
+    run_story(dsn, lambda _: catch_up(dsn))  # registers the projections
     fill(
         dsn, "disputes", [(start, start + 3999, 1), (start + 4000, start + 4000, 900), (start + 4101, end, 2)]
     )
@@ -86,15 +88,19 @@ def test_a_day_is_answered_in_few_points_that_keep_the_highest(dsn: str) -> None
         samples = await read_samples(conn, start * 10, end * 10)
         assert time.perf_counter() - began_at < 1
         assert len(samples.times) <= POINTS_MAX + 1
-        (series,) = samples.series
+        series_of = {each.name: each for each in samples.series}
+        series = series_of["disputes"]
         assert max(each or 0 for each in series.events) == 900
         assert max(each or 0 for each in series.seconds) == 450
+        calm = series_of["refunds"]
+        assert {0, None} == set(calm.events), "what is not behind has no sample of its own"
         gap = [at for at, events in zip(samples.times, series.events, strict=True) if events is None]
         assert gap, "a time in which nothing sampled is no zero"
         assert all((start + 4000) * 10 < at < (start + 4101) * 10 for at in gap)
         few = await read_samples(conn, end * 10 - 600, end * 10)
         assert (few.step, len(few.times)) == (10, 61)
-        assert (await read_samples(conn, start * 10, end * 10, ["refunds"])).series == []
+        only = await read_samples(conn, start * 10, end * 10, ["refunds", "none"])
+        assert [each.name for each in only.series] == ["refunds"]
         await conn.close()
 
     asyncio.run(main())

@@ -93,14 +93,13 @@ async def find_place(conn: Conn, query: StepQuery, ignored_topics: Sequence[str]
     else:
         start = finder.head + 1 if query.before is None else query.before
         position = await finder.find_previous(start)
-    start = start if position is None else position
-    return Place(
-        finder.head,
-        position,
-        await finder.find_next(start),
-        await finder.find_previous(start),
-        *finder.get_range(start),
-    )
+    if position is not None:
+        start = position
+    has_no_next = position is None and query.after is not None
+    following = None if has_no_next else await finder.find_next(start)
+    has_no_previous = position is None and query.after is None
+    preceding = None if has_no_previous else await finder.find_previous(start)
+    return Place(finder.head, position, following, preceding, *finder.get_range(start))
 
 
 class _Finder:
