@@ -32,7 +32,7 @@ LEDGER = (
     "postgres wire",
     "call clock metrics",
     "accounts files store",
-    "console_sessions deadlines objects service_key tree",
+    "console deadlines objects service_key tree",
     "commands queries",
     "audit feed webhooks witness",
     "stripe_cli",

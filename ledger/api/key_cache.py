@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 from ledger.accounts import ApiKey, hash_secret, to_api_key
 from ledger.api.console.cookie import SESSION_SCHEME
 from ledger.background import BackgroundLoop
-from ledger.console_sessions import SELECT_SESSION_KEY
+from ledger.console.sessions import SELECT_SESSION_KEY
 from ledger.errors import Unavailable
 from ledger.lru import ExpiringCache
 from ledger.postgres.connections import ReconnectingConnection, fetch_one, first_line

@@ -15,9 +15,16 @@ from ledger.cli.service.listener import format_url
 from ledger.cli.shell import Deployment, choose_account, format_time, get_shell_user, run_change
 from ledger.clock import Clock
 from ledger.config import Settings
-from ledger.console_sessions import LINK_SECONDS, OPERATOR_SCOPES, create_link
+from ledger.console.sessions import LINK_SECONDS, OPERATOR_SCOPES, create_link
 from ledger.errors import SettingError
 from ledger.postgres.connections import Conn
+
+
+class _NewKey(NamedTuple):
+    account: str
+    livemode: bool
+    scopes: tuple[str, ...]
+    operator: dict[str, str]
 
 
 class _Link(NamedTuple):
@@ -71,25 +78,11 @@ def _add_open_command(group: typer.Typer) -> None:
         operator = identify_operator(reason)
 
         async def create(conn: Conn, clock: Clock, deployment: Deployment) -> _Link:
-            settings = deployment.settings
-            if not settings.console:
+            if not deployment.settings.console:
                 raise SettingError("LEDGER_CONSOLE: the console is switched off")
             chosen = await _choose_account(conn, account)
-            now = clock.now()
-            async with conn.transaction():
-                key_id, _ = await accounts.create_key(
-                    conn,
-                    chosen,
-                    "rk",
-                    livemode=live,
-                    name=f"console of {get_shell_user()}",
-                    scopes=scope or OPERATOR_SCOPES,
-                    expires_at=now + LINK_SECONDS + settings.console_session_seconds,
-                    **operator,
-                )
-                link = await create_link(conn, key_id, now=now)
-            address = (url or _find_url(settings)).rstrip("/")
-            return _Link(f"{address}/console#{link}", key_id, chosen, now + LINK_SECONDS)
+            key = _NewKey(chosen, live, tuple(scope or OPERATOR_SCOPES), operator)
+            return await _create_link(conn, key, clock.now(), deployment.settings, url)
 
         link = run_change(create)
         if as_json:
@@ -98,6 +91,24 @@ def _add_open_command(group: typer.Typer) -> None:
             )
         else:
             print(f"{link.url}\n\nIt opens once, until {format_time(link.expires_at)}, with {link.key_id}.")
+
+
+async def _create_link(conn: Conn, key: _NewKey, now: float, settings: Settings, url: str | None) -> _Link:
+    """A link that opens the service at `url`, by default at where its settings say that it is."""
+    async with conn.transaction():
+        key_id, _ = await accounts.create_key(
+            conn,
+            key.account,
+            "rk",
+            livemode=key.livemode,
+            name=f"console of {get_shell_user()}",
+            scopes=key.scopes,
+            expires_at=now + LINK_SECONDS + settings.console_session_seconds,
+            **key.operator,
+        )
+        link = await create_link(conn, key_id, now=now)
+    address = (url or _find_url(settings)).rstrip("/")
+    return _Link(f"{address}/console#{link}", key_id, key.account, now + LINK_SECONDS)
 
 
 async def _choose_account(conn: Conn, account: str | None) -> str:

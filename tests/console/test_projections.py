@@ -22,6 +22,12 @@ WAIT_MS = 15_000
 EMAIL = "jenny.rosen@example.com"
 FAULT = "ALTER TABLE projections.customers ADD CONSTRAINT fault CHECK (email <> 'bad@example.com') NOT VALID"
 MEND = "ALTER TABLE projections.customers DROP CONSTRAINT IF EXISTS fault"
+# Each page of a rebuild waits for the test.
+GATE = """
+CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$;
+CREATE TRIGGER gate BEFORE UPDATE ON projections.shares FOR EACH ROW EXECUTE FUNCTION public.gate();
+"""
 SAMPLES = """
 INSERT INTO projections.lag_samples (slot, at, names, events, seconds)
 SELECT ((now_slot - n) % 8640)::smallint, to_timestamp((now_slot - n) * 10),
@@ -139,10 +145,22 @@ def test_the_table_shows_each_projection_and_the_lag_over_the_last_hour(
 
 
 def test_a_rebuild_is_begun_seen_to_switch_and_rolled_back_on_the_page(
-    console: Console, dispute: Any
+    service: Service, console: Console, dispute: Any, sql: Callable[..., Any]
 ) -> None:
     page = console.open_view("projections/disputes")
-    act(page, "Rebuild", "Begin", "a column was added")
+    sql(GATE)
+    with psycopg.connect(service.dsn, autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(7)")
+        act(page, "Rebuild", "Begin", "a column was added")
+        rebuild = page.get_by_role("region", name="Rebuild 1")
+        expect(rebuild.locator("[aria-current=step]")).to_contain_text("filling")
+        expect(rebuild.get_by_role("progressbar")).to_be_visible()
+        expect(rebuild).to_contain_text("a column was added")
+        act(page, "Pause", "Pause")
+        expect(rebuild.locator(".badge", has_text="paused")).to_be_visible(timeout=WAIT_MS)
+        take_picture(page, "projection-rebuild")
+    sql("DROP TRIGGER gate ON projections.shares")
+    act(page, "Resume", "Resume")
     last = page.get_by_role("region", name="Last rebuild")
     expect(last).to_contain_text("Generation 2 became live", timeout=WAIT_MS)
     expect(last.locator(".stage-done")).to_have_count(5)

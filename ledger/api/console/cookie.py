@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ledger.console_sessions import SESSION_PREFIX
+from ledger.console.sessions import SESSION_PREFIX
 
 SESSION_SCHEME = b"Console "
 """How the session's secret stands in place of an Authorization header."""

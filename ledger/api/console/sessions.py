@@ -28,7 +28,7 @@ from ledger.api.exchange import Exchange
 from ledger.api.key_cache import KeyCache
 from ledger.commands.models import Body
 from ledger.config import Settings
-from ledger.console_sessions import end_session, open_session, open_session_by_link
+from ledger.console.sessions import end_session, open_session, open_session_by_link
 from ledger.errors import Forbidden, Unauthenticated
 from ledger.postgres.connections import Conn, Pool
 
@@ -58,7 +58,7 @@ def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock
     async def show(exchange: Exchange, key: ApiKey) -> dict[str, Any]:
         account = await pool.run_idempotent(lambda conn: find_account(conn, key.account))
         assert account is not None
-        return _render_session(settings, key, account)
+        return _render_session(settings, key, account, await refresh_clock())
 
     @router.post(SESSION_PATH)
     async def create_session(request: Request, body: SessionBody) -> Response:
@@ -120,7 +120,7 @@ async def _open(pool: Pool, open_it: Callable[[Conn], Awaitable[str | None]]) ->
     return secret
 
 
-def _render_session(settings: Settings, key: ApiKey, account: Account) -> dict[str, Any]:
+def _render_session(settings: Settings, key: ApiKey, account: Account, now: float) -> dict[str, Any]:
     return {
         "object": "console_session",
         "account": account.id,
@@ -129,6 +129,7 @@ def _render_session(settings: Settings, key: ApiKey, account: Account) -> dict[s
         "livemode": key.livemode,
         "key": {"id": key.id, "name": key.name, "kind": key.kind, "masked": key.masked},
         "scopes": list(key.scopes),
+        "now": now,
         "expires_at": key.expires_at,
         "service": {"version": __version__, "test_clock": settings.test_clock},
     }

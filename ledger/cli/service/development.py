@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from ledger.accounts import create_account, create_key
 from ledger.config import Settings
-from ledger.console_sessions import OPERATOR_SCOPES
+from ledger.console.sessions import OPERATOR_SCOPES
 from ledger.errors import SettingError
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.private_files import write_private_file

@@ -74,7 +74,8 @@ function Entry({ view, isCurrent, count }) {
   return html`${view.group && html`<li class="menu-group" aria-hidden="true">${view.group}</li>`}
     <li><a href=${hrefOf(view.name)} class=${classes("menu-link", !isOpen && "menu-closed")}
       aria-current=${isCurrent ? "page" : undefined}
-      aria-label=${isOpen ? undefined : `${view.title}, ${missing}`} title=${isOpen ? `g ${view.key}` : missing}>
+      aria-label=${isOpen ? undefined : `${view.title}, ${missing}`}
+      title=${isOpen ? `g ${view.key}` : missing}>
       <span>${view.title}</span>
       ${!isOpen && html`<span class="menu-lock"
         aria-hidden="true"></span>`}
