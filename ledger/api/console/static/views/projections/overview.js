@@ -51,8 +51,8 @@ const COLUMNS = [
   { title: "Events", align: "end", cell: (row) => html`<${Small} value=${liveOf(row)?.events} />` },
   { title: "Parked", align: "end", cell: (row) => html`<${Problem} count=${liveOf(row)?.parked.length} />` },
   { title: "Differing", align: "end", cell: (row) => html`<${Problem} count=${liveOf(row)?.differing} />` },
-  { title: "Generation", align: "end", cell: (row) => html`<${Count} value=${row.live} />` },
-  { title: "Verified", cell: (row) => html`<${Verified} live=${liveOf(row)} />` },
+  { title: "Generation", align: "end", narrow: "hide", cell: (row) => html`<${Count} value=${row.live} />` },
+  { title: "Verified", narrow: "hide", cell: (row) => html`<${Verified} live=${liveOf(row)} />` },
 ];
 
 /** @param {{ live: import("./api.js").Generation | null }} props */

@@ -90,7 +90,7 @@ function LastRebuild({ operations }) {
     <div class="panel-body stack">
       ${isSwitched && html`<${Stages} state="switched" ended />`}
       <p class="soft">${isSwitched ? `Generation ${end.generation} became live` : "It was ended"}${" "}
-        <${Time} at=${timeOf(end)} />, by <${IdLink} id=${end.who} />${
+        <${Time} at=${timeOf(end)} />, by <span class="id">${end.who}</span>${
         end.details.accepted && ", although rows differed"}.</p>
     </div>
   </section>`;
@@ -228,7 +228,7 @@ function History({ operations }) {
       columns=${[
         { title: "What", cell: (/** @type {Operation} */ row) => row.action },
         { title: "When", cell: (/** @type {Operation} */ row) => html`<${Time} at=${timeOf(row)} />` },
-        { title: "Who", cell: (/** @type {Operation} */ row) => html`<${IdLink} id=${row.who} />` },
+        { title: "Who", cell: (/** @type {Operation} */ row) => html`<span class="id">${row.who}</span>` },
         { title: "Generation", align: "end", cell: (/** @type {any} */ row) => row.generation ?? "—" },
         { title: "Details", cell: (/** @type {Operation} */ row) => describe(row) },
         { title: "Why", cell: (/** @type {Operation} */ row) => row.reason || "—" },

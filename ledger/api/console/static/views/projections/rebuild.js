@@ -7,7 +7,7 @@ import { Action } from "../../parts/dialog.js";
 import { Checkbox, Field } from "../../parts/forms.js";
 import { Note } from "../../parts/notice.js";
 import { Progress } from "../../parts/progress.js";
-import { Badge, Facts, IdLink, Time } from "../../parts/values.js";
+import { Badge, Facts, Time } from "../../parts/values.js";
 import { runAction } from "./api.js";
 
 const STAGES = ["filling", "indexing", "catching up", "comparing", "switched"];
@@ -77,7 +77,7 @@ function Figures({ rebuild }) {
       ["Rows filled", formatCount(rebuild.rows)],
       rebuild.bytes !== null && ["Size", formatBytes(rebuild.bytes)],
       ["Processes", formatCount(rebuild.workers)],
-      ["Begun", html`<${Time} at=${rebuild.began_at} /> by <${IdLink} id=${rebuild.who} />${
+      ["Begun", html`<${Time} at=${rebuild.began_at} /> by <span class="id">${rebuild.who}</span>${
         rebuild.reason && html` — “${rebuild.reason}”`}`],
     ]} />`;
 }
