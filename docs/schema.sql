@@ -981,6 +981,17 @@ CREATE INDEX balance_transactions_hashed_newest ON projections.balance_transacti
 ALTER TABLE projections.balance_transactions OWNER TO ledger_projector;
 GRANT SELECT ON projections.balance_transactions TO ledger_api;
 
+CREATE TABLE projections.batch_failures (
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    error text NOT NULL,
+    since timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT batch_failures_key PRIMARY KEY (projection, generation),
+    CONSTRAINT batch_failures_checkpoint_fkey FOREIGN KEY (projection, generation) REFERENCES projections.checkpoints(projection, generation) ON DELETE CASCADE
+);
+GRANT SELECT ON projections.batch_failures TO ledger_api;
+GRANT DELETE, INSERT, SELECT, UPDATE ON projections.batch_failures TO ledger_projector;
+
 CREATE TABLE projections.builds (
     rebuild bigint NOT NULL,
     projection text NOT NULL,
@@ -1155,6 +1166,19 @@ CREATE INDEX files_by_purpose ON projections.files USING btree (account, livemod
 CREATE INDEX files_newest ON projections.files USING btree (account, livemode, created, "position");
 ALTER TABLE projections.files OWNER TO ledger_projector;
 GRANT SELECT ON projections.files TO ledger_api;
+
+CREATE TABLE projections.lag_samples (
+    slot smallint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    names text[] NOT NULL,
+    events bigint[] NOT NULL,
+    seconds real[] NOT NULL,
+    CONSTRAINT lag_samples_key PRIMARY KEY (slot),
+    CONSTRAINT lag_samples_alike CHECK (cardinality(names) = cardinality(events) AND cardinality(names) = cardinality(seconds)),
+    CONSTRAINT lag_samples_slot CHECK (slot >= 0 AND slot <= 8639)
+) WITH (fillfactor=50);
+GRANT INSERT, SELECT, UPDATE ON projections.lag_samples TO ledger_api;
+GRANT SELECT ON projections.lag_samples TO ledger_projector;
 
 CREATE TABLE projections.live (
     projection text NOT NULL,
@@ -1400,6 +1424,35 @@ BEGIN
         END IF;
     END LOOP;
 END $function$;
+
+CREATE OR REPLACE FUNCTION projections.obstacles(OUT kind text, OUT projection text, OUT generation integer, OUT relation text, OUT pid integer, OUT name text, OUT state text, OUT seconds double precision)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+SELECT 'lock', NULL::text, NULL::integer, wanted.relation::regclass::text,
+       holder.pid, holder.application_name, holder.state,
+       extract(epoch FROM clock_timestamp() - holder.xact_start)::float8
+FROM pg_stat_activity waiting
+CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking(pid)
+JOIN pg_stat_activity holder ON holder.pid = blocking.pid
+LEFT JOIN pg_locks wanted ON wanted.pid = waiting.pid AND NOT wanted.granted
+WHERE waiting.datname = current_database() AND waiting.application_name = 'ledger projections'
+UNION ALL
+SELECT 'checkpoint', c.projection, c.generation, NULL,
+       holder.pid, holder.application_name, holder.state,
+       extract(epoch FROM clock_timestamp() - holder.xact_start)::float8
+FROM projections.checkpoints c
+JOIN pg_stat_activity holder ON holder.backend_xid::text = c.xmax::text
+WHERE c.xmax::text <> '0' AND holder.application_name <> 'ledger projections'
+UNION ALL
+SELECT 'standby', NULL, NULL, NULL, NULL, NULL, NULL,
+       max(extract(epoch FROM clock_timestamp() - waiting.query_start))::float8
+FROM pg_stat_activity waiting
+WHERE waiting.datname = current_database() AND waiting.wait_event = 'SyncRep'
+HAVING count(*) > 0
+$function$;
 
 CREATE OR REPLACE FUNCTION projections.refuse_unbalanced()
  RETURNS trigger

@@ -69,6 +69,7 @@ from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
 from ledger.feed.feed import Feed
+from ledger.metrics.lag_samples import LagSampler
 from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
@@ -84,7 +85,7 @@ CLOSE_SECONDS_MIN = 0.8
 log = structlog.get_logger()
 
 ServiceFactory = Callable[[Store], Service]
-RouterFactory = Callable[[Callers, Store], APIRouter]
+RouterFactory = Callable[[Callers, Store, Accesses], APIRouter]
 
 
 class Extensions(NamedTuple):
@@ -216,7 +217,10 @@ def create_app(
     routers = [
         *_create_internal_routers(components, callers),
         audit_routes(callers, queries, components.accesses, reader, settings),
-        *(create_router(callers, store) for create_router in extensions.router_factories),
+        *(
+            create_router(callers, store, components.accesses)
+            for create_router in extensions.router_factories
+        ),
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
     app.include_router(file_link_routes(queries, storage, clock_reader.refresh))
@@ -347,6 +351,8 @@ def _create_lifespan(
             ]
             if components.request_recorder is not None:
                 services.append(components.request_recorder)
+            if not service_factories:  # a worker, which samples too, may not be running
+                services.append(LagSampler(store.dsn, store.clock.read))
             await closers.start(services + [create_service(store) for create_service in service_factories])
             yield
         finally:

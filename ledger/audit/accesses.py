@@ -35,8 +35,9 @@ CLEAR_PARAMETERS = frozenset({
     "dispute", "event", "expand", "expired", "file", "folder", "format", "from", "id", "idempotency_key",
     "json", "ledger_account", "level", "limit", "live", "new_origin", "newest_first", "number", "object",
     "object_id", "object_type", "oldest_first", "order", "path", "payment_intent", "personal_data",
-    "position", "purpose", "record", "request", "resume", "sample", "since", "size", "starting_after",
-    "starting_after_version", "status", "subscription", "time", "to", "transaction", "transfer_group",
+    "position", "projection", "purpose", "record", "request", "resume", "sample", "since", "size",
+    "starting_after", "starting_after_version", "status", "stream", "subscription", "time", "to",
+    "transaction", "transfer_group",
     "type", "unseal", "until", "width", "yes",
 })  # fmt: skip
 RECORD_BATCH_MAX = 256

@@ -30,6 +30,7 @@ NAMES = {
     "upload_file", "verify_projection", "verify_projections",
     "configure_endpoint", "read_endpoint_settings", "rotate_endpoint_secret",
     "read_feed",
+    "list_lag_samples", "step_projection",
     "list_webhook_deliveries", "read_endpoint_health", "read_webhook_delivery", "retry_event",
     "retry_webhook_delivery", "cancel_webhook_replay", "list_webhook_replays", "pause_webhook_replay",
     "create_event_destination", "delete_event_destination", "disable_event_destination",

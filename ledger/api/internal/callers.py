@@ -85,6 +85,11 @@ class Callers:
         if not await self._keys.can_access(exchange.key, account):
             raise account_access_error(exchange.key, account)
 
+    async def can_see(self, exchange: Exchange, account: str, livemode: bool) -> bool:
+        """Whether the key of a request reaches `account` in this mode: its own, or a connected one. Raises
+        Unavailable."""
+        return livemode == exchange.key.livemode and await self._keys.can_access(exchange.key, account)
+
 
 def check_query_names(request: Request) -> None:
     """Raises InvalidParameter for a query parameter that the route does not declare: none is ignored. A route
