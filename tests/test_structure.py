@@ -35,7 +35,7 @@ LEDGER = (
     "deadlines objects service_key tree",
     "commands queries",
     "audit feed webhooks witness",
-    "stripe_cli",
+    "alerts stripe_cli",
     "api",
     "cli",
 )

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
-from ledger.api.composition import build_execution, build_queries
+from ledger.api.composition import build_alerts, build_execution, build_queries
 from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.errors import (
     EncodeAnswer,
@@ -30,6 +30,7 @@ from ledger.api.errors import (
     render_v2_error,
 )
 from ledger.api.health import health_routes
+from ledger.api.internal.alerts import alert_routes
 from ledger.api.internal.audit.objects import ObjectReader
 from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
@@ -181,7 +182,7 @@ def create_app(
         title="Ledger",
         version=__version__,
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
-        lifespan=_create_lifespan(components, extensions.service_factories, loop_board),
+        lifespan=_create_lifespan(components, extensions, loop_board),
         generate_unique_id_function=name_route,
         docs_url=None,  # `add_pages` has a reference that loads nothing from elsewhere
         redoc_url=None,
@@ -300,11 +301,12 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         customer_session_routes(callers, execution, components.queries),
         webhook_routes(callers, execution, components.queries),
         feed_routes(callers, readers),
+        alert_routes(callers, execution, pool, components.settings, store.secret_key),
     ]
 
 
 def _create_lifespan(
-    components: _Components, service_factories: Sequence[ServiceFactory], loop_board: LoopBoard
+    components: _Components, extensions: Extensions, loop_board: LoopBoard
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Starts what the process needs, in order, and closes it in reverse; also when a start fails."""
     store, pool, keys = components.store, components.pool, components.keys
@@ -325,8 +327,12 @@ def _create_lifespan(
             if store.replica is not None:
                 await closers.start([store.replica])
             cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
-            services: list[Service] = [components.listeners, components.request_log, components.feed, cleanup]
-            await closers.start(services + [create_service(store) for create_service in service_factories])
+            alerts = build_alerts(store, components.settings, extensions.projections)
+            services: list[Service] = [
+                components.listeners, components.request_log, components.feed, cleanup, alerts,
+            ]  # fmt: skip
+            services += [create_service(store) for create_service in extensions.service_factories]
+            await closers.start(services)
             yield
         finally:
             await closers.close(app.get_close_seconds())

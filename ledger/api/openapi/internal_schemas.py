@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from ledger.accounts import KeyKind, Mode
+from ledger.api.openapi.alert_schemas import build_alert_schemas
 from ledger.api.openapi.audit_schemas import build_audit_schemas
 from ledger.api.openapi.webhook_schemas import build_webhook_schemas
 from ledger.domain.customer_session import DEFAULT_FEATURES
@@ -78,7 +79,7 @@ def build_internal_schemas() -> dict[str, Json]:
         "clock_time": ("The test clock.", {"now": number("The time, in unix seconds.", 1795000000.0)}),
     }
     own = {name: build_schema(description, fields) for name, (description, fields) in objects.items()}
-    return own | build_webhook_schemas() | build_audit_schemas()
+    return own | build_webhook_schemas() | build_audit_schemas() | build_alert_schemas()
 
 
 def _make_page(name: str) -> Fields:
