@@ -37,4 +37,6 @@ NAMES = {
     "retrieve_event_destination", "update_event_destination",
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
     "list_thin_events", "retrieve_thin_event",
+    "add_alert_receiver", "clear_active_alert", "list_alert_receivers", "list_service_alerts",
+    "read_alert", "remove_alert_receiver", "test_alert_receiver",
 }  # fmt: skip

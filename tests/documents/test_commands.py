@@ -39,7 +39,7 @@ RUN = {
     "accounts list", "audit accesses", "audit checkpoint", "audit diff", "audit export", "audit history",
     "audit keys", "audit list", "audit log", "audit object", "audit reconcile", "audit witnesses", "config",
     "events list", "feed read",
-    "keys create", "keys list", "projections show", "projections status", "projections verify",
+    "alerts list", "alerts receivers list", "keys create", "keys list", "projections show", "projections status", "projections verify",
 }  # fmt: skip
 POSITION = 6
 """Of the event by which the dispute is won, the last one."""
