@@ -15,7 +15,7 @@ PROGRAMS := $(patsubst tests/clients/requirements/%.txt,.clients/%/.installed, \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve dev test test-ha test-fast check format schema api-tables swagger-ui docs clients bench bench-peers clean
+.PHONY: help serve dev test test-ha test-fast check check-console format schema api-tables swagger-ui console-vendor console-pictures docs clients bench bench-peers clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -43,6 +43,18 @@ check: .venv/.test  ## check all but behaviour: format, lint, types, structure, 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_structure.py tests/test_citations.py tests/postgres/test_schema.py
+	@$(MAKE) --no-print-directory check-console
+
+check-console:  ## check the types of the console's scripts, if npm is installed
+	@if command -v npm >/dev/null; then \
+	    $(MAKE) --no-print-directory tests/console/node_modules/.installed && \
+	    tests/console/node_modules/.bin/tsc --project tests/console/tsconfig.json; \
+	    else echo "npm is not installed: the types of the console's scripts are not checked" >&2; fi
+
+# The compiler and the types of the console's libraries; and axe, which the tests of its pages run.
+tests/console/node_modules/.installed: tests/console/package-lock.json
+	@npm ci --prefix tests/console --loglevel error
+	@touch $@
 
 format: .venv/.test  ## format the sources and correct what ruff can
 	$(BIN)/ruff format .
@@ -63,6 +75,12 @@ api-tables: .venv/.test  ## write the tables of docs/api.md, and the routes of S
 swagger-ui: .venv/.test  ## write the files of Swagger UI again from npm; ARGS=VERSION takes another release
 	@exec $(BIN)/python -m tests.api.swagger_ui $(ARGS)
 
+console-vendor: .venv/.test  ## write the libraries of the console again from npm; ARGS=NAME@VERSION takes another release
+	@exec $(BIN)/python -m tests.console.vendor $(ARGS)
+
+console-pictures: .venv/.test tests/console/node_modules/.installed  ## write the pictures of docs/console.md
+	@LEDGER_PICTURES=1 exec $(BIN)/python -m pytest tests/console $(ARGS)
+
 clients: .clients/.fetched $(PROGRAMS)  ## download clients, their tests and programs that use the API, which `make test` then runs
 
 bench: .venv/.test  ## measure the service against the yardsticks
@@ -72,7 +90,7 @@ bench-peers: .venv/.test .clients/localstripe/.installed  ## measure the service
 	@exec $(BIN)/python -m benchmarks --only peers $(ARGS)
 
 clean:  ## delete the environment and the caches; data stays
-	rm -rf .venv .clients clients/build tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .clients clients/build tests/node/node_modules tests/console/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 
 # python3 comes first, because it is the one that people mean. A name that is found may still not run (pyenv),
 # and Debian's Python may lack ensurepip: so try each candidate.

@@ -16,6 +16,7 @@ setup(
     package_data={
         "ledger.migrations": ["script.py.mako"],
         "ledger.compression": ["*.zstd"],
+        "ledger.api.console": ["static/**/*"],
         "ledger.api.pages": ["*.html", "*.js", "swagger_ui/*"],
         "ledger.api.unknown_routes": ["*.txt"],
     },

@@ -209,6 +209,26 @@ CREATE TABLE ledger.clock (
 GRANT SELECT, UPDATE ON ledger.clock TO ledger_api;
 GRANT SELECT ON ledger.clock TO ledger_projector;
 
+CREATE TABLE ledger.console_links (
+    hash bytea NOT NULL,
+    key text NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT console_links_key PRIMARY KEY (hash),
+    CONSTRAINT console_links_of_key FOREIGN KEY (key) REFERENCES ledger.api_keys(id)
+);
+GRANT DELETE, INSERT, SELECT ON ledger.console_links TO ledger_api;
+
+CREATE TABLE ledger.console_sessions (
+    hash bytea NOT NULL,
+    key text NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT console_sessions_key PRIMARY KEY (hash),
+    CONSTRAINT console_sessions_of_key FOREIGN KEY (key) REFERENCES ledger.api_keys(id)
+);
+CREATE INDEX console_sessions_by_expiry ON ledger.console_sessions USING btree (expires_at);
+GRANT DELETE, INSERT, SELECT ON ledger.console_sessions TO ledger_api;
+
 CREATE TABLE ledger.events (
     notification_id bigint NOT NULL,
     originator_id text NOT NULL,

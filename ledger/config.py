@@ -85,6 +85,10 @@ class Settings(BaseSettings):
     health_port: Port | None = Field(
         None, description="port of a worker's /healthz, /readyz and /metrics; default: none"
     )
+    console: bool = Field(True, description="whether there is a page for people at /console")
+    console_session_seconds: Annotated[int, Field(ge=60, le=86_400)] = Field(
+        14_400, description="after so long somebody has to sign in to the console again"
+    )
     nats_url: SecretStr | None = Field(
         None, description="NATS server that `ledger feed publish` publishes to, perhaps with a password"
     )

@@ -32,7 +32,7 @@ LEDGER = (
     "postgres wire",
     "call clock metrics",
     "accounts files store",
-    "deadlines objects service_key tree",
+    "console deadlines objects service_key tree",
     "commands queries",
     "audit feed webhooks witness",
     "alerts stripe_cli",

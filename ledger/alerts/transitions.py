@@ -1,12 +1,9 @@
 """What becomes of alerts when a look has found what it has found. Pure.
 
-    (none) ── condition found ──────────────→ active     event `raised`
-    active ── severity rises ───────────────→ active     event `elevated`
-    active ── not found for QUIET_SECONDS ──→ resolved   event `resolved`
-    active ── an operator clears it ────────→ cleared    event `cleared` (`records.clear_alert`)
-
-A cleared alert keeps its key while its condition lasts, so that it is not raised again; only a greater
-severity raises another one. A severity that falls changes the alert and makes no event.
+A condition that is found raises an alert; a greater severity elevates it; not found for QUIET_SECONDS, it
+resolves. An operator may clear it (`records.clear_alert`): it then keeps its key while its condition lasts, so
+that none is raised again, and only a greater severity raises another one. A severity that falls changes the
+alert and makes no event.
 """
 
 from __future__ import annotations

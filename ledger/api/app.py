@@ -19,6 +19,8 @@ from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
 from ledger.api.composition import build_alerts, build_execution, build_queries
+from ledger.api.console.routes import console_routes
+from ledger.api.console.sessions import SESSION_PATH, session_routes
 from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.errors import (
     EncodeAnswer,
@@ -141,7 +143,7 @@ class LedgerApp(FastAPI):
             await self.public_api(scope, receive, send)
         elif (scope["path"] + "/").startswith("/v2/"):
             await self.v2_api(scope, receive, send)
-        elif scope["path"].startswith("/internal/v1/"):
+        elif scope["path"].startswith("/internal/v1/") or scope["path"] == SESSION_PATH:
             await self.internal_api(scope, receive, send)
         else:
             await answer_within(
@@ -218,6 +220,9 @@ def create_app(
     app.include_router(
         health_routes(pool, clock, components.metrics, settings, extensions.projections, loop_board.measure)
     )
+    if settings.console:
+        app.include_router(session_routes(settings, components.keys, pool, clock_reader.refresh))
+        app.include_router(console_routes())
     add_pages(app)
     add_error_handlers(app)
     return app
@@ -241,7 +246,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         clock_reader=ClockReader(clock, dsn, movable=settings.test_clock),
         store=store,
         pool=pool,
-        keys=KeyCache(dsn, ephemeral_keys.find),
+        keys=KeyCache(dsn, ephemeral_keys.find, has_console=settings.console),
         rate_limits=RateLimits(
             key_per_second=settings.key_requests_per_second,
             account_per_second=settings.account_requests_per_second,

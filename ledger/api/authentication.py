@@ -7,6 +7,7 @@ import base64
 import binascii
 
 from ledger.accounts import ApiKey
+from ledger.api.console.cookie import SESSION_SCHEME
 from ledger.api.key_cache import KeyCache
 from ledger.api.public.operations import Operation
 from ledger.errors import Forbidden, InvalidParameter, Unauthenticated
@@ -15,9 +16,14 @@ from ledger.wire.forms import decode
 
 
 async def authenticate(keys: KeyCache, authorization: bytes, now: float) -> ApiKey:
-    """The key in an Authorization header. Raises Unauthenticated for a missing, unknown or expired one;
-    `now` is in unix seconds."""
+    """The key in an Authorization header, or of the session that stands for one (`console.cookie`). Raises
+    Unauthenticated for a missing, unknown or expired one; `now` is in unix seconds."""
     key = keys.get_cached(authorization)
+    if authorization.startswith(SESSION_SCHEME):
+        key = key or await keys.find_session(authorization)
+        if key is None or key.is_expired(now):
+            raise Unauthenticated("The session has ended: sign in again.", code="session_expired")
+        return key
     if key is None:
         secret = _parse_secret(authorization)
         key = await keys.find(secret)

@@ -17,7 +17,9 @@ import structlog
 from psycopg.rows import TupleRow
 
 from ledger.accounts import ApiKey, hash_secret, to_api_key
+from ledger.api.console.cookie import SESSION_SCHEME
 from ledger.background import BackgroundLoop
+from ledger.console.sessions import SELECT_SESSION_KEY
 from ledger.errors import Unavailable
 from ledger.lru import ExpiringCache
 from ledger.postgres.connections import ReconnectingConnection, fetch_one, first_line
@@ -52,16 +54,24 @@ class KeyCache:
     for REMEMBERED_SECONDS, for the time that the database does not answer.
 
     `find_ephemeral_key` resolves the secrets of ephemeral keys (`ek_…`). Writes every
-    LAST_USED_INTERVAL_SECONDS, and at the end, when keys were last used: never within a request.
+    LAST_USED_INTERVAL_SECONDS, and at the end, when keys were last used: never within a request. Without
+    `has_console` there are no sessions.
     """
 
-    def __init__(self, dsn: str, find_ephemeral_key: Callable[[str], Awaitable[ApiKey | None]]) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        find_ephemeral_key: Callable[[str], Awaitable[ApiKey | None]],
+        *,
+        has_console: bool = True,
+    ) -> None:
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="keys")
         # Not the same: while a standby is away, a commit that waits for it would hold up every request.
         self._last_used_connection = ReconnectingConnection(
             dsn, "ledger_api", name="last used", settings=LOCAL_COMMITS
         )
         self._find_ephemeral_key = find_ephemeral_key
+        self._has_console = has_console
         # By the bytes of the Authorization header, so that a request need not decode them.
         self._keys: ExpiringCache[bytes, ApiKey] = ExpiringCache(
             CACHE_SIZE_MAX, expires_after_seconds=CACHE_SECONDS
@@ -108,11 +118,17 @@ class KeyCache:
         """The key that has this secret; None when there is none. Raises Unavailable."""
         if secret.startswith("ek_"):
             return await self._find_ephemeral_key(secret)
-        row = await self._fetch_one(_SELECT_KEY, hash_secret(secret))
-        if row is None:
+        return await self._find_by_hash(_SELECT_KEY, secret)
+
+    async def find_session(self, authorization: bytes) -> ApiKey | None:
+        """The key of the session that stands for an Authorization header, which expires when the session
+        does; None when there is no such session. It is cached then. Raises Unavailable."""
+        if not self._has_console:
             return None
-        key = to_api_key(row)
-        self._last_used[key.id] = time.time()
+        secret = authorization.removeprefix(SESSION_SCHEME).decode("latin-1")
+        key = await self._find_by_hash(SELECT_SESSION_KEY, secret)
+        if key is not None:
+            self.put(authorization, key)
         return key
 
     async def write_last_used(self) -> None:
@@ -148,6 +164,14 @@ class KeyCache:
     async def _write_last_used_step(self) -> float:
         await self.write_last_used()
         return LAST_USED_INTERVAL_SECONDS
+
+    async def _find_by_hash(self, query: str, secret: str) -> ApiKey | None:
+        row = await self._fetch_one(query, hash_secret(secret))
+        if row is None:
+            return None
+        key = to_api_key(row)
+        self._last_used[key.id] = time.time()
+        return key
 
     async def _fetch_one(self, query: str, value: str | bytes) -> TupleRow | None:
         """The row of a look-up by `value`; as it was remembered if the database does not answer in time, or

@@ -60,7 +60,7 @@ def build_accounts_group() -> typer.Typer:
         as_json: JsonOption = False,
     ) -> None:
         """Create an account and print its id."""
-        operator = _identify(reason)
+        operator = identify_operator(reason)
         account = run_change(
             lambda conn, *_: accounts.create_account(conn, name, platform=platform, **operator)
         )
@@ -129,7 +129,7 @@ def _add_create_command(group: typer.Typer) -> None:
         """Create a key and print its secret.
 
         The secret cannot be shown again."""
-        scopes, operator = scope or (), _identify(reason)
+        scopes, operator = scope or (), identify_operator(reason)
         _check_new_key(kind, scopes, expires_in_days)
 
         async def create_key(conn: Conn, clock: Clock, _: Deployment) -> tuple[str, str]:
@@ -199,7 +199,7 @@ def _add_roll_command(group: typer.Typer) -> None:
         if not 0 <= overlap <= accounts.OVERLAP_SECONDS_MAX:
             raise SettingError(f"--overlap: must be 0 to {accounts.OVERLAP_SECONDS_MAX} seconds")
 
-        operator = _identify(reason)
+        operator = identify_operator(reason)
 
         async def roll_key(conn: Conn, clock: Clock, _: Deployment) -> tuple[str, str]:
             return await accounts.roll_key(conn, key, overlap_seconds=overlap, now=clock.now(), **operator)
@@ -220,7 +220,7 @@ def _add_revoke_command(group: typer.Typer) -> None:
         """Revoke a key for good, after asking.
 
         Every process refuses it within a second."""
-        operator = _identify(reason)
+        operator = identify_operator(reason)
         if not yes:
             require_consent(run_with_connection(lambda conn, _: _describe_loss(conn, key)), yes=yes)
         run_change(lambda conn, clock, _: accounts.revoke_key(conn, key, now=clock.now(), **operator))
@@ -230,7 +230,7 @@ def _add_revoke_command(group: typer.Typer) -> None:
             print(f"{key} is revoked.")
 
 
-def _identify(reason: str) -> dict[str, str]:
+def identify_operator(reason: str) -> dict[str, str]:
     """Who changes something, and why, for the record. Raises SettingError."""
     if len(reason) > REASON_LENGTH_MAX:
         raise SettingError(f"--reason: must be text of at most {REASON_LENGTH_MAX} characters")
@@ -256,6 +256,11 @@ def _check_new_key(kind: KeyKind, scopes: Sequence[str], expires_in_days: float 
         raise SettingError(f"--expires-in-days: must be more than 0, and at most {EXPIRES_IN_DAYS_MAX}")
     if scopes and kind != "rk":
         raise SettingError("--scope is for restricted keys (--kind rk)")
+    check_scopes(scopes)
+
+
+def check_scopes(scopes: Sequence[str]) -> None:
+    """Raises SettingError for a --scope that there is not, with the nearest ones."""
     for scope in scopes:
         if scope not in SCOPES:
             raise SettingError(

@@ -52,7 +52,7 @@ def serve_witness(
         open_listener(host, port, hint="--host, --port") as sock,
     ):
         app = WitnessApp(Witness(logs, storage), storage)
-        print(f"The witness listens on {format_url(host, sock)}", flush=True)
+        print(f"The witness listens on {format_url(host, sock.getsockname()[1])}", flush=True)
         for key in storage.verifiers:
             print(f"  key  {key}", flush=True)
         config = uvicorn.Config(

@@ -60,8 +60,9 @@ def test_a_single_process_has_a_single_socket() -> None:
 )
 def test_the_announced_url_can_be_called(host: str, reached_at: str) -> None:
     with open_listener(host, 0, hint="") as sock:
-        assert format_url(host, sock) == f"http://{reached_at}:{sock.getsockname()[1]}"
-        socket.create_connection((reached_at.strip("[]"), sock.getsockname()[1])).close()
+        port = sock.getsockname()[1]
+        assert format_url(host, port) == f"http://{reached_at}:{port}"
+        socket.create_connection((reached_at.strip("[]"), port)).close()
 
 
 @pytest.mark.parametrize(

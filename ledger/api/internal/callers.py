@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from ledger.accounts import ApiKey
 from ledger.api.authentication import account_access_error, authenticate, resolve_account
 from ledger.api.clock import RefreshClock
+from ledger.api.console.cookie import read_authorization
 from ledger.api.exchange import Exchange
 from ledger.api.key_cache import KeyCache
 from ledger.api.rate_limits import RateLimits
@@ -38,12 +39,11 @@ class Callers:
 
         async def authorize(
             request: Request,
-            authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
             stripe_account: Annotated[str | None, Header(description="a connected account")] = None,
             stripe_context: Annotated[str | None, Header(description="the same as Stripe-Account")] = None,
         ) -> Exchange:
             exchange: Exchange = request.state.exchange
-            await self.authorize(exchange, scopes, authorization or "", stripe_account, stripe_context)
+            await self.authorize(exchange, scopes, stripe_account, stripe_context)
             check_query_names(request)
             check_repetitions(request)
             return exchange
@@ -54,14 +54,13 @@ class Callers:
         self,
         exchange: Exchange,
         scopes: Iterable[str],
-        authorization: str,
         account: str | None,
         context: str | None,
     ) -> None:
-        """Set the key and the account of a request, whose key must have all of `scopes`: from the headers
-        Authorization, Stripe-Account and Stripe-Context. Raises RequestError."""
+        """Set the key and the account of a request, whose key must have all of `scopes`: from its header
+        Authorization or its cookie, and from Stripe-Account and Stripe-Context. Raises RequestError."""
         now = await self._refresh_clock()
-        key = await authenticate(self._keys, authorization.encode(), now)
+        key = await authenticate(self._keys, read_authorization(exchange.request_headers), now)
         exchange.set_key(key)
         allowed = False
         try:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ledger.accounts import find_account
 from ledger.api.authentication import authenticate
 from ledger.api.clock import RefreshClock
+from ledger.api.console.cookie import read_authorization
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, check_scope
 from ledger.api.internal.feed_stream import FeedStream
@@ -99,7 +100,7 @@ class FeedReaders:
                 param=param,
             )
         self.feed.check_room()  # last: many may ask at the same time
-        authorization = exchange.request_headers.get(b"authorization", b"")
+        authorization = read_authorization(exchange.request_headers)
         reader = Reader(shown, after, key=authorization, check_key=partial(self._is_valid, authorization))
         return reader, durable
 

@@ -1,7 +1,7 @@
 """CORS headers: pages of any origin may call the public API, with any header (contract §1.1).
 
-There are no cookies, and only the API key identifies a caller: a page can read nothing that its key could not
-read from anywhere.
+Only the API key identifies a caller: a page can read nothing that its key could not read from anywhere. No
+answer allows credentials, so a page of another origin never acts with the cookie of the console.
 """
 
 from __future__ import annotations

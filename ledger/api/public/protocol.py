@@ -23,6 +23,7 @@ from ledger.api.authentication import (
     resolve_account,
 )
 from ledger.api.clock import RefreshClock
+from ledger.api.console.cookie import read_authorization
 from ledger.api.errors import STATUS_OK, STATUS_REFUSED_MIN, Headers, RenderError, indent
 from ledger.api.exchange import (
     JSON_CONTENT_TYPE,
@@ -179,7 +180,7 @@ class PublicApi:
     async def _authorize(self, exchange: Exchange, now: float) -> None:
         """Find key, operation, target and account of the request, and check that the key allows them."""
         headers = exchange.request_headers
-        authorization = headers.get(b"authorization", b"")
+        authorization = read_authorization(headers)
         if not authorization and self._routes.accepts_key_in_query(exchange.method, exchange.path):
             authorization = authorization_from_query(exchange.query)
         key = self._keys.get_cached(authorization)

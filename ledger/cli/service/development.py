@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping
 from ipaddress import ip_address
 
-from ledger.accounts import INTERNAL_SCOPES, create_account, create_key
+from ledger.accounts import create_account, create_key
 from ledger.config import Settings
+from ledger.console.sessions import OPERATOR_SCOPES
 from ledger.errors import SettingError
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.private_files import write_private_file
@@ -41,17 +42,18 @@ async def _create_keys(conn: Conn, account: str) -> dict[str, str]:
     _, secret = await create_key(conn, account, "sk", livemode=False, name="dev secret")
     _, publishable = await create_key(conn, account, "pk", livemode=False, name="dev publishable")
     _, operator = await create_key(
-        conn, account, "rk", livemode=False, name="dev operator", scopes=INTERNAL_SCOPES
+        conn, account, "rk", livemode=False, name="dev operator", scopes=OPERATOR_SCOPES
     )
     return {"secret": secret, "publishable": publishable, "operator": operator}
 
 
-def format_welcome(keys: Mapping[str, str], *, listeners: str) -> str:
+def format_welcome(keys: Mapping[str, str], *, listeners: str, has_console: bool) -> str:
     """What a service with these keys says at its start. `listeners`: where it listens."""
     url, secret = keys["url"], keys["secret"]
+    pages = f"{url}/docs, console: {url}/console" if has_console else f"{url}/docs"
     stripe_cli = format_stripe_cli_command(url, secret)
     return f"""
-Ledger listens on {listeners}   (API description: {url}/docs)
+Ledger listens on {listeners}   (API description: {pages})
 
   account      {keys["account"]}
   secret       {secret}

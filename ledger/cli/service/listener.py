@@ -41,11 +41,10 @@ def open_listeners(host: str, port: int, count: int, *, hint: str) -> Iterator[l
         yield [stack.enter_context(_listen(host, port, hint, share_port=True)) for _ in range(count)]
 
 
-def format_url(host: str, sock: socket.socket) -> str:
-    """The URL at which a program on this machine reaches a socket that listens on `host`: the addresses that
-    mean all of them are not among those that can be called."""
+def format_url(host: str, port: int) -> str:
+    """The URL at which a program on this machine reaches what listens on `host`: the addresses that mean all
+    of them are not among those that can be called."""
     reached_at = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nothing is bound here
-    port = sock.getsockname()[1]
     return f"http://[{reached_at}]:{port}" if ":" in reached_at else f"http://{reached_at}:{port}"
 
 

@@ -103,7 +103,7 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
                 announce(f"With the Stripe CLI: {stripe_cli}")
         else:
             keys = load_development_keys(settings, dsn, listeners.url)
-            announce(format_welcome(keys, listeners=str(listeners)))
+            announce(format_welcome(keys, listeners=str(listeners), has_console=settings.console))
         if off_reasons := asyncio.run(_read_webhooks_off(settings, dsn)):
             announce(f"Webhooks are off ({', '.join(off_reasons)}): see `ledger webhooks status`.")
         if settings.workers == 0:
@@ -298,7 +298,7 @@ def _open_listeners(settings: Settings, *, may_log_in: bool = False) -> Iterator
         unix = None
         if settings.unix_socket is not None:
             unix = stack.enter_context(open_unix_listener(settings.unix_socket))
-        url = format_url(settings.host, ports[0])
+        url = format_url(settings.host, ports[0].getsockname()[1])
         yield _Listeners(url, ports, unix, find_login_url(settings, url) if may_log_in else None)
 
 

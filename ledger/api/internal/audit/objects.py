@@ -91,8 +91,7 @@ class ObjectReader:
         account, context, version = map(
             headers.get, (b"stripe-account", b"stripe-context", b"stripe-version")
         )
-        authorization = headers.get(b"authorization", "")
-        await self._callers.authorize(exchange, AUDIT_SCOPES, authorization, account, context)
+        await self._callers.authorize(exchange, AUDIT_SCOPES, account, context)
         query = request.query_params
         return await self.read(exchange, object_id, query.get("at"), query.getlist("expand[]"), version)
 
