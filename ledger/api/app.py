@@ -223,7 +223,7 @@ def create_app(
     if settings.console:
         app.include_router(session_routes(settings, components.keys, pool, clock_reader.refresh))
         app.include_router(console_routes())
-    add_pages(app)
+    add_pages(app, has_console=settings.console)
     add_error_handlers(app)
     return app
 

@@ -10,9 +10,9 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import httpx
 import psycopg
@@ -102,11 +102,20 @@ class Account(NamedTuple):
     publishable: str
 
 
-class Registrar:
-    """Creates accounts and keys, as the command line does."""
+class Runner(Protocol):
+    """Like `asyncio.Runner`."""
 
-    def __init__(self, dsn: str) -> None:
-        self._runner = asyncio.Runner()
+    def run(self, coroutine: Coroutine[Any, Any, Any], /) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+class Registrar:
+    """Creates accounts and keys, as the command line does. `runner` runs what is asynchronous, by default in
+    the caller's thread."""
+
+    def __init__(self, dsn: str, runner: Runner | None = None) -> None:
+        self._runner = runner or asyncio.Runner()
         self._conn = self._runner.run(connect(dsn, "ledger_api", name="tests"))
 
     def account(self, platform: str | None = None) -> Account:

@@ -1,4 +1,4 @@
-"""A page of the console in a real browser, signed in. It notes what its policy or its console complains of."""
+"""A page of the console in a real browser, signed in. It notes what its policy or console complains of."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Response
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Response, ViewportSize
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PICTURES = ROOT / "docs" / "images" / "console"
 AXE = ROOT / "tests" / "console" / "node_modules" / "axe-core" / "axe.min.js"
-WIDE = {"width": 1440, "height": 900}
-NARROW = {"width": 390, "height": 844}
+WIDE: ViewportSize = {"width": 1440, "height": 900}
+NARROW: ViewportSize = {"width": 390, "height": 844}
 WAIT_MS = 15_000
 # Chromium reports each answer ≥ 400 as an error of the console; views show those in their own words.
 _FAILED_ANSWER = "Failed to load resource"

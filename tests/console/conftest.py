@@ -5,18 +5,23 @@ A page fails its test when its policy is violated or its console shows an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from ledger.accounts import INTERNAL_SCOPES, SCOPES
+from ledger.accounts import SCOPES
 from tests.api.service import Account, Caller, Registrar, Service
 from tests.conftest import Cluster
 from tests.console.browser import CHROMIUM, Console
+from tests.console.seed import Shop, make_shop
+from tests.webhooks.receiver import run_receiver
 
 OPERATOR_SCOPES = tuple(scope for scope in SCOPES if scope != "ledger_feed")
 OpenView = Callable[[str], Page]
@@ -31,9 +36,26 @@ def service(cluster: Cluster) -> Iterator[Service]:
         running.stop()
 
 
+class ThreadRunner:
+    """`asyncio.Runner` in a thread of its own: while Playwright is open, its event loop runs in the thread of
+    the tests, where no other one can run (nor `asyncio.run`)."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._runner = self._thread.submit(asyncio.Runner).result()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self._thread.submit(self._runner.run, coroutine).result()
+
+    def close(self) -> None:
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
+
+
 @pytest.fixture(scope="package")
 def registrar(service: Service) -> Iterator[Registrar]:
-    registrar = Registrar(service.dsn)
+    runner = ThreadRunner()
+    registrar = Registrar(service.dsn, runner)
     yield registrar
     registrar.close()
 
@@ -57,9 +79,17 @@ def raw(http: httpx.Client, account: Account) -> Caller:
 
 @pytest.fixture(scope="package")
 def operator_key(registrar: Registrar, account: Account) -> str:
-    """A key of the account with every scope but those of the command line."""
-    assert set(INTERNAL_SCOPES) <= set(SCOPES)
+    """A key of the account with every scope that can be given to it by the API."""
     return registrar.key(account.id, "rk", scopes=OPERATOR_SCOPES)[1]
+
+
+@pytest.fixture(scope="package")
+def shop(
+    raw: Caller, http: httpx.Client, operator_key: str, account: Account, registrar: Registrar
+) -> Iterator[Shop]:
+    """The account with objects in every state, and webhook endpoints with receivers behind them."""
+    with run_receiver() as receiver:
+        yield make_shop(raw, Caller(http, operator_key), account, registrar, receiver)
 
 
 @pytest.fixture(scope="package")

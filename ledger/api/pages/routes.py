@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,29 @@ _SHARED_HEADERS = {
 }
 _PAGE_HEADERS = {**_SHARED_HEADERS, "vary": "accept"}
 _WHAT = "Customer sessions, disputes and events over Stripe's wire protocol, on an append-only log."
-_LINKS = {
+_Links = Mapping[str, tuple[str, str]]
+_LINKS: _Links = {
     "reference": ("docs", "every operation, to read and to try"),
     "openapi": ("openapi.json", "the same as an OpenAPI document"),
     "health": ("healthz", "the process is up"),
     "readiness": ("readyz", "the database answers and every projection keeps up"),
     "metrics": ("metrics", "for Prometheus"),
 }
+_CONSOLE: _Links = {"console": ("console", "a page for people, for whoever has a key")}
 _SOURCES = "README.md and docs/ in the sources of this release, from docs/api.md on"
 
 
-def add_pages(app: FastAPI) -> None:
+def add_pages(app: FastAPI, *, has_console: bool) -> None:
     """Add the pages to the application, made without FastAPI's own."""
     router = APIRouter(include_in_schema=False)
+    links = {**_LINKS, **_CONSOLE} if has_console else _LINKS
+    service_html, service_json = _render_html(links), _render_json(links)
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def show_service(request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
-            return Response(_SERVICE_HTML, media_type="text/html", headers=_PAGE_HEADERS)
-        return Response(_SERVICE_JSON, media_type="application/json", headers=_PAGE_HEADERS)
+            return Response(service_html, media_type="text/html", headers=_PAGE_HEADERS)
+        return Response(service_json, media_type="application/json", headers=_PAGE_HEADERS)
 
     @router.api_route("/docs", methods=["GET", "HEAD"])
     async def show_reference() -> FileResponse:
@@ -79,9 +84,9 @@ class _Assets(StaticFiles):
         return response
 
 
-def _render_html() -> str:
+def _render_html(links: _Links) -> str:
     rows = "".join(
-        f'<li><a href="{path}">/{path}</a>: {html.escape(text)}</li>\n' for path, text in _LINKS.values()
+        f'<li><a href="{path}">/{path}</a>: {html.escape(text)}</li>\n' for path, text in links.values()
     )
     return f"""\
 <!doctype html>
@@ -101,19 +106,14 @@ def _render_html() -> str:
 """
 
 
-_SERVICE_HTML = _render_html()
-_SERVICE_JSON = (
-    json.dumps(
-        {
-            "service": "ledger",
-            "version": __version__,
-            "description": _WHAT,
-            "api": "/v1",
-            "internal_api": "/internal/v1",
-            **{name: f"/{path}" for name, (path, _) in _LINKS.items()},
-            "documentation": _SOURCES,
-        },
-        indent=2,
-    )
-    + "\n"
-)
+def _render_json(links: _Links) -> str:
+    described = {
+        "service": "ledger",
+        "version": __version__,
+        "description": _WHAT,
+        "api": "/v1",
+        "internal_api": "/internal/v1",
+        **{name: f"/{path}" for name, (path, _) in links.items()},
+        "documentation": _SOURCES,
+    }
+    return json.dumps(described, indent=2) + "\n"

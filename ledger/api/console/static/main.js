@@ -9,9 +9,9 @@
 // change under it.
 //
 // - Markup: html`…` from lib/ui.js, which has hooks and signals, too. In a template a line break is no space,
-//   so write ${" "}. No innerHTML, no style attribute: a class of console.css, or of views/NAME.css, which is
-//   loaded before the view if its row says `css: true`. A size that is computed is set by a ref:
-//   element.style.setProperty(…).
+//   so write ${" "}. No text is ever parsed as markup, and there are no style attributes: a class of
+//   console.css, or of views/NAME.css, which is loaded before the view if its row says `css: true`. A size
+//   that is computed is set by a ref: element.style.setProperty(…).
 // - A view is a column: its direct parts have 16 px between them. Boxes: <section
 //   class="panel"><header><h2>…</h2> </header><div class="panel-body">; two of them side by side in class
 //   "columns"; also "row", "stack", "facts".

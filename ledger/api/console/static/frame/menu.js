@@ -73,9 +73,10 @@ function Entry({ view, isCurrent, count }) {
   const missing = `needs the scope ${view.scopes.join(" or ").replaceAll("+", " and ")}`;
   return html`${view.group && html`<li class="menu-group" aria-hidden="true">${view.group}</li>`}
     <li><a href=${hrefOf(view.name)} class=${classes("menu-link", !isOpen && "menu-closed")}
-      aria-current=${isCurrent ? "page" : undefined} title=${isOpen ? `g ${view.key}` : missing}>
+      aria-current=${isCurrent ? "page" : undefined}
+      aria-label=${isOpen ? undefined : `${view.title}, ${missing}`} title=${isOpen ? `g ${view.key}` : missing}>
       <span>${view.title}</span>
-      ${!isOpen && html`<span class="visually-hidden">, ${missing}</span><span class="menu-lock"
+      ${!isOpen && html`<span class="menu-lock"
         aria-hidden="true"></span>`}
       ${count > 0 && html`<span class="count-badge">${count}<span class="visually-hidden"> active</span>
         </span>`}

@@ -1,6 +1,6 @@
 // The URL is the state of the page: /console/NAME/REST?query. What a reload must not lose is in it.
 
-import { html, signal } from "./ui.js";
+import { computed, html, signal } from "./ui.js";
 
 const ROOT = "/console/";
 
@@ -34,6 +34,9 @@ function decode(segment) {
 
 export const route = signal(readRoute());
 
+// Apart, so that what has links is drawn again for another account, and not for each change of the URL.
+const currentAccount = computed(() => route.value.account);
+
 /** Read the URL again after the history moved. */
 function update() {
   route.value = readRoute();
@@ -48,7 +51,7 @@ function update() {
 export function hrefOf(to, query = {}) {
   const url = new URL(to, location.origin + ROOT);
   for (const [name, value] of Object.entries(query)) setValue(url.searchParams, name, value);
-  const account = route.peek().account;
+  const account = currentAccount.value;
   if (account && !url.searchParams.has("account")) url.searchParams.set("account", account);
   return url.pathname + url.search;
 }

@@ -5,8 +5,8 @@ import { html, useEffect, useState } from "../lib/ui.js";
 import { Field } from "../parts/forms.js";
 import { Note, Notice } from "../parts/notice.js";
 
-const HINT = "A restricted key (rk_) or a secret key (sk_). It is sent once, becomes a session of a few hours, "
-  + "and is kept nowhere. What the key may do is what you can see and do here.";
+const HINT = "A restricted key (rk_) or a secret key (sk_). It is sent once, becomes a session of a few "
+  + "hours, and is kept nowhere. What the key may do is what you can see and do here.";
 
 /** @param {{ isOver: boolean }} props  whether a session ended while it was used */
 export function SignIn({ isOver }) {
