@@ -1,13 +1,13 @@
 """Alerts: what is wrong with the service, since when, and whom of the operators that was sent to.
 
 Revision ID: 0039
-Revises: 0032
+Revises: 0033
 """
 
 from alembic import op
 
 revision = "0039"
-down_revision = "0032"
+down_revision = "0033"
 branch_labels = None
 depends_on = None
 
