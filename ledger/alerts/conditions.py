@@ -38,11 +38,11 @@ REMEDIES: Mapping[str, tuple[str, str]] = {
         "docs/operations.md, A projection is behind",
     ),
     "projection_incomplete": (
-        "Mend what the error names, then: ledger projections retry NAME STREAM",
+        "Mend what the error names, then: ledger projections retry {projection} {stream}",
         "docs/operations.md, Parked streams",
     ),
     "projection_drift": (
-        "Verify all rows; if they still differ: ledger projections rebuild NAME",
+        "Verify all rows; if they still differ: ledger projections rebuild {projection}",
         "docs/rebuilding.md, A row has drifted",
     ),
     "unsealed_events": (
@@ -63,6 +63,13 @@ REMEDIES: Mapping[str, tuple[str, str]] = {
     ),
 }
 """What to do about each kind, and where it is explained."""
+
+
+def describe_remedy(kind: str, details: Mapping[str, Any]) -> tuple[str, str]:
+    """What to do, and where it is explained; of a kind that only a later release has, only where."""
+    action, see = REMEDIES.get(kind, ("", "docs/alerts.md"))
+    names = {name: details.get(name, name.upper()) for name in ("projection", "stream")}
+    return action.format_map(names), see
 
 
 class Condition(NamedTuple):

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from psycopg.types.json import Jsonb
 
-from ledger.alerts.conditions import REMEDIES, Condition
+from ledger.alerts.conditions import REMEDIES, Condition, describe_remedy
 from ledger.alerts.transitions import LastingAlert, Transition
 from ledger.errors import InvalidAlertState, UnknownObject, UnknownReference
 from ledger.ids import new_id
@@ -228,7 +228,7 @@ def render_alert(
     state: str, raised_at: float, ended_at: float | None,
 ) -> dict[str, Any]:  # fmt: skip
     """An alert as receivers get it. Times are in unix seconds."""
-    action, see = REMEDIES.get(kind, ("", "docs/alerts.md"))  # one of a later release
+    action, see = describe_remedy(kind, details)
     return {
         "id": alert_id,
         "object": "alert",

@@ -90,7 +90,7 @@ def test_a_fault_appears_with_its_cause_and_goes_when_it_is_cleared(view: Page, 
     expect(drift).to_contain_text("Critical", timeout=FAULT_MS)
     stalled = view.get_by_role("row").filter(has_text="The projection refunds is behind the log")
     expect(stalled).to_contain_text("a forgotten shell", timeout=FAULT_MS)
-    expect(view.get_by_role("link", name="Projection refunds")).to_have_attribute(
+    expect(view.get_by_role("link", name="Projection refunds", exact=True)).to_have_attribute(
         "href", "/console/projections/refunds"
     )
     for theme in ("light", "dark"):

@@ -3,10 +3,10 @@
 import { formatDuration } from "../../lib/format.js";
 import { useList, useResource } from "../../lib/resource.js";
 import { Link } from "../../lib/router.js";
-import { html } from "../../lib/ui.js";
+import { html, useState } from "../../lib/ui.js";
 import { Empty, Loading, Note, Notice } from "../../parts/notice.js";
 import { Pages, Table } from "../../parts/table.js";
-import { ClearAction } from "./clear.js";
+import { ClearDialog } from "./clear.js";
 import { findPlace, Moment, PATH, SECONDS, Severity, State } from "./words.js";
 
 /** @typedef {import("./words.js").Alert} Alert */
@@ -15,19 +15,28 @@ const SHOWN_MAX = 100;
 // A look takes place every 2 s, and another process goes on within 5 s.
 const LOOK_SECONDS_MAX = 15;
 
-/** What is wrong now, the newest first. */
+/** What is wrong now: critical ones first, then the newest. */
 export function ActiveAlerts() {
   const params = { state: "active", limit: SHOWN_MAX };
   const { data, error, reload } = useResource(PATH, params, { every: SECONDS });
+  const [clearing, setClearing] = useState(/** @type {Alert | null} */ (null));
   if (!data) return error ? html`<${Notice} error=${error} retry=${reload} />` : html`<${Loading} />`;
   return html`<${Watch} seconds=${data.looked_seconds_ago} />
     <${Notice} error=${error} />
-    <${Table} label="Active alerts" rows=${data.data} rowKey=${(/** @type {Alert} */ row) => row.id}
-      columns=${makeActiveColumns(reload)} to=${(/** @type {Alert} */ row) => `alerts/${row.id}`}
+    <${Table} label="Active alerts" rows=${sortBySeverity(data.data)} rowKey=${(/** @type {Alert} */ row) => row.id}
+      columns=${makeActiveColumns(setClearing)} to=${(/** @type {Alert} */ row) => `alerts/${row.id}`}
       empty=${html`<${Empty} title="Nothing is wrong.">A stalled worker or projection, unsealed events, drift,
         a failing webhook endpoint, overdue due dates and disputes that are due appear here within
         10 s.</${Empty}>`} />
+    ${clearing && html`<${ClearDialog} alert=${clearing} onDone=${reload}
+      onClose=${() => setClearing(null)} />`}
     ${data.has_more && html`<p class="hint">There are more: these are the newest ${SHOWN_MAX}.</p>`}`;
+}
+
+/** @param {Alert[]} alerts  the newest first */
+function sortBySeverity(alerts) {
+  const isCritical = (/** @type {Alert} */ alert) => Number(alert.severity === "critical");
+  return alerts.toSorted((one, other) => isCritical(other) - isCritical(one));
 }
 
 /** Whether somebody looks at all. @param {{ seconds: number | null }} props */
@@ -40,15 +49,16 @@ function Watch({ seconds }) {
   </${Note}>`;
 }
 
-/** @param {() => void} reload */
-function makeActiveColumns(reload) {
+/** @param {(alert: Alert) => void} clear */
+function makeActiveColumns(clear) {
   return [
     { title: "What is wrong", cell: showSummary },
     { title: "Cause", class: "alert-cause", cell: showCause },
     { title: "Since", cell: (/** @type {Alert} */ alert) => html`<${Moment} at=${alert.raised_at} />` },
     { title: "Look at", cell: showPlace },
     { title: "", name: "", align: /** @type {const} */ ("end"),
-      cell: (/** @type {Alert} */ alert) => html`<${ClearAction} alert=${alert} onDone=${reload} small />` },
+      cell: (/** @type {Alert} */ alert) => html`<button type="button" class="button-small"
+        onClick=${() => clear(alert)}>Clear</button>` },
   ];
 }
 

@@ -102,8 +102,7 @@ function TestReceiver({ receiver, onDone }) {
 /** @param {{ receiver: Receiver, onDone: () => void }} props */
 function RemoveReceiver({ receiver, onDone }) {
   const run = async (/** @type {string} */ _, /** @type {string} */ idempotencyKey) => {
-    await remove(`${RECEIVERS}/${receiver.id}`, { idempotencyKey });
-    return html`<p>It is told of nothing more.</p>`;
+    await remove(`${RECEIVERS}/${receiver.id}`, { idempotencyKey }); // its row goes, and this dialog with it
   };
   return html`<${Action} label="Remove" title="Remove a receiver" confirm="Remove the receiver" danger small
     reason="none" run=${run} onDone=${onDone}>

@@ -36,7 +36,7 @@ export function State({ alert }) {
  * @param {{ at: number | null }} props
  */
 export function Moment({ at }) {
-  return html`<${Time} at=${at} full=${session.value?.service.test_clock ?? false} />`;
+  return html`<${Time} at=${at && Math.floor(at)} full=${session.value?.service.test_clock ?? false} />`;
 }
 
 /**
