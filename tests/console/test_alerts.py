@@ -1,4 +1,7 @@
-"""The view of alerts in a browser: a fault appears and goes by itself, one is cleared, receivers are kept."""
+"""The view of alerts in a browser: a fault appears and goes by itself, one is cleared, receivers are kept.
+
+The faults are made before the first test: they take seconds to be sure of.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def view(console: Console, faults: psycopg.Connection) -> Page:
 
 
 def test_a_receiver_is_added_with_its_secret_shown_once_tested_and_removed(
-    console: Console, receiver: Receiver
+    console: Console, receiver: Receiver, faults: psycopg.Connection
 ) -> None:
     page = console.open_view("alerts?tab=receivers")
     expect(page.get_by_text("Nobody is told of alerts.")).to_be_visible()

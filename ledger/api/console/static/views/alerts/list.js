@@ -28,8 +28,8 @@ export function ActiveAlerts() {
       empty=${html`<${Empty} title="Nothing is wrong.">A stalled worker or projection, unsealed events, drift,
         a failing webhook endpoint, overdue due dates and disputes that are due appear here within
         10 s.</${Empty}>`} />
-    ${clearing && html`<${ClearDialog} alert=${clearing} onDone=${reload}
-      onClose=${() => setClearing(null)} />`}
+    <div>${clearing && html`<${ClearDialog} alert=${clearing} onDone=${reload}
+      onClose=${() => setClearing(null)} />`}</div>
     ${data.has_more && html`<p class="hint">There are more: these are the newest ${SHOWN_MAX}.</p>`}`;
 }
 
