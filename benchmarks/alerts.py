@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import CalledProcessError
+from typing import LiteralString
 
 import psycopg
 
@@ -40,7 +41,15 @@ SETTINGS = {
     "LEDGER_LOG_LEVEL": "error",
 }
 
-_ACTIVE = "SELECT 1 FROM alerts.alerts WHERE kind = %s AND state = 'active'"
+_NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_NEWEST = """
+SELECT extract(epoch FROM raised_at)::float8, extract(epoch FROM ended_at)::float8 FROM alerts.alerts
+WHERE kind = %s ORDER BY id DESC LIMIT 1
+"""
+_ANY_ACTIVE = "SELECT 1 FROM alerts.alerts WHERE state = 'active'"
+_VERIFIED_AT = """
+SELECT extract(epoch FROM checked_at)::float8 FROM projections.verified WHERE projection = 'customers'
+"""
 _ATTEMPTS = "SELECT attempts FROM webhooks.endpoint_health WHERE failing AND attempts >= 3"
 _FAILING = "SELECT 1 FROM webhooks.endpoint_health WHERE failing"
 _LOCK = (
@@ -59,8 +68,8 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
             _measure_worker(service, raised, resolved)
             _measure_others(service, receiver, raised, resolved)
     return [
-        *(figure("alerts: raised", work, raised[kind], " s", goal=GOAL) for kind, work in KINDS.items()),
-        *(figure("alerts: resolved", work, resolved[kind], " s", goal=GOAL) for kind, work in KINDS.items()),
+        *(figure("alerts: raised", work, raised[kind], "s", goal=GOAL) for kind, work in KINDS.items()),
+        *(figure("alerts: resolved", work, resolved[kind], "s", goal=GOAL) for kind, work in KINDS.items()),
     ]
 
 
@@ -73,11 +82,11 @@ def _measure_worker(service: Service, raised: Seconds, resolved: Seconds) -> Non
         os.kill(worker, signal.SIGSTOP)
         try:
             service.create("/v1/customers", {"name": "Jenny"})
-            raised["worker_stalled"].append(_time(lambda: _is_active(conn, "worker_stalled")))
+            _note(conn, {"worker_stalled": _ask(conn, _NOW)}, raised, is_raised=True)
         finally:
             os.kill(worker, signal.SIGCONT)
-        resolved["worker_stalled"].append(_time(lambda: not _is_active(conn, "worker_stalled")))
-        _time(lambda: not conn.execute("SELECT 1 FROM alerts.alerts WHERE state = 'active'").fetchall())
+        _note(conn, {"worker_stalled": _ask(conn, _NOW)}, resolved, is_raised=False)
+        _wait(lambda: not conn.execute(_ANY_ACTIVE).fetchall())
 
 
 def _measure_others(
@@ -91,58 +100,60 @@ def _measure_others(
     endpoint = service.create("/v1/webhook_endpoints", form)["id"]
     with service.connect() as conn, psycopg.connect(service.dsn) as blocker:
         service.create("/v1/customers", {"name": "nobody is told of"})
-        _time(lambda: bool(conn.execute(_ATTEMPTS).fetchall()))
-        begun = {"endpoint_failing": time.monotonic()}
+        _wait(lambda: bool(conn.execute(_ATTEMPTS).fetchall()))
+        begun = {"endpoint_failing": _ask(conn, _NOW)}
         conn.execute(_CHANGE, ("x", customer))
-        _verify(service)
-        begun["projection_drift"] = time.monotonic()
+        begun["projection_drift"] = _verify(service, conn)
         blocker.execute(_LOCK)
         service.create("/v1/customers", {"name": "nobody seals"})
-        begun["projection_stalled"] = begun["unsealed_events"] = time.monotonic()
-        _note(conn, begun, raised, is_active=True)
+        begun["projection_stalled"] = begun["unsealed_events"] = _ask(conn, _NOW)
+        _note(conn, begun, raised, is_raised=True)
         blocker.rollback()
-        begun["projection_stalled"] = begun["unsealed_events"] = time.monotonic()
-        conn.execute(_CHANGE, ("jenny@example.com", customer))
+        begun["projection_stalled"] = begun["unsealed_events"] = _ask(conn, _NOW)
         receiver.status = 200  # type: ignore[attr-defined]
-        _verify(service)
-        begun["projection_drift"] = time.monotonic()
-        _time(lambda: not conn.execute(_FAILING).fetchall())
-        begun["endpoint_failing"] = time.monotonic()
-        _note(conn, begun, resolved, is_active=False)
+        _wait(lambda: not conn.execute(_FAILING).fetchall())
+        begun["endpoint_failing"] = _ask(conn, _NOW)
+        conn.execute(_CHANGE, ("jenny@example.com", customer))
+        begun["projection_drift"] = _verify(service, conn)
+        _note(conn, begun, resolved, is_raised=False)
     service.call("DELETE", f"/v1/webhook_endpoints/{endpoint}")
 
 
-def _verify(service: Service) -> None:
-    """Compare all rows of customers with the log. The command fails when one differs."""
+def _verify(service: Service, conn: psycopg.Connection) -> float:
+    """Compare all rows of customers with the log; returns when that was known. The command fails when one
+    differs."""
     with suppress(CalledProcessError):
         service.run_command("projections", "verify", "customers", "--json")
+    return _ask(conn, _VERIFIED_AT)
 
 
-def _note(conn: psycopg.Connection, begun: dict[str, float], seconds: Seconds, *, is_active: bool) -> None:
-    """Wait until all of these kinds are active, or are not, and note how long each took."""
-    waiting = set(begun)
+def _note(conn: psycopg.Connection, begun: dict[str, float], seconds: Seconds, *, is_raised: bool) -> None:
+    """Wait until an alert of each kind was raised, or resolved, since then, and note how long it took."""
+    for kind, at in begun.items():
+        _wait(lambda kind=kind, at=at: _find(conn, kind, is_raised=is_raised) >= at)
+        seconds[kind].append(_find(conn, kind, is_raised=is_raised) - at)
+
+
+def _find(conn: psycopg.Connection, kind: str, *, is_raised: bool) -> float:
+    """When the newest alert of the kind was raised, or resolved; 0 if it was not."""
+    row = conn.execute(_NEWEST, (kind,)).fetchone()
+    at = None if row is None else row[0 if is_raised else 1]
+    return float(at or 0.0)
+
+
+def _ask(conn: psycopg.Connection, query: LiteralString) -> float:
+    row = conn.execute(query).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+def _wait(condition: Callable[..., bool]) -> None:
+    """Wait until the condition is true. Raises RuntimeError after TIMEOUT_SECONDS."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
-    while waiting:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"no change of {', '.join(sorted(waiting))} in {TIMEOUT_SECONDS:.0f} s")
-        for kind in [kind for kind in waiting if _is_active(conn, kind) is is_active]:
-            seconds[kind].append(max(0.0, time.monotonic() - begun[kind]))
-            waiting.discard(kind)
-        time.sleep(POLL_SECONDS)
-
-
-def _is_active(conn: psycopg.Connection, kind: str) -> bool:
-    return bool(conn.execute(_ACTIVE, (kind,)).fetchall())
-
-
-def _time(condition: Callable[[], bool]) -> float:
-    """Seconds until the condition is true. Raises RuntimeError after TIMEOUT_SECONDS."""
-    started = time.monotonic()
     while not condition():
-        if time.monotonic() - started > TIMEOUT_SECONDS:
+        if time.monotonic() > deadline:
             raise RuntimeError(f"nothing changed in {TIMEOUT_SECONDS:.0f} s")
         time.sleep(POLL_SECONDS)
-    return time.monotonic() - started
 
 
 @contextmanager
