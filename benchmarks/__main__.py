@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    alerts,
     append,
     capacity,
     commands,
@@ -63,6 +64,7 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "rebuild": rebuild.run,
 }
 SERVICE_BENCHMARKS: dict[str, Run] = {
+    "alerts": alerts.run,
     "console": console.run,
     "expansion": expansion.run,
     "feed": feed.run,

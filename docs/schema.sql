@@ -7,6 +7,94 @@ CREATE ROLE ledger_api NOLOGIN;
 CREATE ROLE ledger_projector NOLOGIN;
 
 
+CREATE SCHEMA alerts;
+GRANT USAGE ON SCHEMA alerts TO ledger_api;
+
+CREATE TABLE alerts.alerts (
+    id text NOT NULL,
+    key text NOT NULL,
+    kind text NOT NULL,
+    severity text NOT NULL,
+    summary text NOT NULL,
+    cause text NOT NULL,
+    details jsonb NOT NULL,
+    state text NOT NULL DEFAULT 'active'::text,
+    lasts boolean NOT NULL DEFAULT true,
+    raised_at timestamp with time zone NOT NULL DEFAULT now(),
+    absent_since timestamp with time zone,
+    ended_at timestamp with time zone,
+    CONSTRAINT alerts_key PRIMARY KEY (id),
+    CONSTRAINT alerts_active_lasts CHECK (state <> 'active'::text OR lasts),
+    CONSTRAINT alerts_end CHECK ((state = 'active'::text) = (ended_at IS NULL)),
+    CONSTRAINT alerts_severity CHECK (severity = ANY (ARRAY['warning'::text, 'critical'::text])),
+    CONSTRAINT alerts_state CHECK (state = ANY (ARRAY['active'::text, 'cleared'::text, 'resolved'::text]))
+) WITH (fillfactor=50);
+CREATE INDEX alerts_ended ON alerts.alerts USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+CREATE UNIQUE INDEX alerts_one_of_key ON alerts.alerts USING btree (key) WHERE lasts;
+GRANT DELETE, INSERT, SELECT, UPDATE ON alerts.alerts TO ledger_api;
+
+CREATE TABLE alerts.events (
+    sequence bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    id text NOT NULL,
+    alert text NOT NULL,
+    type text NOT NULL,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    severity text NOT NULL,
+    summary text NOT NULL,
+    cause text NOT NULL,
+    details jsonb NOT NULL,
+    who text,
+    reason text,
+    CONSTRAINT events_key PRIMARY KEY (sequence),
+    CONSTRAINT events_id UNIQUE (id),
+    CONSTRAINT events_alert FOREIGN KEY (alert) REFERENCES alerts.alerts(id) ON DELETE CASCADE,
+    CONSTRAINT events_type CHECK (type = ANY (ARRAY['raised'::text, 'elevated'::text, 'resolved'::text, 'cleared'::text]))
+);
+CREATE INDEX events_of_alert ON alerts.events USING btree (alert, sequence);
+GRANT INSERT, SELECT ON alerts.events TO ledger_api;
+
+CREATE TABLE alerts.lease (
+    only_one boolean NOT NULL DEFAULT true,
+    holder text NOT NULL DEFAULT ''::text,
+    leased_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    looked_at timestamp with time zone,
+    CONSTRAINT lease_key PRIMARY KEY (only_one),
+    CONSTRAINT lease_of_one CHECK (only_one)
+) WITH (fillfactor=10);
+GRANT SELECT, UPDATE ON alerts.lease TO ledger_api;
+
+CREATE TABLE alerts.notices (
+    receiver text NOT NULL,
+    sequence bigint NOT NULL,
+    state text NOT NULL DEFAULT 'pending'::text,
+    attempts integer NOT NULL DEFAULT 0,
+    due_at timestamp with time zone NOT NULL DEFAULT now(),
+    attempted_at timestamp with time zone,
+    duration_ms integer,
+    status smallint,
+    error text,
+    CONSTRAINT notices_key PRIMARY KEY (receiver, sequence),
+    CONSTRAINT notices_event FOREIGN KEY (sequence) REFERENCES alerts.events(sequence) ON DELETE CASCADE,
+    CONSTRAINT notices_receiver FOREIGN KEY (receiver) REFERENCES alerts.receivers(id),
+    CONSTRAINT notices_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text]))
+) WITH (fillfactor=50);
+CREATE INDEX notices_of_event ON alerts.notices USING btree (sequence);
+CREATE INDEX notices_pending ON alerts.notices USING btree (receiver, sequence) WHERE (state = 'pending'::text);
+GRANT INSERT, SELECT, UPDATE ON alerts.notices TO ledger_api;
+
+CREATE TABLE alerts.receivers (
+    id text NOT NULL,
+    host text NOT NULL,
+    sealed_url bytea,
+    description text NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    removed_at timestamp with time zone,
+    CONSTRAINT receivers_key PRIMARY KEY (id),
+    CONSTRAINT receivers_url CHECK ((sealed_url IS NULL) = (removed_at IS NOT NULL))
+);
+GRANT INSERT, SELECT, UPDATE ON alerts.receivers TO ledger_api;
+
+
 CREATE SCHEMA ledger;
 GRANT USAGE ON SCHEMA ledger TO ledger_api;
 GRANT USAGE ON SCHEMA ledger TO ledger_projector;

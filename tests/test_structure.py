@@ -35,7 +35,7 @@ LEDGER = (
     "console deadlines objects service_key tree",
     "commands queries",
     "audit feed request_log webhooks witness",
-    "stripe_cli",
+    "alerts stripe_cli",
     "api",
     "cli",
 )

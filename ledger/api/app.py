@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
-from ledger.api.composition import build_execution, build_queries
+from ledger.api.composition import build_alerts, build_execution, build_queries
 from ledger.api.console.routes import console_routes
 from ledger.api.console.sessions import SESSION_PATH, session_routes
 from ledger.api.error_handlers import add_error_handlers, answer_within
@@ -32,6 +32,7 @@ from ledger.api.errors import (
     render_v2_error,
 )
 from ledger.api.health import health_routes
+from ledger.api.internal.alerts import alert_routes
 from ledger.api.internal.audit.objects import ObjectReader
 from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
@@ -188,7 +189,7 @@ def create_app(
         title="Ledger",
         version=__version__,
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
-        lifespan=_create_lifespan(components, extensions.service_factories, loop_board),
+        lifespan=_create_lifespan(components, extensions, loop_board),
         generate_unique_id_function=name_route,
         docs_url=None,  # `add_pages` has a reference that loads nothing from elsewhere
         redoc_url=None,
@@ -318,11 +319,12 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         webhook_routes(callers, execution, components.queries),
         feed_routes(callers, readers),
         request_routes(callers, pool, components.clock, components.settings.request_log),
+        alert_routes(callers, execution, pool, components.settings, store.secret_key),
     ]
 
 
 def _create_lifespan(
-    components: _Components, service_factories: Sequence[ServiceFactory], loop_board: LoopBoard
+    components: _Components, extensions: Extensions, loop_board: LoopBoard
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Starts what the process needs, in order, and closes it in reverse; also when a start fails."""
     store, pool, keys = components.store, components.pool, components.keys
@@ -348,12 +350,14 @@ def _create_lifespan(
                 components.request_tails,
                 components.feed,
                 cleanup,
+                build_alerts(store, components.settings, extensions.projections),
             ]
             if components.request_recorder is not None:
                 services.append(components.request_recorder)
-            if not service_factories:  # a worker, which samples too, may not be running
+            if not extensions.service_factories:  # a worker, which samples too, may not be running
                 services.append(LagSampler(store.dsn, store.clock.read))
-            await closers.start(services + [create_service(store) for create_service in service_factories])
+            services += [create_service(store) for create_service in extensions.service_factories]
+            await closers.start(services)
             yield
         finally:
             await closers.close(app.get_close_seconds())

@@ -44,4 +44,6 @@ NAMES = {
     "list_dispute_board", "summarize_disputes",
     "cancel_webhook_retry", "list_endpoint_summaries", "list_webhook_retries", "pause_webhook_retry",
     "read_webhook_retry", "resume_webhook_retry", "retry_webhooks",
+    "add_alert_receiver", "clear_active_alert", "list_alert_receivers", "list_service_alerts",
+    "read_alert", "remove_alert_receiver", "test_alert_receiver",
 }  # fmt: skip

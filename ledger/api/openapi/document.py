@@ -33,6 +33,7 @@ _TAGS = {
     "resources": "Internal: other services publish their objects as Events.",
     "customer sessions": "Internal: sessions without their secrets, for support staff.",
     "accounts and keys": "Internal: connected accounts, and API keys of all kinds.",
+    "alerts": "Internal: what is wrong with the service, and who is told of it.",
     "feed": "Internal: the log as items, for services that read on from a position of their own.",
     "audit": "Internal: questions to history, with proofs. Every request is recorded.",
     "webhooks": "Internal: operating webhooks. Deliveries with their attempts, retries, health of endpoints.",
@@ -43,7 +44,9 @@ _TAGS = {
     "health": "For whoever runs the service. No API key is needed.",
 }
 _WRITE_HEADERS = ("Ledger-Position", "Idempotency-Key", "Original-Request", "Idempotent-Replayed")
-_WITHOUT_IDEMPOTENCY_KEY = ("/internal/v1/clock", "/internal/v1/import")
+_WITHOUT_IDEMPOTENCY_KEY = (
+    "/internal/v1/clock", "/internal/v1/import", "/internal/v1/alerts/receivers/{id}/test",
+)  # fmt: skip
 """Repeating these calls changes nothing more, or only what is asked for."""
 _UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
