@@ -1,13 +1,13 @@
 """The lag of what follows the log, over the last day, and what keeps projections from moving.
 
-Revision ID: 0038
-Revises: 0033
+Revision ID: 0037
+Revises: 0036
 """
 
 from alembic import op
 
-revision = "0038"
-down_revision = "0033"
+revision = "0037"
+down_revision = "0036"
 branch_labels = None
 depends_on = None
 

@@ -1,13 +1,13 @@
 """Alerts: what is wrong with the service, since when, and whom of the operators that was sent to.
 
-Revision ID: 0039
-Revises: 0033
+Revision ID: 0038
+Revises: 0037
 """
 
 from alembic import op
 
-revision = "0039"
-down_revision = "0033"
+revision = "0038"
+down_revision = "0037"
 branch_labels = None
 depends_on = None
 

@@ -1,13 +1,13 @@
 """Retries: all deliveries that match, made due again by a job.
 
-Revision ID: 0037
-Revises: 0033
+Revision ID: 0036
+Revises: 0035
 """
 
 from alembic import op
 
-revision = "0037"
-down_revision = "0033"
+revision = "0036"
+down_revision = "0035"
 branch_labels = None
 depends_on = None
 

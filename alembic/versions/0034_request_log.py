@@ -1,12 +1,12 @@
 """The request log: counts of requests, and the requests that failed.
 
-Revision ID: 0035
+Revision ID: 0034
 Revises: 0033
 """
 
 from alembic import op
 
-revision = "0035"
+revision = "0034"
 down_revision = "0033"
 branch_labels = None
 depends_on = None

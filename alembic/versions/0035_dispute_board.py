@@ -1,13 +1,13 @@
 """The board of disputes: one row a dispute, without its evidence, read by status and due date.
 
-Revision ID: 0036
-Revises: 0033
+Revision ID: 0035
+Revises: 0034
 """
 
 from alembic import op
 
-revision = "0036"
-down_revision = "0033"
+revision = "0035"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 
