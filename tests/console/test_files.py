@@ -121,7 +121,8 @@ def test_the_page_has_nothing_inline_and_nothing_of_other_hosts() -> None:
     for url in re.findall(r'(?:src|href)="([^"]*)"', page):
         assert url == "/docs" or (FOLDER / url.removeprefix("/console/static/")).is_file(), url
     for path in list_files(".js", ".css", ".html"):
-        assert not re.search(r"""["'(]https?://""", read(path)), path.name
+        loaded = r"""(?:url\(|\bsrc=|from |import\(|fetch\()["'`]?https?:"""
+        assert not re.search(loaded, read(path)), path.name
     for path in list_files(".js"):
         assert not re.search(
             r"innerHTML|outerHTML|insertAdjacent|\bstyle=|document\.write|eval\(", read(path)

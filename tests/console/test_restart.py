@@ -133,3 +133,19 @@ def test_an_action_without_an_answer_is_repeated_under_its_key_only(
     names = [each["name"] for each in listed]
     assert (names.count("Once"), names.count("Perhaps")) == (1, 1)
     console.close()
+
+
+def test_a_test_clock_that_is_moved_moves_the_times_of_the_page(
+    browser: Browser, restartable: Restartable, keys: tuple[str, str]
+) -> None:
+    console = Console(browser, restartable.service.url, keys[1])
+    page = console.open_view("nowhere")
+    expect(page.get_by_text("Session ends in 3 h")).to_be_visible()
+    moved = httpx.post(
+        f"{restartable.service.url}/internal/v1/clock",
+        json={"advance_seconds": 7200},
+        headers={"authorization": f"Bearer {keys[1]}"},
+    )
+    assert moved.status_code == 200, moved.text
+    expect(page.get_by_text("Session ends in 1 h")).to_be_visible()
+    console.close()

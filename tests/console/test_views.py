@@ -1,5 +1,5 @@
-"""All views: each by its URL alone and by keyboard alone, without a violation of the policy, accessible in light and
-dark, on wide and narrow pages, and with hostile content shown as text."""
+"""All views: each by its URL alone and by keyboard alone, without a violation of the policy, accessible in
+light and dark, on wide and narrow pages, and with hostile content shown as text."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ PLACES = (
     "proof",
     "keys",
 )
+FOCUSED = "document.activeElement"
 HOSTILE_PLACES = {
     "objects/{hostile_customer}": HOSTILE_NAME,
     "objects/{deep_resource}": SCRIPT,
@@ -70,17 +71,14 @@ def test_a_view_is_drawn_by_its_url(console: Console, shop: Shop, place: str) ->
     check_accessible(page)
     name = place.partition("?")[0].replace("/", "-").replace("{", "").replace("}", "")
     take_picture(page, name)
+    page.set_viewport_size(NARROW)
+    console.wait_until_drawn()  # a view may ask for something else when it is narrow
+    check_width(page)
+    take_picture(page, f"{name}-narrow")
     page.emulate_media(color_scheme="dark")
     check_contrast(page)
-    take_picture(page, f"{name}-dark")
-    page.set_viewport_size(NARROW)
-    check_width(page)
-    check_contrast(page)
-    take_picture(page, f"{name}-narrow")
     page.set_viewport_size(WIDE)
-    page.reload()
-    console.wait_until_drawn()
-    expect(page.locator("main .note-danger")).to_have_count(0)
+    take_picture(page, f"{name}-dark")
 
 
 def test_each_view_is_reached_and_used_by_keyboard_alone(console: Console, shop: Shop) -> None:
@@ -92,11 +90,11 @@ def test_each_view_is_reached_and_used_by_keyboard_alone(console: Console, shop:
         console.wait_until_drawn()
         assert page.locator("h1").count() == 1
         assert view["title"] in page.title()
-        page.keyboard.press("Tab")
-        inside = "document.querySelector('main').contains(document.activeElement)"
-        assert page.evaluate(inside), f"Tab leads nowhere in {view['name']}"
-        if view["name"] in ("find", "keys"):  # a field has the focus there
-            page.locator("main").focus()
+        if not page.evaluate(f"{FOCUSED}.matches('input')"):  # where a field has the focus at once
+            page.keyboard.press("Tab")
+        assert page.evaluate(f"document.querySelector('main').contains({FOCUSED})"), view["name"]
+        assert page.evaluate(f"{FOCUSED}.id !== 'main'"), f"Tab leads nowhere in {view['name']}"
+        page.locator("main").focus()
 
 
 @pytest.mark.parametrize("place", HOSTILE_PLACES)
