@@ -48,7 +48,7 @@ MENU = {
         "examples/front-end/README", "examples/stripe-cli/README", "examples/thin-events/README",
     ),
     "Run it": (
-        "docs/operations", "docs/alerts", "docs/high-availability", "docs/scaling", "deploy/README",
+        "docs/operations", "docs/console", "docs/alerts", "docs/high-availability", "docs/scaling", "deploy/README",
         "docs/rebuilding", "docs/benchmarks",
     ),
     "Ask it": ("docs/analysis", "docs/audit"),

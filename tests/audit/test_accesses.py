@@ -39,7 +39,7 @@ AUDIT = "/internal/v1/audit"
 _FIND = """
 SELECT actor, action, parameters, object, allowed FROM ledger.audit_accesses WHERE request_id = %s
 """
-MAY_BE_PERSONAL = {"filter", "out", "against", "reason", "key", "policy", "q"}
+MAY_BE_PERSONAL = {"filter", "out", "against", "reason", "key", "policy", "q", "text"}
 REWRITES = [
     "UPDATE ledger.audit_accesses SET actor = 'forged'",
     "DELETE FROM ledger.audit_accesses",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -15,8 +15,6 @@ from ledger.audit.search.lookups import FIND_BY_ID, FIND_OWN_POSITIONS
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
 from tests.audit.test_search_plans import list_nodes
 from tests.internal.conftest import InternalClient
-
-Find = Callable[..., list[dict[str, Any]]]
 
 
 def find(client: InternalClient, text: str) -> Any:
@@ -198,6 +196,25 @@ def test_a_key_without_the_scope_is_refused_and_what_was_sought_is_recorded_as_a
     refused = unaudited.get("/audit/find?q=ch_1")
     assert refused.status_code == 403
     assert "audit" in refused.json()["error"]["message"]
+
+
+def test_the_command_line_finds_the_same(
+    service: Service, operator: InternalClient, raw: Caller, account: Account
+) -> None:
+    customer = raw.customer(email="shell@example.com", name="Jenny")["id"]
+    command = ("audit", "find", "shell@example.com", "--account", account.id)
+    assert customer not in service.run_command(*command)
+    answer = json.loads(service.run_command(*command, "--personal-data", "--json"))
+    assert answer["data"] == find(operator, "shell@example.com")["data"]
+    assert "customer.created" in service.run_command(
+        "audit", "find", str(find_creation(operator, customer)), "--account", account.id
+    )
+
+
+def find_creation(operator: InternalClient, object_id: str) -> int:
+    """The position of the object's creation."""
+    (hit,) = find(operator, object_id)["data"]
+    return int(hit["position"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import typer
 from ledger.cli import groups
 from ledger.cli.audit import (
     accesses,
+    find,
     lists,
     log,
     money,
@@ -33,6 +34,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], list[str]]] = {
         ["dispute --at 2026-03-01T12:00:00Z --filter charge=ch_0352I2S0wXTRNVkqM8D9w9"],
     ),
     "log": (log.show_log, ["--type 'dispute.*' --since 2026-03-01T00:00:00Z --limit 20"]),
+    "find": (find.find_anything, ["req_0352CZ3z1jWpJM7B8upbma", "jenny@example.com --personal-data"]),
     "event": (log.show_event, ["1042 --json"]),
     "export": (
         export.export_log,

@@ -25,9 +25,9 @@ export const KINDS = {
  */
 export function placeOfHit(hit) {
   const id = encodeURIComponent(hit.id);
-  if (hit.kind === "delivery") return `deliveries/${id}`;
-  if (hit.kind === "replay") return `deliveries?replay=${id}`;
-  if (hit.kind === "key" || hit.kind === "account") return `keys?${hit.kind}=${id}`;
+  if (hit.kind === "delivery" || hit.kind === "replay") return `deliveries/${id}`;
+  if (hit.kind === "key") return `keys?key=${id}`;
+  if (hit.kind === "account") return "keys?tab=accounts";
   const object = `objects/${encodeURIComponent(hit.object_id)}`;
   return hit.position && hit.kind !== "object" ? `${object}?at=position:${hit.position}` : object;
 }

@@ -92,14 +92,18 @@ function Change({ row, isCurrent, place, query }) {
     <p class="soft"><${Cause} row=${row} /></p>
     ${row.events === null && html`<p class="danger">This record cannot be read.</p>`}
     ${row.changes?.length > 0 && html`<p class="timeline-paths mono">${listPaths(row.changes)}</p>`}
-    ${row.events?.length > 0 && html`<${Events} events=${row.events} />`}
+    ${row.events?.length > 0 && html`<${Events} position=${row.position} events=${row.events} />`}
   </li>`;
 }
 
-/** The public Events that it made. @param {{ events: { id: string, type: string }[] }} props */
-function Events({ events }) {
-  return html`<ul class="timeline-events">${events.map(({ id, type }) => html`
-    <li key=${id}>Event <${Link} to=${`events/${id}`} title=${id}>${type}</${Link}></li>`)}</ul>`;
+/**
+ * The public Events that it made. The view of events opens one by its position, or by its id for a key
+ * without the feed.
+ * @param {{ position: number, events: { id: string, type: string }[] }} props
+ */
+function Events({ position, events }) {
+  return html`<ul class="timeline-events">${events.map(({ id, type }) => html`<li key=${id}>Event${" "}
+    <${Link} to="events" query=${{ item: position, event: id }} title=${id}>${type}</${Link}></li>`)}</ul>`;
 }
 
 /** Who or what made it. @param {{ row: any }} props */
