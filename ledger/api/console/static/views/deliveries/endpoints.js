@@ -46,8 +46,8 @@ function Failure({ endpoint }) {
   if (!failing) return html`<span class="faint">—</span>`;
   return html`<div class="delivery-stack"><span><${Result} attempt=${last} />${" "}<span class="faint">${
     attempts === 1 ? "once" : `${formatCount(attempts)} times`} since <${Time} at=${since} /></span></span>
-    ${breaker.state === "open" && html`<span class="faint">one is tried <${Time} at=${breaker.next_probe_at} />
-    </span>`}</div>`;
+    ${breaker.state === "open" && html`<span class="faint">one is tried <${Time}
+      at=${breaker.next_probe_at} /></span>`}</div>`;
 }
 
 /** @param {number} count */
