@@ -70,6 +70,19 @@ def test_signing_out_ends_the_session(console: Console) -> None:
     expect(page.get_by_label("API key")).to_be_visible()
 
 
+def test_another_page_of_the_browser_follows_who_is_signed_in(
+    console: Console, registrar: Registrar, account: Account
+) -> None:
+    page = console.open_view("nowhere")
+    other = console.context.new_page()
+    other.goto(page.url)
+    other.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    other.get_by_label("API key").fill(registrar.key(account.id, "rk", livemode=True, scopes=["audit"])[1])
+    other.keyboard.press("Enter")
+    expect(page.locator(".menu .mode")).to_have_text("Live mode")
+
+
 def test_an_ended_session_is_said_and_taken_up_again_at_the_same_place(
     console: Console, registrar: Registrar, account: Account, operator_key: str
 ) -> None:
@@ -136,7 +149,7 @@ def test_the_theme_is_kept(console: Console) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(ground)
     page.get_by_label("Theme").select_option("dark")
-    page.wait_for_function(f"{ground} !== '{light}'")
+    wait_until(lambda: page.evaluate(ground) != light)
     check_accessible(page)
     page.reload()
     page.wait_for_selector("h1")

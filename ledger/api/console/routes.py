@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.datastructures import Headers
+from starlette.staticfiles import NotModifiedResponse
 
 from ledger.errors import UnknownRoute
 
@@ -67,7 +69,7 @@ class StaticFiles:
         tag = f'"{file.tag}-gzip"' if is_compressed else f'"{file.tag}"'
         headers = {**HEADERS, "etag": tag}
         if tag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
+            return NotModifiedResponse(Headers(headers))
         if is_compressed:
             headers["content-encoding"] = "gzip"
         content = file.compressed if is_compressed else file.plain

@@ -3,8 +3,10 @@
 import { outage } from "../lib/connection.js";
 import { isHelpOpen, useKeys } from "../lib/keyboard.js";
 import { showsFullTimes } from "../lib/format.js";
+import { repeat } from "../lib/resource.js";
 import { navigate, route } from "../lib/router.js";
 import { hasAnyScope, session, sessionState } from "../lib/session.js";
+import { readSession } from "../lib/sign-in.js";
 import { classes, html, useEffect, useRef, useState } from "../lib/ui.js";
 import { Loading } from "../parts/notice.js";
 import { SignIn } from "../views/sign-in.js";
@@ -13,6 +15,8 @@ import { Menu } from "./menu.js";
 import { ViewPlace } from "./view-place.js";
 
 /** @typedef {import("../main.js").ViewRow} ViewRow */
+
+const CLOCK_MS = 3_000;
 
 /** @param {{ views: ViewRow[] }} props */
 export function Frame({ views }) {
@@ -47,6 +51,7 @@ function Console({ views }) {
     if (!name) navigate(findFirst(views)?.name ?? "find", { replace: true });
   }, [name]);
   useViewKeys(views);
+  useTestClock();
   useEffect(() => setMenuOpen(false), [url]);
   useFocusOnChange(main, name + path.join("/"));
   const identity = `${name} ${account} ${session.value?.key.id} ${session.value?.account}`;
@@ -70,6 +75,17 @@ function useViewKeys(views) {
     ["?", "these keys", () => { isHelpOpen.value = true; }],
     ["t", "times in full, or relative", () => { showsFullTimes.value = !showsFullTimes.value; }],
   ], "Everywhere");
+}
+
+/** A test clock may be moved under the page, and the session tells the service's time. */
+function useTestClock() {
+  const hasTestClock = session.value?.service.test_clock;
+  useEffect(() => {
+    if (!hasTestClock) return undefined;
+    const abort = new AbortController();
+    repeat(readSession, CLOCK_MS, abort.signal);
+    return () => abort.abort();
+  }, [hasTestClock]);
 }
 
 function focusFind() {

@@ -24,7 +24,7 @@ export function Menu({ views, current, isOpen, onToggle }) {
         aria-controls="menu" onClick=${onToggle}>
         <span class="menu-lines" aria-hidden="true"></span><span class="visually-hidden">Menu</span></button>
       <span class="top-title">${title}</span>
-      ${alerts > 0 && html`<a class="count-badge" href=${hrefOf("alerts")}>${alerts}<span
+      ${alerts !== 0 && html`<a class="count-badge" href=${hrefOf("alerts")}>${alerts}<span
         class="visually-hidden"> active alerts</span></a>`}
       <${Mode} />
     </header>
@@ -67,28 +67,30 @@ function FindBox() {
   </form>`;
 }
 
-/** @param {{ view: ViewRow, isCurrent: boolean, count: number }} props */
+/** @param {{ view: ViewRow, isCurrent: boolean, count: number | string }} props */
 function Entry({ view, isCurrent, count }) {
   const isOpen = hasAnyScope(view.scopes);
   const missing = `needs the scope ${view.scopes.join(" or ").replaceAll("+", " and ")}`;
   return html`${view.group && html`<li class="menu-group" aria-hidden="true">${view.group}</li>`}
     <li><a href=${hrefOf(view.name)} class=${classes("menu-link", !isOpen && "menu-closed")}
       aria-current=${isCurrent ? "page" : undefined}
-      aria-label=${isOpen ? undefined : `${view.title}, ${missing}`} title=${isOpen ? `g ${view.key}` : missing}>
+      aria-label=${isOpen ? undefined : `${view.title}, ${missing}`}
+      title=${isOpen ? `g ${view.key}` : missing}>
       <span>${view.title}</span>
       ${!isOpen && html`<span class="menu-lock"
         aria-hidden="true"></span>`}
-      ${count > 0 && html`<span class="count-badge">${count}<span class="visually-hidden"> active</span>
+      ${count !== 0 && html`<span class="count-badge">${count}<span class="visually-hidden"> active</span>
         </span>`}
     </a></li>`;
 }
 
-/** How many alerts are active, as far as the key may know. */
+/** How many alerts are active, as far as the key may know: a number, or "100+". */
 function useActiveAlerts() {
   const asks = hasScope("alerts") && session.value?.account;
   const path = asks ? "/internal/v1/alerts" : null;
   const { data } = useResource(path, { state: "active", limit: 100 }, { every: ALERTS_SECONDS });
-  return data?.data?.length ?? 0;
+  const shown = data?.data?.length ?? 0;
+  return data?.has_more ? `${shown}+` : shown;
 }
 
 function Foot() {

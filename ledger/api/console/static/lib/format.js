@@ -40,8 +40,8 @@ export function formatTime(at) {
  * @param {number} now
  */
 export function formatRelative(at, now) {
-  const seconds = at - now;
-  if (Math.abs(seconds) < 1) return "now";
+  const seconds = Math.round(at - now);
+  if (seconds === 0) return "now";
   return seconds < 0 ? `${formatDuration(-seconds)} ago` : `in ${formatDuration(seconds)}`;
 }
 

@@ -7,11 +7,16 @@ import { signal } from "./ui.js";
 
 const PATH = "/console/session";
 
+// The cookie is that of all pages of the browser: when one signs in or out, the others act with another key,
+// and have to say so.
+const others = new BroadcastChannel("ledger-console-session");
+
 /** Why the link of `ledger console open` opened no session. */
 export const linkError = signal(/** @type {any} */ (null));
 
 /** Take up the session that the browser has, or open one by the link that led here. */
 export async function startSession() {
+  others.onmessage = readSession;
   const link = location.hash.slice(1);
   if (link) {
     // The secret of the link goes out of the address bar and the history before anything else.
@@ -31,8 +36,8 @@ export async function readSession() {
   try {
     openSession(await get(PATH, {}, { account: null }));
   } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 401) sessionState.value = "none";
-    else endSession();
+    if (error instanceof ApiError && error.status === 401) endSession();
+    else if (sessionState.value === "loading") sessionState.value = "none";
   }
 }
 
@@ -43,10 +48,12 @@ export async function readSession() {
 export async function signIn(by) {
   openSession(await post(PATH, by, { account: null }));
   linkError.value = null;
+  others.postMessage("signed in");
 }
 
 /** End the session, here and in the service. */
 export async function signOut() {
   await remove(PATH, { account: null });
   forgetSession();
+  others.postMessage("signed out");
 }

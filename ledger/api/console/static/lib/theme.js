@@ -9,6 +9,11 @@ const KEY = "ledger-console-theme";
 /** @type {import("@preact/signals").Signal<Theme>} */
 export const theme = signal(readTheme());
 
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+/** The system's theme, which may change under the page. */
+export const systemTheme = signal(dark.matches ? "dark" : "light");
+
 /** @returns {Theme} */
 function readTheme() {
   try {
@@ -21,6 +26,7 @@ function readTheme() {
 
 /** Apply the theme now, and whenever it changes. */
 export function startTheme() {
+  dark.addEventListener("change", () => { systemTheme.value = dark.matches ? "dark" : "light"; });
   effect(() => {
     document.documentElement.dataset.theme = theme.value;
     try {

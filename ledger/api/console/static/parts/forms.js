@@ -97,7 +97,7 @@ function FilterField({ filter, value, onSet }) {
     return html`<${Select} label=${label} value=${value} onChange=${onSet}
       options=${[["", "any"], ...options]} />`;
   }
-  const hint = type === "time" ? "2026-11-28 19:30, or unix seconds" : placeholder;
+  const hint = type === "time" ? "2026-11-28 19:30" : placeholder;
   return html`<${Field} label=${label} value=${text} onInput=${setText}
     onChange=${(/** @type {string} */ typed) => onSet(typed.trim())}
     placeholder=${hint} options=${suggestions} class=${wide ? "field-wide" : undefined}

@@ -1,7 +1,7 @@
 // A plot over time, by uPlot, which is loaded only where there is one.
 
 import { formatCount, formatTime } from "../lib/format.js";
-import { theme } from "../lib/theme.js";
+import { systemTheme, theme } from "../lib/theme.js";
 import { html, useEffect, useId, useRef, useState } from "../lib/ui.js";
 
 const VENDOR = "/console/static/vendor/";
@@ -46,7 +46,7 @@ export function Plot({ label, times, series, unit = "", height = 180, format = f
   const id = useId();
   const [failure, setFailure] = useState("");
   const looks = series.map(({ label: name, tone, bars }) => [name, tone, bars]);
-  const shape = JSON.stringify([looks, unit, height, theme.value]);
+  const shape = JSON.stringify([looks, unit, height, theme.value, systemTheme.value]);
   const data = [times, ...series.map(({ values }) => values)];
   const latest = useRef(data);
   latest.current = data;
@@ -121,6 +121,13 @@ function create(uPlot, place, { series, unit, height, format, onRange }, data) {
     values.map((value) => show(value, format, unit));
   /** @type {(self: any, low: number | null, high: number | null) => [number, number]} */
   const findRange = (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 1, 1) * 1.08];
+  // A bar stands right of its time, so the last one needs a place.
+  const hasBars = series.some(({ bars }) => bars);
+  /** @type {(self: any, from: number, to: number) => [number, number]} */
+  const findTimes = ({ data: [times] }, from, to) => {
+    const step = times.length > 1 ? times[1] - times[0] : 1;
+    return [from, hasBars || from === to ? to + step : to];
+  };
   return new uPlot({
     width: place.clientWidth || 600,
     height,
@@ -136,12 +143,13 @@ function create(uPlot, place, { series, unit, height, format, onRange }, data) {
       }],
     },
     tzDate: (/** @type {number} */ at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
-    scales: { y: { range: findRange } },
+    scales: { x: { range: findTimes }, y: { range: findRange } },
     axes: [{ ...axis, space: 72, values: TIME_LABELS }, { ...axis, size: 64, values: showAll }],
-    series: [{}, ...series.map(({ label, tone = "accent", bars }) => ({
-      label, stroke: colour(`--plot-${tone}`), width: bars ? 0 : 1.75, points: { show: false },
-      fill: bars ? colour(`--plot-${tone}`) : undefined,
-      paths: bars ? uPlot.paths.bars({ size: [0.8, 40], align: 1 }) : undefined,
-    }))],
+    series: [{}, ...series.map(({ label, tone = "accent", bars }) => {
+      const stroke = colour(`--plot-${tone}`);
+      if (!bars) return { label, stroke, width: 1.75, points: { size: 5 } };
+      const paths = uPlot.paths.bars({ size: [0.8, 40], align: 1 });
+      return { label, stroke, width: 0, fill: stroke, points: { show: false }, paths };
+    })],
   }, data, place);
 }

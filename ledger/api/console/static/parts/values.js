@@ -51,13 +51,21 @@ export function placeOf(id) {
 }
 
 /**
+ * An id of several parts, which a narrow column may show in several lines.
+ * @param {string} id
+ */
+function breakAtColons(id) {
+  return id.split(/(?<=[:/])/).map((part, place) => html`${place > 0 && html`<wbr />`}${part}`);
+}
+
+/**
  * An id that leads to its object; a text that is no id is shown as it is.
  * @param {{ id: string | null | undefined, to?: string, children?: any }} props  `to`: somewhere else
  */
 export function IdLink({ id, to, children }) {
   if (!id) return html`<span class="faint">—</span>`;
-  if (!to && !isId(id)) return html`<span class="id">${id}</span>`;
-  return html`<a class="id" href=${hrefOf(to ?? placeOf(id))}>${children ?? id}</a>`;
+  if (!to && !isId(id)) return html`<span class="id">${breakAtColons(id)}</span>`;
+  return html`<a class="id" href=${hrefOf(to ?? placeOf(id))}>${children ?? breakAtColons(id)}</a>`;
 }
 
 /**
