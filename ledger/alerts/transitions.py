@@ -1,9 +1,9 @@
 """What becomes of alerts when a look has found what it has found. Pure.
 
 A condition that is found raises an alert; a greater severity elevates it; not found for QUIET_SECONDS, it
-resolves. An operator may clear it (`records.clear_alert`): it then keeps its key while its condition lasts, so
-that none is raised again, and only a greater severity raises another one. A severity that falls changes the
-alert and makes no event.
+resolves. An operator may clear it (`records.clear_alert`): it then keeps its key while its condition lasts,
+so that none is raised again, and only a greater severity raises another one. A severity that falls changes
+the alert and makes no event.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def test_a_receiver_is_added_with_its_secret_shown_once_tested_and_removed(
     page.get_by_role("button", name="Send it").click()
     expect(page.get_by_role("status").filter(has_text="status 200")).to_be_visible()
     page.get_by_role("button", name="Close").last.click()
-    assert receiver.requests_to("/alerts/T0ken")[0].event(secret)["type"] == "alert.test"
+    events = [request.event(secret) for request in receiver.requests_to("/alerts/T0ken")]
+    assert "alert.test" in [event["type"] for event in events]
     check_accessible(page)
     take_picture(page, "alerts-receivers")
 
