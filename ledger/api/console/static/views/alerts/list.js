@@ -23,7 +23,8 @@ export function ActiveAlerts() {
   if (!data) return error ? html`<${Notice} error=${error} retry=${reload} />` : html`<${Loading} />`;
   return html`<${Watch} seconds=${data.looked_seconds_ago} />
     <${Notice} error=${error} />
-    <${Table} label="Active alerts" rows=${sortBySeverity(data.data)} rowKey=${(/** @type {Alert} */ row) => row.id}
+    <${Table} label="Active alerts" rows=${sortBySeverity(data.data)}
+      rowKey=${(/** @type {Alert} */ row) => row.id}
       columns=${makeActiveColumns(setClearing)} to=${(/** @type {Alert} */ row) => `alerts/${row.id}`}
       empty=${html`<${Empty} title="Nothing is wrong.">A stalled worker or projection, unsealed events, drift,
         a failing webhook endpoint, overdue due dates and disputes that are due appear here within
@@ -64,8 +65,8 @@ function makeActiveColumns(clear) {
 
 /** @param {Alert} alert */
 function showSummary(alert) {
-  return html`<span class="alert-summary"><${Severity} severity=${alert.severity} /> <span>${alert.summary}</span>
-  </span>`;
+  return html`<span class="alert-summary"><${Severity} severity=${alert.severity} />
+    <span>${alert.summary}</span></span>`;
 }
 
 /** @param {Alert} alert */
