@@ -42,7 +42,7 @@ CLEAR_PARAMETERS = frozenset({
 })  # fmt: skip
 RECORD_BATCH_MAX = 256
 RECORD_QUEUE_MAX = 2048
-_OBJECT_PARAMETERS = ("id", "object_id", "object")
+_OBJECT_PARAMETERS = ("id", "object_id", "object", "stream")
 _CLEAR_VALUE = re.compile(r"[A-Za-z0-9_.:+/*,-]{1,255}")
 _NAME = re.compile(r"([a-z_]{1,40})(\[[a-z_.0-9]{0,40}\]){0,3}")
 
