@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    alerts,
     append,
     capacity,
     commands,
@@ -41,6 +42,7 @@ from benchmarks import (
 )
 from benchmarks.against import measure_group
 from benchmarks.audit import group as audit
+from benchmarks.console import group as console
 from benchmarks.database import Server, run_server
 from benchmarks.feed import group as feed
 from benchmarks.measurement import Effort
@@ -62,6 +64,8 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
     "rebuild": rebuild.run,
 }
 SERVICE_BENCHMARKS: dict[str, Run] = {
+    "alerts": alerts.run,
+    "console": console.run,
     "expansion": expansion.run,
     "feed": feed.run,
     "http": http.run,

@@ -7,6 +7,94 @@ CREATE ROLE ledger_api NOLOGIN;
 CREATE ROLE ledger_projector NOLOGIN;
 
 
+CREATE SCHEMA alerts;
+GRANT USAGE ON SCHEMA alerts TO ledger_api;
+
+CREATE TABLE alerts.alerts (
+    id text NOT NULL,
+    key text NOT NULL,
+    kind text NOT NULL,
+    severity text NOT NULL,
+    summary text NOT NULL,
+    cause text NOT NULL,
+    details jsonb NOT NULL,
+    state text NOT NULL DEFAULT 'active'::text,
+    lasts boolean NOT NULL DEFAULT true,
+    raised_at timestamp with time zone NOT NULL DEFAULT now(),
+    absent_since timestamp with time zone,
+    ended_at timestamp with time zone,
+    CONSTRAINT alerts_key PRIMARY KEY (id),
+    CONSTRAINT alerts_active_lasts CHECK (state <> 'active'::text OR lasts),
+    CONSTRAINT alerts_end CHECK ((state = 'active'::text) = (ended_at IS NULL)),
+    CONSTRAINT alerts_severity CHECK (severity = ANY (ARRAY['warning'::text, 'critical'::text])),
+    CONSTRAINT alerts_state CHECK (state = ANY (ARRAY['active'::text, 'cleared'::text, 'resolved'::text]))
+) WITH (fillfactor=50);
+CREATE INDEX alerts_ended ON alerts.alerts USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+CREATE UNIQUE INDEX alerts_one_of_key ON alerts.alerts USING btree (key) WHERE lasts;
+GRANT DELETE, INSERT, SELECT, UPDATE ON alerts.alerts TO ledger_api;
+
+CREATE TABLE alerts.events (
+    sequence bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    id text NOT NULL,
+    alert text NOT NULL,
+    type text NOT NULL,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    severity text NOT NULL,
+    summary text NOT NULL,
+    cause text NOT NULL,
+    details jsonb NOT NULL,
+    who text,
+    reason text,
+    CONSTRAINT events_key PRIMARY KEY (sequence),
+    CONSTRAINT events_id UNIQUE (id),
+    CONSTRAINT events_alert FOREIGN KEY (alert) REFERENCES alerts.alerts(id) ON DELETE CASCADE,
+    CONSTRAINT events_type CHECK (type = ANY (ARRAY['raised'::text, 'elevated'::text, 'resolved'::text, 'cleared'::text]))
+);
+CREATE INDEX events_of_alert ON alerts.events USING btree (alert, sequence);
+GRANT INSERT, SELECT ON alerts.events TO ledger_api;
+
+CREATE TABLE alerts.lease (
+    only_one boolean NOT NULL DEFAULT true,
+    holder text NOT NULL DEFAULT ''::text,
+    leased_until timestamp with time zone NOT NULL DEFAULT '-infinity'::timestamp with time zone,
+    looked_at timestamp with time zone,
+    CONSTRAINT lease_key PRIMARY KEY (only_one),
+    CONSTRAINT lease_of_one CHECK (only_one)
+) WITH (fillfactor=10);
+GRANT SELECT, UPDATE ON alerts.lease TO ledger_api;
+
+CREATE TABLE alerts.notices (
+    receiver text NOT NULL,
+    sequence bigint NOT NULL,
+    state text NOT NULL DEFAULT 'pending'::text,
+    attempts integer NOT NULL DEFAULT 0,
+    due_at timestamp with time zone NOT NULL DEFAULT now(),
+    attempted_at timestamp with time zone,
+    duration_ms integer,
+    status smallint,
+    error text,
+    CONSTRAINT notices_key PRIMARY KEY (receiver, sequence),
+    CONSTRAINT notices_event FOREIGN KEY (sequence) REFERENCES alerts.events(sequence) ON DELETE CASCADE,
+    CONSTRAINT notices_receiver FOREIGN KEY (receiver) REFERENCES alerts.receivers(id),
+    CONSTRAINT notices_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text]))
+) WITH (fillfactor=50);
+CREATE INDEX notices_of_event ON alerts.notices USING btree (sequence);
+CREATE INDEX notices_pending ON alerts.notices USING btree (receiver, sequence) WHERE (state = 'pending'::text);
+GRANT INSERT, SELECT, UPDATE ON alerts.notices TO ledger_api;
+
+CREATE TABLE alerts.receivers (
+    id text NOT NULL,
+    host text NOT NULL,
+    sealed_url bytea,
+    description text NOT NULL,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    removed_at timestamp with time zone,
+    CONSTRAINT receivers_key PRIMARY KEY (id),
+    CONSTRAINT receivers_url CHECK ((sealed_url IS NULL) = (removed_at IS NOT NULL))
+);
+GRANT INSERT, SELECT, UPDATE ON alerts.receivers TO ledger_api;
+
+
 CREATE SCHEMA ledger;
 GRANT USAGE ON SCHEMA ledger TO ledger_api;
 GRANT USAGE ON SCHEMA ledger TO ledger_projector;
@@ -981,6 +1069,17 @@ CREATE INDEX balance_transactions_hashed_newest ON projections.balance_transacti
 ALTER TABLE projections.balance_transactions OWNER TO ledger_projector;
 GRANT SELECT ON projections.balance_transactions TO ledger_api;
 
+CREATE TABLE projections.batch_failures (
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    error text NOT NULL,
+    since timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT batch_failures_key PRIMARY KEY (projection, generation),
+    CONSTRAINT batch_failures_checkpoint_fkey FOREIGN KEY (projection, generation) REFERENCES projections.checkpoints(projection, generation) ON DELETE CASCADE
+);
+GRANT SELECT ON projections.batch_failures TO ledger_api;
+GRANT DELETE, INSERT, SELECT, UPDATE ON projections.batch_failures TO ledger_projector;
+
 CREATE TABLE projections.builds (
     rebuild bigint NOT NULL,
     projection text NOT NULL,
@@ -1055,6 +1154,35 @@ CREATE INDEX deadlines_next ON projections.deadlines USING btree (kind, moment, 
 ALTER TABLE projections.deadlines OWNER TO ledger_projector;
 GRANT SELECT ON projections.deadlines TO ledger_api;
 
+CREATE TABLE projections.dispute_board (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    status text NOT NULL,
+    due_by bigint NOT NULL,
+    amount bigint NOT NULL,
+    currency text NOT NULL,
+    reason text NOT NULL,
+    network_reason_code text,
+    case_type text NOT NULL,
+    charge text NOT NULL,
+    customer text,
+    payment_intent text,
+    submission_count integer NOT NULL,
+    has_evidence boolean NOT NULL,
+    past_due boolean NOT NULL,
+    CONSTRAINT dispute_board_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX dispute_board_due ON projections.dispute_board USING btree (generation, account, livemode, status, due_by, "position") INCLUDE (currency, amount);
+CREATE INDEX dispute_board_due_by_reason ON projections.dispute_board USING btree (generation, account, livemode, status, reason, due_by, "position") INCLUDE (currency, amount);
+CREATE INDEX dispute_board_newest ON projections.dispute_board USING btree (hash_record_extended(ROW(account, livemode, status), (0)::bigint), created, "position");
+CREATE INDEX dispute_board_newest_by_reason ON projections.dispute_board USING btree (hash_record_extended(ROW(account, livemode, status, reason), (0)::bigint), created, "position");
+ALTER TABLE projections.dispute_board OWNER TO ledger_projector;
+GRANT SELECT ON projections.dispute_board TO ledger_api;
+
 CREATE TABLE projections.disputes (
     generation integer NOT NULL,
     id text NOT NULL,
@@ -1126,6 +1254,19 @@ CREATE INDEX files_by_purpose ON projections.files USING btree (account, livemod
 CREATE INDEX files_newest ON projections.files USING btree (account, livemode, created, "position");
 ALTER TABLE projections.files OWNER TO ledger_projector;
 GRANT SELECT ON projections.files TO ledger_api;
+
+CREATE TABLE projections.lag_samples (
+    slot smallint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    names text[] NOT NULL,
+    events bigint[] NOT NULL,
+    seconds real[] NOT NULL,
+    CONSTRAINT lag_samples_key PRIMARY KEY (slot),
+    CONSTRAINT lag_samples_alike CHECK (cardinality(names) = cardinality(events) AND cardinality(names) = cardinality(seconds)),
+    CONSTRAINT lag_samples_slot CHECK (slot >= 0 AND slot <= 8639)
+) WITH (fillfactor=50);
+GRANT INSERT, SELECT, UPDATE ON projections.lag_samples TO ledger_api;
+GRANT SELECT ON projections.lag_samples TO ledger_projector;
 
 CREATE TABLE projections.live (
     projection text NOT NULL,
@@ -1371,6 +1512,35 @@ BEGIN
         END IF;
     END LOOP;
 END $function$;
+
+CREATE OR REPLACE FUNCTION projections.obstacles(OUT kind text, OUT projection text, OUT generation integer, OUT relation text, OUT pid integer, OUT name text, OUT state text, OUT seconds double precision)
+ RETURNS SETOF record
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+SELECT 'lock', NULL::text, NULL::integer, wanted.relation::regclass::text,
+       holder.pid, holder.application_name, holder.state,
+       extract(epoch FROM clock_timestamp() - holder.xact_start)::float8
+FROM pg_stat_activity waiting
+CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking(pid)
+JOIN pg_stat_activity holder ON holder.pid = blocking.pid
+LEFT JOIN pg_locks wanted ON wanted.pid = waiting.pid AND NOT wanted.granted
+WHERE waiting.datname = current_database() AND waiting.application_name = 'ledger projections'
+UNION ALL
+SELECT 'checkpoint', c.projection, c.generation, NULL,
+       holder.pid, holder.application_name, holder.state,
+       extract(epoch FROM clock_timestamp() - holder.xact_start)::float8
+FROM projections.checkpoints c
+JOIN pg_stat_activity holder ON holder.backend_xid::text = c.xmax::text
+WHERE c.xmax::text <> '0' AND holder.application_name <> 'ledger projections'
+UNION ALL
+SELECT 'standby', NULL, NULL, NULL, NULL, NULL, NULL,
+       max(extract(epoch FROM clock_timestamp() - waiting.query_start))::float8
+FROM pg_stat_activity waiting
+WHERE waiting.datname = current_database() AND waiting.wait_event = 'SyncRep'
+HAVING count(*) > 0
+$function$;
 
 CREATE OR REPLACE FUNCTION projections.refuse_unbalanced()
  RETURNS trigger
@@ -2164,6 +2334,65 @@ EXCEPTION WHEN data_exception THEN
 END $function$;
 
 
+CREATE SCHEMA request_log;
+GRANT USAGE ON SCHEMA request_log TO ledger_api;
+
+CREATE TABLE request_log.counts (
+    owner text NOT NULL,
+    livemode boolean NOT NULL,
+    period integer NOT NULL,
+    start timestamp with time zone NOT NULL,
+    account text NOT NULL,
+    operation text NOT NULL,
+    status smallint NOT NULL,
+    code text NOT NULL,
+    param text NOT NULL,
+    count bigint NOT NULL,
+    left_out bigint NOT NULL,
+    seconds double precision NOT NULL,
+    seconds_max double precision NOT NULL,
+    within_5ms bigint NOT NULL,
+    within_20ms bigint NOT NULL,
+    within_100ms bigint NOT NULL,
+    within_500ms bigint NOT NULL,
+    within_2000ms bigint NOT NULL,
+    longer bigint NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    CONSTRAINT counts_key PRIMARY KEY (owner, livemode, period, start, account, operation, status, code, param),
+    CONSTRAINT counts_period CHECK (period = ANY (ARRAY[60, 3600]))
+) WITH (fillfactor=70);
+CREATE INDEX counts_by_start ON request_log.counts USING btree (period, start);
+GRANT DELETE, INSERT, SELECT, UPDATE ON request_log.counts TO ledger_api;
+
+CREATE TABLE request_log.requests (
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    at timestamp with time zone NOT NULL,
+    request_id text NOT NULL,
+    owner text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    key text,
+    method text NOT NULL,
+    path text NOT NULL,
+    operation text NOT NULL,
+    status smallint NOT NULL,
+    milliseconds real NOT NULL,
+    grouped_by text NOT NULL,
+    error_type text,
+    code text,
+    param text,
+    message text,
+    CONSTRAINT requests_key PRIMARY KEY (number)
+);
+CREATE INDEX requests_by_id ON request_log.requests USING btree (request_id);
+CREATE INDEX requests_of_account ON request_log.requests USING btree (account, livemode, at, number);
+CREATE INDEX requests_of_group ON request_log.requests USING btree (owner, livemode, grouped_by, at, number);
+CREATE INDEX requests_of_key ON request_log.requests USING btree (owner, livemode, key, at, number);
+CREATE INDEX requests_of_owner ON request_log.requests USING btree (owner, livemode, at, number);
+GRANT DELETE, INSERT, SELECT, UPDATE ON request_log.requests TO ledger_api;
+
+
 CREATE SCHEMA stripe_cli;
 GRANT USAGE ON SCHEMA stripe_cli TO ledger_api;
 
@@ -2268,6 +2497,7 @@ CREATE TABLE webhooks.deliveries (
     schedule_from smallint NOT NULL DEFAULT 0,
     replay text,
     object text,
+    retried_from text,
     CONSTRAINT deliveries_key PRIMARY KEY (id),
     CONSTRAINT deliveries_once UNIQUE (event, endpoint),
     CONSTRAINT deliveries_state CHECK (state = ANY (ARRAY['pending'::text, 'delivered'::text, 'failed'::text, 'dropped'::text, 'forwarded'::text])) NOT VALID
@@ -2278,6 +2508,7 @@ CREATE INDEX deliveries_given_up ON webhooks.deliveries USING btree (endpoint, "
 CREATE INDEX deliveries_in_order ON webhooks.deliveries USING btree (endpoint, object, "position", ordinal) WHERE ((state = 'pending'::text) AND (object IS NOT NULL));
 CREATE INDEX deliveries_newest ON webhooks.deliveries USING btree (endpoint, state, id);
 CREATE INDEX deliveries_of_replay ON webhooks.deliveries USING btree (replay, state, id) WHERE (replay IS NOT NULL);
+CREATE INDEX deliveries_of_type ON webhooks.deliveries USING btree (endpoint, type, state, id);
 CREATE INDEX deliveries_owed ON webhooks.deliveries USING btree (account, livemode, created, "position", ordinal) WHERE (state = ANY (ARRAY['pending'::text, 'failed'::text]));
 CREATE INDEX deliveries_replay_due ON webhooks.deliveries USING btree (endpoint, due_at) WHERE ((state = 'pending'::text) AND (replay IS NOT NULL));
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks.deliveries TO ledger_api;
@@ -2352,3 +2583,53 @@ CREATE TABLE webhooks.replays (
 CREATE INDEX replays_newest ON webhooks.replays USING btree (account, livemode, id);
 CREATE UNIQUE INDEX replays_one_of_endpoint ON webhooks.replays USING btree (endpoint) WHERE (ended IS NULL);
 GRANT INSERT, SELECT, UPDATE ON webhooks.replays TO ledger_api;
+
+CREATE TABLE webhooks.retries (
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    endpoint text,
+    event text,
+    states text[] NOT NULL,
+    asked_types text[] NOT NULL,
+    types text[],
+    created_bounds jsonb NOT NULL,
+    first_id text NOT NULL,
+    before_id text NOT NULL,
+    status smallint,
+    error text,
+    who text NOT NULL,
+    reason text NOT NULL,
+    created bigint NOT NULL,
+    state text NOT NULL DEFAULT 'running'::text,
+    ended bigint,
+    delivered bigint,
+    failed bigint,
+    dropped bigint,
+    returned bigint,
+    active_seconds double precision NOT NULL DEFAULT 0,
+    active_since timestamp with time zone DEFAULT now(),
+    CONSTRAINT retries_key PRIMARY KEY (id),
+    CONSTRAINT retries_end CHECK ((state = ANY (ARRAY['completed'::text, 'cancelled'::text])) = (ended IS NOT NULL)),
+    CONSTRAINT retries_state CHECK (state = ANY (ARRAY['running'::text, 'paused'::text, 'completed'::text, 'cancelled'::text]))
+);
+CREATE INDEX retries_newest ON webhooks.retries USING btree (account, livemode, id);
+CREATE INDEX retries_unended ON webhooks.retries USING btree (id) WHERE (ended IS NULL);
+GRANT INSERT, SELECT, UPDATE ON webhooks.retries TO ledger_api;
+
+CREATE TABLE webhooks.retry_parts (
+    retry text NOT NULL,
+    endpoint text NOT NULL,
+    counted_id text NOT NULL,
+    taken_id text NOT NULL,
+    matched bigint NOT NULL DEFAULT 0,
+    made_due bigint NOT NULL DEFAULT 0,
+    in_other_job bigint NOT NULL DEFAULT 0,
+    exhausted bigint NOT NULL DEFAULT 0,
+    unreachable bigint NOT NULL DEFAULT 0,
+    obstacle text,
+    waits_for text,
+    CONSTRAINT retry_parts_key PRIMARY KEY (retry, endpoint),
+    CONSTRAINT retry_parts_retry FOREIGN KEY (retry) REFERENCES webhooks.retries(id)
+) WITH (fillfactor=50);
+GRANT INSERT, SELECT, UPDATE ON webhooks.retry_parts TO ledger_api;

@@ -39,6 +39,11 @@ class Clock:
         assert row is not None
         self._offset_seconds = row[0]
 
+    async def read(self, conn: Conn) -> float:
+        """The time in unix seconds, as of this moment. Raises psycopg.Error."""
+        await self.refresh(conn)
+        return self.now()
+
     async def move(self, conn: Conn, now: float) -> None:
         """Set the clock of all processes to `now` (unix seconds). Raises InvalidParameter for a time before
         the last recorded event."""

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     test_clock: bool = Field(False, description="whether tests may move the clock")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level logged")
     log_requests: Literal["all", "errors", "none"] = Field("errors", description="which requests are logged")
+    request_log: Literal["all", "errors", "none"] = Field(
+        "errors", description="which requests the database keeps for operators; none: not even counts"
+    )
 
     append_queue_max: Count = Field(
         4096, description="commands that may wait to be appended; one more gets 429"
@@ -160,6 +163,25 @@ class Settings(BaseSettings):
 
     stripe_cli_connection_seconds: Seconds = Field(
         3600, description="after so long the Stripe CLI connects anew, for which it takes a second"
+    )
+
+    alert_stalled_seconds: Annotated[int, Field(ge=2)] = Field(
+        5, description="an alert is raised of what is behind and has not moved for so long"
+    )
+    alert_critical_seconds: Seconds = Field(
+        60, description="it is critical once it has not moved for so long"
+    )
+    alert_endpoint_failures: Count = Field(
+        3, description="failed attempts in a row after which an alert is raised of a webhook endpoint"
+    )
+    alert_due_hours: Annotated[int, Field(ge=1, le=8760)] = Field(
+        72, description="hours before its due date in which an alert is raised of a dispute without evidence"
+    )
+    alert_due_critical_hours: Annotated[int, Field(ge=1, le=8760)] = Field(
+        24, description="hours before its due date in which that alert is critical"
+    )
+    alert_private_addresses: bool = Field(
+        True, description="whether receivers of alerts may have private and loopback addresses"
     )
 
     webhooks: Literal["on", "off"] = Field(

@@ -23,7 +23,8 @@ LedgerError
     │   ├── InvalidIntentState       the payment intent's status does not allow the change
     │   ├── NotSealedYet             the record is in the log, but not yet in the Merkle tree: try again
     │   ├── InvalidProjectionState   an operator's request that the projection's state does not allow
-    │   └── InvalidWebhookState      an operator's request that the endpoint or the delivery does not allow
+    │   ├── InvalidWebhookState      an operator's request that the endpoint or the delivery does not allow
+    │   └── InvalidAlertState        an operator's request that the alert or its receiver does not allow
     ├── CardError                the card was declined
     ├── Unauthenticated          no API key, an unknown one, or an expired one
     ├── Forbidden                the API key lacks the right
@@ -245,6 +246,13 @@ class InvalidWebhookState(InvalidState):
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, code="webhook_state", param=param)
+
+
+class InvalidAlertState(InvalidState):
+    """The alert or the receiver does not allow what an operator requests (`code` is `alert_state`)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="alert_state")
 
 
 class CardError(RequestError):

@@ -10,6 +10,7 @@ from ledger.api.app import Extensions, ServiceFactory
 from ledger.api.composition import build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
+from ledger.metrics.lag_samples import LagSampler
 from ledger.store.store import Store
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
 from ledger.tree.keys import make_keyring
@@ -23,6 +24,7 @@ from projections.operate.answer_schemas import build_schemas
 from projections.operate.operation_log import OperationLog
 from projections.operate.rebuild_routes import rebuild_routes
 from projections.operate.routes import projection_routes
+from projections.operate.stepper.routes import stepper_routes
 from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild.processes import BackfillProcesses
 from projections.worker import ParkedStreamRetry, RebuildSupervisor, Sampler
@@ -42,6 +44,7 @@ def make_extensions(settings: Settings) -> Extensions:
         ),
         lambda store: ParkedStreamRetry(store),
         lambda store: OperationLog(store),
+        lambda store: LagSampler(store.dsn, store.clock.read),
         lambda store: _create_sealer(store, settings),
         lambda store: WitnessService(store, witnesses),
         lambda store: _create_webhook_service(store, settings),
@@ -51,7 +54,9 @@ def make_extensions(settings: Settings) -> Extensions:
     if settings.verify_pause_seconds:
         service_factories.append(lambda store: Sampler(store, pause_seconds=settings.verify_pause_seconds))
     names = [projection.name for projection in PROJECTIONS]
-    return Extensions(service_factories, [projection_routes, rebuild_routes], names, build_schemas)
+    return Extensions(
+        service_factories, [projection_routes, stepper_routes, rebuild_routes], names, build_schemas
+    )
 
 
 def _create_engine(store: Store, settings: Settings) -> Engine:

@@ -129,7 +129,7 @@ def test_both_documents_are_cited_or_cite_themselves() -> None:
         "contract §1.99",
         "Contract §2.2, §9.9",
         "contract Appendix Z",
-        "internal API §7",
+        "internal API §17",
         "as §1.9 says",
         "§3.3-§3.9 of contract",
     ],

@@ -34,8 +34,8 @@ LEDGER = (
     "accounts files store",
     "console deadlines objects service_key tree",
     "commands queries",
-    "audit feed webhooks witness",
-    "stripe_cli",
+    "audit feed request_log webhooks witness",
+    "alerts stripe_cli",
     "api",
     "cli",
 )

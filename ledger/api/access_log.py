@@ -6,13 +6,15 @@ import time
 
 import structlog
 
-from ledger.api.errors import FAULT_STATUS_MIN
+from ledger.api.errors import FAULT_STATUS_MIN, STATUS_REFUSED_MIN
 from ledger.api.exchange import Exchange, LogAccess
 from ledger.config import Settings
 from ledger.metrics.prometheus import Metrics
-from ledger.stripe_cli.request_errors import clean_path
+from ledger.request_log.errors import clean_path
+from ledger.request_log.recorder import RequestRecorder
+from ledger.request_log.requests import FinishedRequest
 from ledger.stripe_cli.request_filters import RequestFacts
-from ledger.stripe_cli.request_log import LoggedRequest, RequestLog
+from ledger.stripe_cli.request_tails import LoggedRequest, RequestTails
 
 _OF_STRIPE_CLI = "/v1/stripecli/"
 """What the CLI that shows the requests asks for itself."""
@@ -20,12 +22,18 @@ _OF_STRIPE_CLI = "/v1/stripecli/"
 log = structlog.get_logger()
 
 
-def access_log(metrics: Metrics, settings: Settings, request_log: RequestLog | None = None) -> LogAccess:
-    """A function that counts each finished request, and logs those that LEDGER_LOG_REQUESTS selects. Those of
-    an account go to `request_log` too, while somebody looks at it: else they cost one question. A line never
-    has parameters, body or query: they may hold secrets and personal data. Nor has it a part of the
-    path that cannot be an id: somebody may have sent an e-mail address in place of one."""
-    tails = {} if request_log is None else request_log.tails
+def access_log(
+    metrics: Metrics,
+    settings: Settings,
+    recorder: RequestRecorder | None = None,
+    request_tails: RequestTails | None = None,
+) -> LogAccess:
+    """A function that counts each finished request, also for the `recorder`, and logs those that
+    LEDGER_LOG_REQUESTS selects. Those of an account go to `request_tails` too, while somebody looks at it:
+    else they cost one question. A line never has parameters, body or query: they may hold secrets and
+    personal data. Nor has it a part of the path that cannot be an id: somebody may have sent an e-mail
+    address in place of one."""
+    tails = {} if request_tails is None else request_tails.tails
     log_all, log_none = settings.log_requests == "all", settings.log_requests == "none"
 
     def log_access(exchange: Exchange) -> None:
@@ -34,8 +42,15 @@ def access_log(metrics: Metrics, settings: Settings, request_log: RequestLog | N
         if exchange.is_stream and exchange.answered_at is not None:
             answer_seconds = exchange.answered_at - exchange.started_at
         metrics.observe_request(exchange.operation_name, exchange.status, answer_seconds)
-        if tails and request_log is not None:
-            _record(request_log, exchange)
+        if recorder is not None:
+            livemode = exchange.account != "" and exchange.key.livemode
+            if exchange.status < STATUS_REFUSED_MIN and not recorder.keeps_all:
+                name, status = exchange.operation_name, exchange.status
+                recorder.count(exchange.account, livemode, name, status, answer_seconds)
+            else:
+                recorder.add(_describe(exchange, livemode, answer_seconds))
+        if tails and request_tails is not None:
+            _show(request_tails, exchange)
         if log_all or (exchange.status >= FAULT_STATUS_MIN and not log_none):
             log.info(
                 "request",
@@ -53,11 +68,26 @@ def access_log(metrics: Metrics, settings: Settings, request_log: RequestLog | N
     return log_access
 
 
-def _record(request_log: RequestLog, exchange: Exchange) -> None:
+def _describe(exchange: Exchange, livemode: bool, seconds: float) -> FinishedRequest:
+    return FinishedRequest(
+        account=exchange.account,
+        livemode=livemode,
+        key=exchange.key_id,
+        request_id=exchange.request_id,
+        method=exchange.method,
+        path=exchange.path,
+        operation=exchange.operation_name,
+        status=exchange.status,
+        seconds=seconds,
+        error_body=exchange.error_body,
+    )
+
+
+def _show(request_tails: RequestTails, exchange: Exchange) -> None:
     if not exchange.account or exchange.path.startswith(_OF_STRIPE_CLI):
         return
     key = exchange.key
     facts = RequestFacts(
         exchange.account, key.account, exchange.method, exchange.path, exchange.status, exchange.source.client
     )
-    request_log.record(LoggedRequest(facts, key.livemode, exchange.request_id, exchange.error_body))
+    request_tails.record(LoggedRequest(facts, key.livemode, exchange.request_id, exchange.error_body))

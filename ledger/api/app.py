@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
-from ledger.api.composition import build_execution, build_queries
+from ledger.api.composition import build_alerts, build_execution, build_queries
 from ledger.api.console.routes import console_routes
 from ledger.api.console.sessions import SESSION_PATH, session_routes
 from ledger.api.error_handlers import add_error_handlers, answer_within
@@ -32,15 +32,18 @@ from ledger.api.errors import (
     render_v2_error,
 )
 from ledger.api.health import health_routes
+from ledger.api.internal.alerts import alert_routes
 from ledger.api.internal.audit.objects import ObjectReader
 from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
+from ledger.api.internal.disputes import dispute_board_routes
 from ledger.api.internal.external_facts import external_fact_routes
 from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
 from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
+from ledger.api.internal.requests import request_routes
 from ledger.api.internal.resources import resource_routes
 from ledger.api.internal.router import internal_routes
 from ledger.api.internal.webhooks.router import webhook_routes
@@ -67,21 +70,23 @@ from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
 from ledger.feed.feed import Feed
+from ledger.metrics.lag_samples import LagSampler
 from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
+from ledger.request_log.recorder import RequestRecorder
 from ledger.store.replies import ReplyCleanup
 from ledger.store.store import Store
 from ledger.stripe_cli.listeners import Listeners
-from ledger.stripe_cli.request_log import RequestLog
+from ledger.stripe_cli.request_tails import RequestTails
 
 CLOSE_SECONDS_MIN = 0.8
 
 log = structlog.get_logger()
 
 ServiceFactory = Callable[[Store], Service]
-RouterFactory = Callable[[Callers, Store], APIRouter]
+RouterFactory = Callable[[Callers, Store, Accesses], APIRouter]
 
 
 class Extensions(NamedTuple):
@@ -166,7 +171,8 @@ class _Components(NamedTuple):
     accesses: Accesses
     feed: Feed
     listeners: Listeners
-    request_log: RequestLog
+    request_tails: RequestTails
+    request_recorder: RequestRecorder | None
 
 
 def create_app(
@@ -183,7 +189,7 @@ def create_app(
         title="Ledger",
         version=__version__,
         description="Customer sessions, disputes and events over Stripe's wire protocol.",
-        lifespan=_create_lifespan(components, extensions.service_factories, loop_board),
+        lifespan=_create_lifespan(components, extensions, loop_board),
         generate_unique_id_function=name_route,
         docs_url=None,  # `add_pages` has a reference that loads nothing from elsewhere
         redoc_url=None,
@@ -195,7 +201,7 @@ def create_app(
     app.internal_api = InternalApiMiddleware(
         super(LedgerApp, app).__call__,
         render_error=render_error,
-        log_access=access_log(components.metrics, settings),
+        log_access=access_log(components.metrics, settings, components.request_recorder),
         body_bytes_max=settings.body_bytes_max,
         durability=store.durability,
         request_seconds=app.request_seconds,
@@ -212,7 +218,10 @@ def create_app(
     routers = [
         *_create_internal_routers(components, callers),
         audit_routes(callers, queries, components.accesses, reader, settings),
-        *(create_router(callers, store) for create_router in extensions.router_factories),
+        *(
+            create_router(callers, store, components.accesses)
+            for create_router in extensions.router_factories
+        ),
     ]
     app.include_router(internal_routes(settings, callers, clock, pool, routers))
     app.include_router(file_link_routes(queries, storage, clock_reader.refresh))
@@ -231,7 +240,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
     clock = Clock(movable=settings.test_clock)
     store = Store(dsn, secret_key, settings, clock)
     pool = Pool(dsn)
-    metrics = Metrics()
+    metrics, kept = Metrics(), settings.request_log
     store.journal.on_append = metrics.observe_append
     if store.replica is not None:
         store.replica.on_read = metrics.count_replica_read
@@ -256,7 +265,8 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         accesses=Accesses(pool, clock, store.durability, secret_key),
         feed=Feed(store, metrics),
         listeners=Listeners(store, metrics),
-        request_log=RequestLog(store),
+        request_tails=RequestTails(store),
+        request_recorder=None if kept == "none" else RequestRecorder(store, kept),
     )
 
 
@@ -277,7 +287,9 @@ def _create_public_api(
         queries,
         refresh_clock=components.clock_reader.refresh,
         render_error=render_error,
-        log_access=access_log(components.metrics, settings, components.request_log),
+        log_access=access_log(
+            components.metrics, settings, components.request_recorder, components.request_tails
+        ),
         rate_limits=components.rate_limits,
         storage=storage,
         upload_receiver=UploadReceiver(
@@ -303,13 +315,16 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         import_routes(callers, execution, render_error_body),
         resource_routes(callers, execution, Publications(pool, store.codec)),
         customer_session_routes(callers, execution, components.queries),
+        dispute_board_routes(callers, components.queries),
         webhook_routes(callers, execution, components.queries),
         feed_routes(callers, readers),
+        request_routes(callers, pool, components.clock, components.settings.request_log),
+        alert_routes(callers, execution, pool, components.settings, store.secret_key),
     ]
 
 
 def _create_lifespan(
-    components: _Components, service_factories: Sequence[ServiceFactory], loop_board: LoopBoard
+    components: _Components, extensions: Extensions, loop_board: LoopBoard
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Starts what the process needs, in order, and closes it in reverse; also when a start fails."""
     store, pool, keys = components.store, components.pool, components.keys
@@ -330,8 +345,19 @@ def _create_lifespan(
             if store.replica is not None:
                 await closers.start([store.replica])
             cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
-            services: list[Service] = [components.listeners, components.request_log, components.feed, cleanup]
-            await closers.start(services + [create_service(store) for create_service in service_factories])
+            services: list[Service] = [
+                components.listeners,
+                components.request_tails,
+                components.feed,
+                cleanup,
+                build_alerts(store, components.settings, extensions.projections),
+            ]
+            if components.request_recorder is not None:
+                services.append(components.request_recorder)
+            if not extensions.service_factories:  # a worker, which samples too, may not be running
+                services.append(LagSampler(store.dsn, store.clock.read))
+            services += [create_service(store) for create_service in extensions.service_factories]
+            await closers.start(services)
             yield
         finally:
             await closers.close(app.get_close_seconds())

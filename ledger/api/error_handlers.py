@@ -52,7 +52,9 @@ async def answer_within(seconds: float, app: ASGIApp, scope: Scope, receive: Rec
 async def _handle_error(request: Request, error: Exception) -> Response:
     status, body, headers = render_error(error)
     response_headers = {name.decode(): value.decode() for name, value in headers}
-    if not hasattr(request.state, "exchange"):  # outside the two APIs, which give each request its id
+    if hasattr(request.state, "exchange"):
+        request.state.exchange.error_body = body
+    else:  # outside the two APIs, which give each request its id
         response_headers["request-id"] = new_id("req", time.time())
     return Response(body, status, response_headers, "application/json")
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from ledger import __version__
+from ledger.alerts.records import count_active
 from ledger.api.composition import build_terms
 from ledger.api.errors import STATUS_NOT_READY
 from ledger.clock import Clock
@@ -143,4 +144,5 @@ async def _read_measured(
         await read_sealing_lag(conn, now),
         await read_witnesses(conn),
         await read_oldest_snapshots(conn),
+        await count_active(conn),
     )

@@ -35,13 +35,14 @@ CLEAR_PARAMETERS = frozenset({
     "dispute", "event", "expand", "expired", "file", "folder", "format", "from", "id", "idempotency_key",
     "json", "ledger_account", "level", "limit", "live", "new_origin", "newest_first", "number", "object",
     "object_id", "object_type", "oldest_first", "order", "path", "payment_intent", "personal_data",
-    "position", "purpose", "record", "request", "resume", "sample", "since", "size", "starting_after",
-    "starting_after_version", "status", "subscription", "time", "to", "transaction", "transfer_group",
+    "position", "projection", "purpose", "record", "request", "resume", "sample", "since", "size",
+    "starting_after", "starting_after_version", "status", "stream", "subscription", "time", "to",
+    "transaction", "transfer_group",
     "type", "unseal", "until", "width", "yes",
 })  # fmt: skip
 RECORD_BATCH_MAX = 256
 RECORD_QUEUE_MAX = 2048
-_OBJECT_PARAMETERS = ("id", "object_id", "object")
+_OBJECT_PARAMETERS = ("id", "object_id", "object", "stream")
 _CLEAR_VALUE = re.compile(r"[A-Za-z0-9_.:+/*,-]{1,255}")
 _NAME = re.compile(r"([a-z_]{1,40})(\[[a-z_.0-9]{0,40}\]){0,3}")
 

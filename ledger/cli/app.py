@@ -17,6 +17,7 @@ import typer
 
 from ledger import __version__
 from ledger.cli.accounts import build_accounts_group, build_keys_group
+from ledger.cli.alerts.group import build_alerts_group
 from ledger.cli.console import build_console_group
 from ledger.cli.database.commands import add_database_commands
 from ledger.cli.events.listen import add_listen_command
@@ -69,6 +70,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     add_listen_command(cli)
     add_trigger_command(cli, "ledger trigger")
     cli.add_typer(build_accounts_group(), name="accounts")
+    cli.add_typer(build_alerts_group(), name="alerts")
     cli.add_typer(build_console_group(), name="console")
     cli.add_typer(build_feed_group(), name="feed")
     cli.add_typer(build_keys_group(), name="keys")

@@ -18,6 +18,8 @@ from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import BalanceTransaction, Movement
 
 FEE_DESCRIPTION = "Dispute fee"
+NEVER_DUE = 2**62
+"""Sorts a dispute that takes no answer behind all that have a due date."""
 _CASE_TYPES = {
     "chargeback": "chargeback",
     "compliance": "compliance",

@@ -57,6 +57,8 @@ timeout                                               no response by the due dat
 refunded                                              the charge was fully refunded
 """
 
+STATUSES = tuple(TRANSITIONS)
+
 CLOSED_STATUSES = frozenset({"won", "lost", "warning_closed", "prevented"})
 """In these statuses the merchant can no longer respond. Only the network can open a lost dispute again, for
 an appeal."""

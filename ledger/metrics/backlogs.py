@@ -202,7 +202,7 @@ class OldestSnapshot(NamedTuple):
 
 class Measured(NamedTuple):
     """What the metrics show of the database; nothing while it cannot be reached. `overdue_seconds` is by kind
-    of deadline."""
+    of deadline, `active_alerts` by kind and severity."""
 
     lags: Sequence[Lag] = ()
     parked: Sequence[Parked] = ()
@@ -211,6 +211,7 @@ class Measured(NamedTuple):
     sealing: SealingLag | None = None
     witnesses: Sequence[WitnessStatus] = ()
     snapshots: Sequence[OldestSnapshot] = ()
+    active_alerts: Mapping[tuple[str, str], int] = MappingProxyType({})
 
 
 NOTHING_MEASURED = Measured()

@@ -188,6 +188,9 @@ class Metrics:
             unfinished.add_metric([loop], loop_seconds)
         _add_replica_gauges(gauges, self.get_replica_status())
         _add_snapshot_gauges(gauges, measured.snapshots)
+        active = gauges.add("ledger_alerts_active", "Alerts that are active", "kind", "severity")
+        for alert, count in measured.active_alerts.items():
+            active.add_metric(alert, count)
         database_registry = CollectorRegistry()
         database_registry.register(gauges)
         return generate_latest(registry) + generate_latest(database_registry)

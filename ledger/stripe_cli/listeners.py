@@ -23,7 +23,7 @@ from ledger.store.store import Store
 from ledger.stripe_cli import feed, sessions
 from ledger.stripe_cli.events import EventSource
 from ledger.stripe_cli.frames import list_renderings
-from ledger.stripe_cli.request_log import RequestLogSource
+from ledger.stripe_cli.request_tails import RequestTailSource
 from ledger.stripe_cli.responses import ResponseRecorder
 from ledger.stripe_cli.secrets import ListenerSecrets
 from ledger.stripe_cli.sessions import Session, SessionState
@@ -138,7 +138,7 @@ class Listeners:
         self._state_loop.wake()
         sources: list[Source] = [] if events is None else [events]
         if "request_logs" in session.features:
-            sources.append(RequestLogSource(session, self._connection))
+            sources.append(RequestTailSource(session, self._connection))
         return sources
 
     def close_session(self, session: Session) -> None:

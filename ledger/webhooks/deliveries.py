@@ -184,12 +184,14 @@ RETURNING {_HEALTH}, h.failure_logged_at >= h.began_at, false
 _RELEASE_LEASES = """
 UPDATE webhooks.deliveries SET leased_until = '-infinity' WHERE id = ANY (%(ids)s::text[])
 """
-# Not those that were made due again since then, nor those of a replay that has not ended, which counts them.
+# Not those that were made due again since then, nor those of a replay or retry that has not ended, which
+# counts them.
 _DELETE_EXPIRED = """
 DELETE FROM webhooks.deliveries WHERE id = ANY (ARRAY(
     SELECT d.id FROM webhooks.deliveries d WHERE d.id < %(before)s
     AND NOT (d.state = 'pending' AND d.due_at > to_timestamp(%(since)s))
     AND NOT EXISTS (SELECT FROM webhooks.replays r WHERE r.id = d.replay AND r.ended IS NULL)
+    AND NOT EXISTS (SELECT FROM webhooks.retries r WHERE r.id = d.replay AND r.ended IS NULL)
     ORDER BY d.id LIMIT %(limit)s))
 """
 _BACKLOG = """

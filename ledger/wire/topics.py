@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ledger.errors import InvalidParameter
 from ledger.wire.aggregates import EVENT_CLASSES
-from ledger.wire.public_events import is_ledger_event_type
+from ledger.wire.public_events import FIXED_EVENT_TYPES, is_ledger_event_type
 from ledger.wire.suggestions import list_alternatives
 from ledger.wire.thin_events import to_snapshot_type
 
@@ -24,6 +25,15 @@ def expand_types(patterns: Iterable[str], *, param: str) -> frozenset[str] | Non
             raise InvalidParameter(_describe_unknown(pattern), param=param)
         topics.update(found)
     return frozenset(topics) if topics and len(topics) < len(TOPICS) else None
+
+
+def describe_types() -> list[dict[str, Any]]:
+    """Each type of recorded events, with the types of the public Events that it makes; None if these depend
+    on the event."""
+    return [
+        {"type": topic, "events": list(FIXED_EVENT_TYPES[topic]) if topic in FIXED_EVENT_TYPES else None}
+        for topic in TOPICS
+    ]
 
 
 def _matches(pattern: str, topic: str) -> bool:

@@ -109,6 +109,11 @@ class WorkAssignment:
         self._held_slots = [row[0] for row in await fetch_all(conn, _HELD_SLOTS, self._lock_parameters)]
 
 
+async def count_runners(conn: Conn, shapes: Mapping[str, int]) -> int:
+    """How many runners are connected whose projections' shapes are these. Raises psycopg.Error."""
+    return len(await fetch_all(conn, _HELD_SLOTS, {"lock": _lock_name(shapes)}))
+
+
 async def is_other_release_running(conn: Conn, shapes: Mapping[str, int]) -> bool:
     """Whether a runner is connected whose projections' shapes are not these. Raises psycopg.Error."""
     return (await conn.execute(_OTHER_RELEASES, {"lock": _lock_name(shapes)})).rowcount > 0

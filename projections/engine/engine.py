@@ -31,6 +31,7 @@ from projections.engine.aggregates import AggregateCache, load_states
 from projections.engine.assignment import WorkAssignment
 from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
 from projections.engine.daily_partitions import DailyPartitions
+from projections.engine.failures import BatchFailures
 from projections.engine.operations import Operator
 from projections.engine.read_ahead import BatchRange, PreparedBatch, ReadAhead
 from projections.engine.registration import register_missing
@@ -125,8 +126,7 @@ class Engine:
         self._ignored_topics: LruCache[frozenset[GenerationKey], list[str]] = LruCache(IGNORED_TOPICS_MAX)
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
-        self._retry_at: dict[GenerationKey, float] = {}
-        self._errors: dict[GenerationKey, str] = {}
+        self._failures = BatchFailures()
         self._compressed = False
         self._last_position_was_lowest = False
         self._loop: BackgroundLoop | None = None
@@ -194,7 +194,7 @@ class Engine:
             head = await self._durability.limit(head, waits_for_standbys=waits_for_standbys)
             lagging = {key: position for key, position in positions.items() if position < head}
             assigned = await self._assignment.select_assigned(conn, self._projections, lagging)
-            ready = {key: at for key, at in assigned.items() if self._retry_at.get(key, 0.0) <= started}
+            ready = {k: at for k, at in assigned.items() if not self._failures.is_held_back(k, started)}
             if not ready:
                 await self._read_ahead.close()
                 contended = len(assigned) < len(lagging)
@@ -211,7 +211,8 @@ class Engine:
                 conn,
                 lambda write: self._run_batch(conn, batch_range, next_range, write, at_head=upto == head),
             )
-        self._record_results(written, errors)
+            await self._failures.record(conn, written, errors)
+        _log_parked(written)
         events = upto - position if written else 0
         if events and upto == head:
             self._notifier.advance_applied(upto)
@@ -360,22 +361,14 @@ class Engine:
             compressed=self._compressed,
         )
 
-    def _record_results(self, written: Iterable[Target], errors: Mapping[GenerationKey, str]) -> None:
-        """Log parked streams and failures, each reason once; hold back what failed for a while."""
-        for target in written:
-            self._retry_at.pop(target.key, None)
-            if self._errors.pop(target.key, None) is not None:
-                _log.warning("projection %s: recovered", target.key)
-            for parked in target.newly_parked:
-                _log.error(
-                    "projection %s: parked stream %s from position %d (topic %s): %s",
-                    target.key, parked.stream, parked.position, parked.topic, parked.error,
-                )  # fmt: skip
-        for key, error in errors.items():
-            self._retry_at[key] = asyncio.get_running_loop().time() + BACKOFF_SECONDS_MAX
-            if self._errors.get(key) != error:
-                _log.error("projection %s: batch failed, will retry: %s", key, error)
-            self._errors[key] = error
+
+def _log_parked(written: Iterable[Target]) -> None:
+    for target in written:
+        for parked in target.newly_parked:
+            _log.error(
+                "projection %s: parked stream %s from position %d (topic %s): %s",
+                target.key, parked.stream, parked.position, parked.topic, parked.error,
+            )  # fmt: skip
 
 
 async def _load_parked(conn: Conn, targets: Iterable[Target], recorded: Iterable[Recorded]) -> None:

@@ -22,6 +22,34 @@ FROM projections.parked p LEFT JOIN ledger.events e ON e.notification_id = p.pos
 ORDER BY p.position, p.stream
 """
 _BUILDS_IN_PROGRESS = "SELECT projection, generation FROM projections.builds WHERE NOT ended"
+_VERIFIED = """
+SELECT projection, generation, extract(epoch FROM checked_at)::float8, position, rows, differing,
+       keys[:%(shown)s::integer]
+FROM projections.verified
+"""
+KEYS_SHOWN_MAX = 20
+
+
+class Verified(NamedTuple):
+    """When a generation was verified last: all of it, or a sample.
+
+    at         unix seconds
+    rows       rows compared then
+    differing  rows that were found to differ, until a full verification finds none; `keys` are the first
+    """
+
+    at: float
+    position: int
+    rows: int
+    differing: int
+    keys: list[str]
+
+
+class StallCause(NamedTuple):
+    """Why a generation does not move: a code, and a sentence for people."""
+
+    code: str
+    message: str
 
 
 class GenerationStatus(NamedTuple):
@@ -29,12 +57,16 @@ class GenerationStatus(NamedTuple):
 
     building  a rebuild is at work on it
     stalled   it has been behind for STALLED_SECONDS, and did not move while it was observed
+    verified  None: never
+    cause     why it stalls; None while it does not, or where nobody has looked
     """
 
     lag: Lag
     parked: tuple[ParkedStream, ...]
     building: bool = False
     stalled: bool = False
+    verified: Verified | None = None
+    cause: StallCause | None = None
 
     @property
     def state(self) -> str:
@@ -53,6 +85,10 @@ async def load_statuses(conn: Conn, *, now: float) -> list[GenerationStatus]:
             ParkedStream(stream, position, error, None if topic is None else printable_topic(topic))
         )
     building = set(await fetch_all(conn, _BUILDS_IN_PROGRESS))
+    verified = {
+        GenerationKey(name, generation): Verified(*rest)
+        for name, generation, *rest in await fetch_all(conn, _VERIFIED, {"shown": KEYS_SHOWN_MAX})
+    }
     current_lags = await read_lags(conn, now)
     lagging = {
         (lag.projection, lag.generation, lag.position)
@@ -66,7 +102,9 @@ async def load_statuses(conn: Conn, *, now: float) -> list[GenerationStatus]:
     for lag in current_lags:
         key = GenerationKey(lag.projection, lag.generation)
         stalled = (*key, lag.position) in lagging
-        statuses.append(GenerationStatus(lag, tuple(parked.get(key, ())), key in building, stalled))
+        statuses.append(
+            GenerationStatus(lag, tuple(parked.get(key, ())), key in building, stalled, verified.get(key))
+        )
     return statuses
 
 
@@ -83,6 +121,8 @@ def describe_projection(name: str, statuses: Iterable[GenerationStatus]) -> dict
                 **status.lag._asdict(),
                 "state": status.state,
                 "stands_still": status.stalled,
+                "cause": None if status.cause is None else status.cause._asdict(),
+                "verified": None if status.verified is None else status.verified._asdict(),
                 "parked": [
                     {**parked_stream._asdict(), "reason": parked_stream.reason}
                     for parked_stream in status.parked

@@ -9,7 +9,7 @@ InvalidProjectionState for what the state of the projection does not allow.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ledger.clock import Clock
 from ledger.errors import InvalidParameter, InvalidProjectionState, UnknownObject, UnknownReference
@@ -23,11 +23,12 @@ from projections.engine.engine import Engine
 from projections.engine.operations import AlreadyDone, DoneOperation, Operator
 from projections.engine.registration import projection_exists
 from projections.engine.status import GenerationStatus, describe_projection, load_statuses
-from projections.operate.progress import render_json
+from projections.operate.reports import ProjectionReport, RebuildReport, StatusReport
+from projections.operate.stalls import find_runners, name_causes
 from projections.projection import Projection
 from projections.read_models.catalog import PROJECTIONS, PROJECTIONS_BY_NAME
 from projections.rebuild import generations, promotion, records, verification
-from projections.rebuild.records import WORKERS_MAX, Rebuild
+from projections.rebuild.records import WORKERS_MAX
 from projections.rebuild.verification import Verification
 
 NAMES_MAX = 100
@@ -37,48 +38,6 @@ SAMPLE_MAX = 10_000
 """Streams of one sample. A full check has no limit."""
 
 ReturnValue = TypeVar("ReturnValue")
-
-
-class RebuildReport(NamedTuple):
-    """A rebuild, and the bytes of its new generations (None while unknown)."""
-
-    rebuild: Rebuild
-    size_bytes: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The rebuild as a JSON object."""
-        return render_json(self.rebuild, self.size_bytes)
-
-
-class StatusReport(NamedTuple):
-    """Every generation of every projection, or of those in `names`, and the rebuilds that have not ended."""
-
-    generations: list[GenerationStatus]
-    rebuilds: list[RebuildReport]
-    names: Sequence[str] = tuple(PROJECTIONS_BY_NAME)
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as a JSON object, projections by name."""
-        names = {status.lag.projection for status in self.generations} | set(self.names)
-        return {
-            "data": [describe_projection(name, self.generations) for name in sorted(names)],
-            "rebuilds": [report.to_json() for report in self.rebuilds],
-        }
-
-
-class ProjectionReport(NamedTuple):
-    """One projection: its generations, its open rebuild, and its latest operations, newest first."""
-
-    name: str
-    generations: list[GenerationStatus]
-    rebuild: RebuildReport | None
-    operations: list[dict[str, Any]]
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as a JSON object."""
-        rebuild = None if self.rebuild is None else self.rebuild.to_json()
-        document = describe_projection(self.name, self.generations)
-        return {**document, "rebuild": rebuild, "operations": self.operations}
 
 
 class Actions:
@@ -100,22 +59,30 @@ class Actions:
         """The state of one projection, or of all. Raises UnknownObject."""
         if name is not None:
             one = await self.load_projection(name)
-            return StatusReport(one.generations, [] if one.rebuild is None else [one.rebuild], (name,))
-        statuses = await load_statuses(self._conn, now=self._clock.now())
-        rebuild_ids = await records.list_open(self._conn)
-        return StatusReport(statuses, [await self._load_rebuild(rebuild_id) for rebuild_id in rebuild_ids])
+            rebuilds = [] if one.rebuild is None else [one.rebuild]
+            return StatusReport(one.generations, rebuilds, (name,), one.workers)
+        statuses, workers = await self._load_statuses()
+        rebuilds = [await self._load_rebuild(each) for each in await records.list_open(self._conn)]
+        return StatusReport(statuses, rebuilds, workers=workers)
 
     async def load_projection(self, name: str) -> ProjectionReport:
         """The state of one projection, and what was done to it. Raises UnknownObject."""
         await self._require_projection(name)
-        statuses = await load_statuses(self._conn, now=self._clock.now())
+        statuses, workers = await self._load_statuses()
         rebuild_id = await records.find_active(self._conn, name)
         return ProjectionReport(
             name,
             [status for status in statuses if status.lag.projection == name],
             None if rebuild_id is None else await self._load_rebuild(rebuild_id),
             await operations.list_operations(self._conn, name),
+            workers,
         )
+
+    async def _load_statuses(self) -> tuple[list[GenerationStatus], int]:
+        """Every generation, with the cause where it is stalled, and the number of workers."""
+        statuses = await load_statuses(self._conn, now=self._clock.now())
+        runners = await find_runners(self._conn)
+        return await name_causes(self._conn, statuses, runners), runners.own
 
     async def describe_projection(self, name: str) -> dict[str, Any]:
         """A projection and its generations as a JSON object, also of one that has just been removed."""
@@ -342,11 +309,11 @@ class Actions:
             )
 
 
-def get_projection(name: str) -> Projection:
-    """A projection of this release. Raises UnknownObject."""
+def get_projection(name: str, *, param: str = "name") -> Projection:
+    """A projection of this release. Raises UnknownObject, naming the parameter."""
     projection = PROJECTIONS_BY_NAME.get(name)
     if projection is None:
-        raise UnknownObject("projection", name, param="name", hint=_suggest(name))
+        raise UnknownObject("projection", name, param=param, hint=_suggest(name))
     return projection
 
 

@@ -25,6 +25,7 @@ from projections.operate.shell import (
     run,
 )
 from projections.operate.status_display import print_generations, print_rebuilds, watch_status
+from projections.operate.stepper.cli import step
 from projections.rebuild.verification import KEYS_SHOWN_MAX, Verification
 
 
@@ -49,6 +50,12 @@ def build_group() -> typer.Typer:
         )
     )(verify)
     group.command(epilog=format_examples("ledger projections retry charges ch_0352I2S0wXTRNVkqM8D9w9"))(retry)
+    group.command(
+        epilog=format_examples(
+            "ledger projections step disputes --position 88",
+            "ledger projections step postings --after 88 --stream du_0352CZ5Gldsp6qNF5qNF1x --json",
+        )
+    )(step)
     rebuild_cli.add_commands(group)
     return group
 

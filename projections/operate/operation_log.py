@@ -57,7 +57,8 @@ PROMOTED = "projection_promoted"
 LOGGED_DETAILS = (
     "rebuild", "workers", "error", "compared", "equal", "accepted", "from", "stream", "healed", "kind",
     "mode", "replaces", "delivery", "event_id", "endpoint",
-    "replay", "to", "types", "only_failed", "object", "delivered", "failed", "dropped",
+    "alert", "receiver", "replay", "to", "types", "only_failed", "object", "delivered", "failed", "dropped",
+    "retry", "states", "created", "status", "returned", "left_out",
 )  # fmt: skip
 """Of what is recorded. Never the rows that differ."""
 

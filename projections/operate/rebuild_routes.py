@@ -14,6 +14,7 @@ from pydantic import Field
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers
 from ledger.api.openapi.answers import answers_with
+from ledger.audit.accesses import Accesses
 from ledger.store.store import Store
 from projections.operate.actions import GENERATION_MAX, get_projection
 from projections.operate.routes import Name, NameList, OperationBody, get_operator, open_actions
@@ -64,7 +65,7 @@ class RetireBody(OperationBody):
     )
 
 
-def rebuild_routes(callers: Callers, store: Store) -> APIRouter:
+def rebuild_routes(callers: Callers, store: Store, _: Accesses) -> APIRouter:
     """The routes that change rebuilds and live generations."""
     router = APIRouter(prefix="/projections", tags=["projections"])
     scope = callers.require_scopes("projections")

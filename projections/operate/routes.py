@@ -5,20 +5,24 @@ The routes that rebuild and switch are in `rebuild_routes`; what all of them do 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers
 from ledger.api.openapi.answers import answers_with
+from ledger.audit.accesses import Accesses
+from ledger.audit.moments import TIME_MAX
 from ledger.commands.execution import fingerprint_of
 from ledger.commands.models import StorableText
-from ledger.errors import InvalidProjectionState
-from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, open_connection
+from ledger.errors import InvalidParameter, InvalidProjectionState
+from ledger.metrics.lag_samples import RETENTION_SECONDS, read_samples
+from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, open_connection
 from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.store.store import Store
 from projections.engine.engine import Engine
@@ -34,6 +38,10 @@ from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild.states import RebuildState
 
 Name = Annotated[str, Path(max_length=255, examples=["disputes"])]
+SeriesName = Annotated[str, StringConstraints(max_length=255)]
+SAMPLES_DEFAULT_SECONDS = 3600
+SAMPLES_FROM = Query(alias="from", ge=0, le=TIME_MAX, description="Unix seconds.", examples=[1795000000])
+SAMPLES_TO = Query(alias="to", ge=0, le=TIME_MAX, description="Unix seconds.", examples=[1795003600])
 NameList = Annotated[
     list[Annotated[StorableText, StringConstraints(max_length=255)]], Field(max_length=NAMES_MAX)
 ]
@@ -49,7 +57,7 @@ _STATUS_EXAMPLE = {
             "live": True,
             "position": 40210,
             "events": 3,
-            "seconds": 0.4,
+            "seconds": 41.5,
             "parked": [
                 {
                     "stream": "du_0352CZ5Gldsp6qNF5qNF1x",
@@ -61,7 +69,18 @@ _STATUS_EXAMPLE = {
             ],
             "differing": 0,
             "state": "live",
-            "stands_still": False,
+            "stands_still": True,
+            "cause": {
+                "code": "no_worker",
+                "message": "No worker is running: start one with `ledger worker` or `ledger serve`.",
+            },
+            "verified": {
+                "at": 1795000000.0,
+                "position": 40100,
+                "rows": 3100,
+                "differing": 0,
+                "keys": [],
+            },
         }
     ],
     "rebuild": {
@@ -99,6 +118,7 @@ _STATUS_EXAMPLE = {
             "details": {"rebuild": 3, "workers": 2},
         }
     ],
+    "workers": 0,
 }
 _VERIFICATION = answers_with("projection_verification")
 _VERIFICATIONS = answers_with("projection_verification_list")
@@ -148,7 +168,7 @@ class VerifyManyBody(VerifyBody):
     all: bool = Field(False, description="Every projection of this release, as without names.")
 
 
-def projection_routes(callers: Callers, store: Store) -> APIRouter:
+def projection_routes(callers: Callers, store: Store, _: Accesses) -> APIRouter:
     """The routes that show projections, verify them, and retry parked streams."""
     router = APIRouter(prefix="/projections", tags=["projections"])
     scope = callers.require_scopes("projections")
@@ -168,6 +188,28 @@ def _add_status_routes(router: APIRouter, scope: Any, store: Store) -> None:
         ended."""
         async with open_actions(store) as actions:
             return (await actions.load_status()).to_json()
+
+    @router.get(
+        "/samples",
+        summary="Get the lag of projections, sealing and webhooks over the last day",
+        responses=answers_with("lag_samples"),
+    )
+    async def list_lag_samples(
+        start: Annotated[int | None, SAMPLES_FROM] = None,
+        end: Annotated[int | None, SAMPLES_TO] = None,
+        names: Annotated[list[SeriesName], Query(max_length=NAMES_MAX)] = [],  # noqa: B006
+        caller: Exchange = scope,
+    ) -> dict[str, Any]:
+        """By default the last hour, of all. A sample is taken every ten seconds; of each series there are at
+        most 500 points, each the highest of its `step` seconds. null: nothing was running to take it."""
+        now = int(time.time())  # of the server, as samples are
+        last = now if end is None else min(end, now)
+        first = last - SAMPLES_DEFAULT_SECONDS if start is None else start
+        if first > last:
+            raise InvalidParameter("Must not be after `to`, nor in the future.", param="from")
+        first = max(first, now - RETENTION_SECONDS)
+        async with _open_connection(store) as conn:
+            return (await read_samples(conn, first, last, names or None)).to_json()
 
     @router.get(
         "/{name}", summary="Get one projection, its rebuild and its operations", responses=_STATUS_RESPONSES
@@ -230,15 +272,19 @@ async def open_actions(store: Store) -> AsyncIterator[Actions]:
     def create_engine() -> Engine:
         return Engine(store.dsn, store.codec, store.clock, store.notifier, projections=PROJECTIONS)
 
+    async with _open_connection(store) as conn:
+        yield Actions(conn, store.dsn, store.codec, store.clock, create_engine)
+
+
+def _open_connection(store: Store) -> AbstractAsyncContextManager[Conn]:
     # The answer is confirmed, as all of the internal API.
-    async with open_connection(
+    return open_connection(
         store.dsn,
         "ledger_projector",
         name="operator",
         settings=LOCAL_COMMITS,
         answer_seconds=BACKGROUND_ANSWER_SECONDS,
-    ) as conn:
-        yield Actions(conn, store.dsn, store.codec, store.clock, create_engine)
+    )
 
 
 def get_operator(request: Request, caller: Exchange, body: OperationBody | None) -> Operator:

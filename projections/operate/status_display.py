@@ -12,9 +12,10 @@ from typing import Any
 
 from ledger.cli.shell import format_time, make_printable, print_table
 from projections.engine.status import GenerationStatus
-from projections.operate.actions import RebuildReport, StatusReport
 from projections.operate.progress import render_line
+from projections.operate.reports import RebuildReport, StatusReport
 from projections.operate.shell import CommandContext, run
+from projections.operate.stalls import UNKNOWN
 from projections.operate.watch import suggest_next_step
 from projections.read_models.catalog import PROJECTIONS_BY_NAME
 
@@ -49,10 +50,13 @@ def _format_rows(each: GenerationStatus) -> str:
 
 
 def _format_stalled(statuses: Sequence[GenerationStatus]) -> list[str]:
-    """Which generations no process moves, and where to look for the reason."""
-    stalled = [each.lag for each in statuses if each.stalled and each.lag.projection in PROJECTIONS_BY_NAME]
-    labels = ", ".join(f"{lag.projection}_g{lag.generation}" for lag in stalled)
-    return [f"stalled: {labels}: no worker is running, or its log says why"] if labels else []
+    """Which generations no process moves, and why: one line for each cause."""
+    labels: dict[str, list[str]] = {}
+    for each in statuses:
+        if each.stalled and each.lag.projection in PROJECTIONS_BY_NAME:
+            cause = (each.cause or UNKNOWN).message
+            labels.setdefault(cause, []).append(f"{each.lag.projection}_g{each.lag.generation}")
+    return [f"stalled: {', '.join(names)}: {cause}" for cause, names in labels.items()]
 
 
 def _format_parked(statuses: Sequence[GenerationStatus]) -> list[str]:

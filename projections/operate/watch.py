@@ -13,8 +13,9 @@ from contextlib import suppress
 import psycopg
 
 from ledger.errors import LedgerError, SettingError, Unavailable
-from projections.operate.actions import Actions, RebuildReport
+from projections.operate.actions import Actions
 from projections.operate.progress import ProgressDisplay
+from projections.operate.reports import RebuildReport
 from projections.operate.shell import CommandContext, run
 from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild import records

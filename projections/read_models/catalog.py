@@ -8,6 +8,7 @@ from __future__ import annotations
 from projections.projection import Projection
 from projections.read_models.audit_index import AUDIT_INDEX
 from projections.read_models.deadlines import DEADLINES
+from projections.read_models.dispute_board import DISPUTE_BOARD
 from projections.read_models.feed import FEED
 from projections.read_models.lists import (
     CHARGES,
@@ -38,6 +39,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     BALANCE_TRANSACTIONS,
     BALANCE_CHANGES,
     DEADLINES,
+    DISPUTE_BOARD,
     FEED,
     AUDIT_INDEX,
 )

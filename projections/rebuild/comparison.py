@@ -177,7 +177,7 @@ async def _find_differences(conn: Conn, projection: Projection, query: Composed)
                 decompress_row(projection, values) for values in (row[:column_count], row[column_count:])
             )
             if live != other:
-                differences.append(_describe_difference(projection, live, other))
+                differences.append(describe_difference(projection, live, other))
                 if len(differences) == DIFFERENCES_SHOWN_MAX:
                     break
     return differences
@@ -196,9 +196,10 @@ def decompress_row(projection: Projection, values: Sequence[Any]) -> dict[str, A
     return row
 
 
-def _describe_difference(
+def describe_difference(
     projection: Projection, live_row: dict[str, Any], other_row: dict[str, Any]
 ) -> Difference:
+    """How two rows differ, without personal data. Of a row that does not exist, all columns are None."""
     names = compared_columns(projection)
     live, other = (_flatten_row(projection, row) for row in (live_row, other_row))
     key = str((live or other or {})[names[0]])

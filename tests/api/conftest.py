@@ -24,6 +24,8 @@ SECRETS = re.compile(r"(?:sk|rk|pk|ek)_(?:test|live)_\w{4}|cuss_secret_|pi_\w+_s
 
 WARNINGS = {
     "Invalid HTTP request received.",
+    "alert_elevated",
+    "alert_raised",
     "tls_hello_on_plain_port",
     "webhook_delivery_given_up",
     "webhook_endpoint_failing",

@@ -36,11 +36,10 @@ NO_COMMANDS = {
 }  # fmt: skip
 """What follows the word `ledger` in code that is no command."""
 RUN = {
-    "accounts list", "audit accesses", "audit checkpoint", "audit diff", "audit export", "audit find",
-    "audit history",
-    "audit keys", "audit list", "audit log", "audit object", "audit reconcile", "audit witnesses", "config",
-    "events list", "feed read",
-    "keys create", "keys list", "projections show", "projections status", "projections verify",
+    "accounts list", "alerts list", "alerts receivers list", "audit accesses", "audit checkpoint",
+    "audit diff", "audit export", "audit find", "audit history", "audit keys", "audit list", "audit log",
+    "audit object", "audit reconcile", "audit witnesses", "config", "events list", "feed read", "keys create",
+    "keys list", "projections show", "projections status", "projections step", "projections verify",
 }  # fmt: skip
 POSITION = 6
 """Of the event by which the dispute is won, the last one."""

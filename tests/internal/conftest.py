@@ -39,5 +39,6 @@ class InternalClient:
 
 @pytest.fixture
 def operator(http: httpx.Client, account: Account, registrar: Registrar) -> InternalClient:
-    """A restricted key of the account, with every scope of the internal API, in test mode."""
-    return InternalClient(http, registrar.key(account.id, "rk", scopes=INTERNAL_SCOPES)[1])
+    """A restricted key of the account, with every scope that the internal API asks for, in test mode."""
+    scopes = (*INTERNAL_SCOPES, "rak_dispute_read")
+    return InternalClient(http, registrar.key(account.id, "rk", scopes=scopes)[1])

@@ -163,7 +163,7 @@ def test_all_projections_are_listed_and_described_with_examples(operator: Intern
     told = ok(operator.get("/projections"))
     assert [each["name"] for each in told["data"]] == sorted(each.name for each in PROJECTIONS)
     paths = ok(operator.http.get("/openapi.json"))["paths"]
-    assert len([path for path in paths if path.startswith("/internal/v1/projections")]) == 14
+    assert len([path for path in paths if path.startswith("/internal/v1/projections")]) == 16
     entry = paths["/internal/v1/projections/{name}"]["get"]
     example = entry["responses"]["200"]["content"]["application/json"]["example"]
     real = get_projection(operator, "refunds")

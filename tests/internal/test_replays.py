@@ -6,13 +6,15 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 import stripe
 
-from ledger.cli.webhooks.replay_display import follow
+from ledger.cli.webhooks.job_display import follow
+from ledger.webhooks.replays.records import get_replay
 from tests.api.conftest import parse_log
 from tests.api.service import SERVICE_KEY, Account, Registrar, Service, assert_refused, ok
 from tests.internal.conftest import InternalClient
@@ -141,7 +143,8 @@ def test_who_follows_a_replay_stays_over_a_failover(
     async def watch() -> str:
         async with open_lossy_proxy(service.dsn) as (way, between):
             between.lose("ledger cli", "answer")
-            state = (await follow(way, replay)).state
+            read = partial(get_replay, replay_id=replay, owner=None)
+            state = (await follow(way, read)).state
             assert between.losses == [("ledger cli", "answer")]
             return state
 

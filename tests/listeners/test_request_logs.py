@@ -17,9 +17,9 @@ from ledger.api.exchange import Exchange
 from ledger.api.public.routes import OPERATIONS
 from ledger.config import load_settings
 from ledger.metrics.prometheus import Metrics
-from ledger.stripe_cli.request_errors import PATH_LENGTH_MAX, clean_path, describe_error
+from ledger.request_log.errors import PATH_LENGTH_MAX, clean_path, describe_error
 from ledger.stripe_cli.request_filters import RequestFacts, matches
-from ledger.stripe_cli.request_log import ROWS_MAX
+from ledger.stripe_cli.request_tails import ROWS_MAX
 from ledger.wire.parameters import Array, Hash
 from ledger.wire.scalars import Parameter
 from tests.api.service import Account, Caller, Registrar, Service
@@ -322,7 +322,7 @@ def test_while_nobody_looks_a_request_costs_one_question() -> None:
     class Log:
         tails = CountedTails()
 
-    log_access = access_log(Metrics(), load_settings(log_requests="none"), Log())  # type: ignore[arg-type]
+    log_access = access_log(Metrics(), load_settings(log_requests="none"), request_tails=Log())  # type: ignore[arg-type]
     exchange = Exchange("GET", "/v1/charges", b"", {}, None, "req_1")  # type: ignore[arg-type]
     for _ in range(10):
         log_access(exchange)

@@ -18,7 +18,7 @@ from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "schema.sql"
-SCHEMAS = ["ledger", "projections", "reporting", "stripe_cli", "webhooks"]
+SCHEMAS = ["alerts", "ledger", "projections", "reporting", "request_log", "stripe_cli", "webhooks"]
 ROLES = ["ledger_analyst", "ledger_api", "ledger_projector"]
 HEADING = """\
 -- The database schema that the migrations in alembic/versions make: to read in one file, not to run.

@@ -25,6 +25,7 @@ from ledger.webhooks.replays.job import ReplayJob
 from ledger.webhooks.replays.preview import Preview, preview_replay
 from ledger.webhooks.replays.progress import Replay
 from ledger.webhooks.replays.records import Actor, change_replay, get_replay, start_replay
+from ledger.webhooks.service import connect_jobs
 from tests.projections.corruption import Record, store_record
 from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
 from tests.projections.history_commands import COMMANDS
@@ -83,11 +84,12 @@ async def wait_for_end(author: Author, replay: Replay) -> Replay:
 
 async def advance(author: Author, rounds: int = 1) -> int:
     """How many deliveries some rounds of the job make due."""
-    running = ReplayJob(author.store)
+    connection = connect_jobs(author.store)
+    running = ReplayJob(author.store, connection)
     try:
         return sum([(await running.advance()).queued for _ in range(rounds)])
     finally:
-        await running.close()
+        await connection.drop()
 
 
 def verify(request: ReceivedRequest) -> stripe.Event:

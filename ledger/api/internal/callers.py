@@ -23,6 +23,8 @@ from ledger.postgres.connections import Pool
 from ledger.wire.parameters import unknown_parameter_error
 from ledger.wire.suggestions import find_nearest
 
+PUBLIC_SCOPE_PREFIX = "rak_"
+
 
 class Callers:
     """Authenticates the caller of each request and checks its scopes. Calls `refresh_clock` once per
@@ -83,6 +85,11 @@ class Callers:
         if not await self._keys.can_access(exchange.key, account):
             raise account_access_error(exchange.key, account)
 
+    async def can_see(self, exchange: Exchange, account: str, livemode: bool) -> bool:
+        """Whether the key of a request reaches `account` in this mode: its own, or a connected one. Raises
+        Unavailable."""
+        return livemode == exchange.key.livemode and await self._keys.can_access(exchange.key, account)
+
 
 def check_query_names(request: Request) -> None:
     """Raises InvalidParameter for a query parameter that the route does not declare: none is ignored. A route
@@ -112,8 +119,9 @@ def check_repetitions(request: Request) -> None:
 
 
 def check_scope(key: ApiKey, scope: str) -> None:
-    """Raises Forbidden, naming the scope, unless the key has it."""
-    if scope not in key.scopes:
+    """Raises Forbidden, naming the scope, unless the key has it. Those of the public API (`rak_…`) every
+    secret key has."""
+    if not (key.allows(scope) or (key.kind == "sk" and scope.startswith(PUBLIC_SCOPE_PREFIX))):
         raise Forbidden(
             f"The provided key '{key.masked}' lacks the scope '{scope}'.", code="more_permissions_required"
         )

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ledger.accounts import find_account
@@ -19,6 +19,7 @@ from ledger.api.exchange import Exchange
 from ledger.api.internal.callers import Callers, check_scope
 from ledger.api.internal.feed_stream import FeedStream
 from ledger.api.key_cache import KeyCache
+from ledger.api.openapi.answers import answers_with
 from ledger.audit.moments import POSITION_MAX
 from ledger.errors import InvalidParameter, Unauthenticated, UnknownObject
 from ledger.feed.feed import Feed
@@ -27,7 +28,7 @@ from ledger.feed.ndjson import stream_ndjson
 from ledger.feed.readers import Reader
 from ledger.feed.sse import stream_sse
 from ledger.postgres.connections import Pool
-from ledger.wire.topics import expand_types
+from ledger.wire.topics import describe_types, expand_types
 
 TEXT_LENGTH_MAX = 255
 TYPES_MAX = 50
@@ -176,6 +177,13 @@ def feed_routes(callers: Callers, readers: FeedReaders) -> APIRouter:
         reader, head = await readers.make(exchange, params, params.after)
         lines = stream_ndjson(readers.feed, reader, head, limit=params.limit, wait_seconds=params.wait or 0.0)
         return FeedStream(readers.feed, reader, lines, "application/x-ndjson")
+
+    @router.get(
+        "/feed/types", summary="List the types of recorded events", responses=answers_with("feed_type_list")
+    )
+    async def list_feed_types(exchange: Exchange = caller) -> Response:
+        """All that this release records, with the types of the public Events that each makes."""
+        return JSONResponse({"object": "list", "data": describe_types(), "has_more": False})
 
     return router
 

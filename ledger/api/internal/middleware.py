@@ -127,17 +127,20 @@ class InternalApiMiddleware:
         try:
             exchange.status, body = encode_answer(await direct())
         except LOST as error:
-            exchange.status, body, headers = self._render_error(Unavailable(first_line(error)))
-            exchange.response_headers += headers
+            body = self._refuse(exchange, Unavailable(first_line(error)))
         except Exception as error:
-            exchange.status, body, headers = self._render_error(error)
-            exchange.response_headers += headers
+            body = self._refuse(exchange, error)
         await exchange.send_response(send, body.encode())
 
     async def _send_error(self, exchange: Exchange, error: LedgerError, send: Send) -> None:
+        await exchange.send_response(send, self._refuse(exchange, error).encode())
+
+    def _refuse(self, exchange: Exchange, error: Exception) -> str:
+        """Set status and headers of the answer to a request that ended in an error. Returns its body."""
         exchange.status, body, headers = self._render_error(error)
         exchange.response_headers += headers
-        await exchange.send_response(send, body.encode())
+        exchange.error_body = body
+        return body
 
     async def _buffer_body(self, exchange: Exchange, receive: Receive) -> Receive:
         """Read the body, and return a `receive` that passes it to the framework as one message."""

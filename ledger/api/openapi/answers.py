@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from ledger.api.errors import ERROR_TYPES, STATUS_CODES, STATUS_OK, V2_ERROR_TYPES
@@ -80,16 +81,20 @@ HEADERS: dict[str, dict[str, Any]] = {
 }
 """The headers of answers, by name."""
 READ_HEADERS = ("Request-Id", "Stripe-Version")
-LIST_HEADERS = (*READ_HEADERS, "Ledger-Behind-Events", "Ledger-Incomplete")
+PROGRESS_HEADERS = ("Ledger-Behind-Events", "Ledger-Incomplete")
+"""Of what is read from a projection."""
+LIST_HEADERS = (*READ_HEADERS, *PROGRESS_HEADERS)
 WRITE_HEADERS = (
     *READ_HEADERS, "Ledger-Position", "Idempotency-Key", "Original-Request", "Idempotent-Replayed",
 )  # fmt: skip
 
 
-def answers_with(name: str, description: str = "The answer.") -> Responses:
-    """What a route of the internal API says of its answer: the schema of this name. FastAPI only shows it:
-    unlike a response model it is not applied to each answer, which takes time."""
-    return {STATUS_OK: {"description": description, "content": make_json_content(make_reference(name))}}
+def answers_with(name: str, description: str = "The answer.", *, headers: Sequence[str] = ()) -> Responses:
+    """What a route of the internal API says of its answer: the schema of this name, and `headers` besides
+    those of every route. FastAPI only shows it: unlike a response model it is not applied to each answer,
+    which takes time."""
+    answer = {"description": description, "content": make_json_content(make_reference(name))}
+    return {STATUS_OK: {**answer, **({"headers": refer_to_headers(*headers)} if headers else {})}}
 
 
 def make_json_content(schema: dict[str, Any]) -> dict[str, Any]:

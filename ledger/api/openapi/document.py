@@ -33,15 +33,20 @@ _TAGS = {
     "resources": "Internal: other services publish their objects as Events.",
     "customer sessions": "Internal: sessions without their secrets, for support staff.",
     "accounts and keys": "Internal: connected accounts, and API keys of all kinds.",
+    "alerts": "Internal: what is wrong with the service, and who is told of it.",
     "feed": "Internal: the log as items, for services that read on from a position of their own.",
     "audit": "Internal: questions to history, with proofs. Every request is recorded.",
     "webhooks": "Internal: operating webhooks. Deliveries with their attempts, retries, health of endpoints.",
+    "dispute board": "Internal: disputes by status and due date, and how many there are of each.",
+    "requests": "Internal: the request log. Which requests failed, how, and how many there were.",
     "projections": "Internal: operating the read models.",
     "clock": "Internal: the test clock, where it is enabled.",
     "health": "For whoever runs the service. No API key is needed.",
 }
 _WRITE_HEADERS = ("Ledger-Position", "Idempotency-Key", "Original-Request", "Idempotent-Replayed")
-_WITHOUT_IDEMPOTENCY_KEY = ("/internal/v1/clock", "/internal/v1/import")
+_WITHOUT_IDEMPOTENCY_KEY = (
+    "/internal/v1/clock", "/internal/v1/import", "/internal/v1/alerts/receivers/{id}/test",
+)  # fmt: skip
 """Repeating these calls changes nothing more, or only what is asked for."""
 _UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
@@ -112,7 +117,9 @@ def _correct_framework_entry(path: str, entry: dict[str, Any], *, is_write: bool
     if path.startswith(INTERNAL_BASE):
         entry["security"] = KEY_SCHEMES
         entry["responses"] = answers | list_error_answers()
-        answers["200"]["headers"] = refer_to_headers("Request-Id", *(_WRITE_HEADERS if is_write else ()))
+        own_headers = answers["200"].get("headers", {})
+        headers = refer_to_headers("Request-Id", *(_WRITE_HEADERS if is_write else ()))
+        answers["200"]["headers"] = headers | own_headers
         if is_write and path not in _WITHOUT_IDEMPOTENCY_KEY:
             reference = {"$ref": "#/components/parameters/Idempotency-Key"}
             entry["parameters"] = [*entry.get("parameters", ()), reference]

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import get_args
 
 from ledger.accounts import KeyKind, Mode
+from ledger.api.openapi.alert_schemas import build_alert_schemas
 from ledger.api.openapi.audit_schemas import build_audit_schemas
+from ledger.api.openapi.dispute_schemas import build_dispute_schemas
+from ledger.api.openapi.request_schemas import build_request_schemas
+from ledger.api.openapi.retry_schemas import build_retry_schemas
 from ledger.api.openapi.webhook_schemas import build_webhook_schemas
 from ledger.domain.customer_session import DEFAULT_FEATURES
 from ledger.wire.json_values import Json
@@ -61,6 +65,13 @@ _SESSION: Fields = {
     "revoked_at": unix_time("When it was revoked.").or_null(),
     "state": choice("Whether its client secret can be exchanged.", ("open", "claimed", "expired", "revoked")),
 }
+_FEED_TYPE: Fields = {
+    "type": text("The type of recorded events.", "dispute.opened"),
+    "events": array(
+        "The types of the public Events that it makes; null if they depend on the event.",
+        text("A type.", "charge.dispute.created"),
+    ).or_null(),
+}
 
 
 def build_internal_schemas() -> dict[str, Json]:
@@ -75,10 +86,20 @@ def build_internal_schemas() -> dict[str, Json]:
         "kept_account_list": ("A page of accounts.", _make_page("kept_account")),
         "api_key_list": ("A page of keys.", _make_page("api_key")),
         "session_record_list": ("A page.", make_list_fields(component("A session.", "session_record"))),
+        "feed_type": ("A type of recorded events.", _FEED_TYPE),
+        "feed_type_list": ("All types.", make_list_fields(component("A type.", "feed_type"))),
         "clock_time": ("The test clock.", {"now": number("The time, in unix seconds.", 1795000000.0)}),
     }
     own = {name: build_schema(description, fields) for name, (description, fields) in objects.items()}
-    return own | build_webhook_schemas() | build_audit_schemas()
+    others = (
+        build_alert_schemas(),
+        build_audit_schemas(),
+        build_dispute_schemas(),
+        build_request_schemas(),
+        build_retry_schemas(),
+        build_webhook_schemas(),
+    )
+    return own | {name: schema for schemas in others for name, schema in schemas.items()}
 
 
 def _make_page(name: str) -> Fields:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from ledger.webhooks.history.deliveries import STATES
+from ledger.webhooks.history.filters import STATES
 from ledger.webhooks.replays.progress import ReplayState
 from ledger.wire.json_values import Json
 from ledger.wire.schemas.catalog import build_schema
@@ -53,7 +53,7 @@ _DELIVERY: Fields = {
     "last_attempt": hash_of("The newest attempt.", _ATTEMPT).or_null(),
     "livemode": livemode(),
     "next_attempt_at": number("Of a pending delivery: when it is due, in unix seconds.").or_null(),
-    "replay": nullable_text("The replay that has made it, or made it pending again last."),
+    "replay": nullable_text("The replay (`whr_…`) or retry of many (`wrt_…`) that made it pending last."),
     "state": choice("How it stands.", tuple(STATES), "delivered"),
     "type": text("The type of the Event.", "customer.created"),
 }
@@ -108,6 +108,30 @@ _HEALTH: Fields = {
     "recent_attempts": hash_of("How the last attempts went.", _RECENT),
     "status": choice("Whether Events are sent to it.", ("enabled", "disabled", "deleted")),
     "waits_for": array("Codes of why nothing is sent to it now.", text("A code.", "endpoint_disabled")),
+}
+_SUMMARY: Fields = {
+    "id": _HEALTH["id"],
+    "object": constant("webhook_endpoint_summary"),
+    "account": _HEALTH["account"],
+    "breaker": _HEALTH["breaker"],
+    "created": unix_time("When it was created."),
+    "due": integer("How many of the pending deliveries are overdue; counted up to 1,000."),
+    "event_payload": choice(
+        "What is sent to it; null while it cannot be read.", ("snapshot", "thin"), "snapshot"
+    ).or_null(),
+    "failed_attempts": _HEALTH["failed_attempts"],
+    "failing": _HEALTH["failing"],
+    "failing_since": _HEALTH["failing_since"],
+    "given_up": integer("How many deliveries of the last 30 days are given up; counted up to 1,000."),
+    "last_failure": _HEALTH["last_failure"],
+    "livemode": livemode(),
+    "next_attempt_at": _HEALTH["next_attempt_at"],
+    "ordered": boolean("Whether the Events of one object are sent in order; null as above.").or_null(),
+    "pending": integer("How many deliveries are pending; counted up to 1,000."),
+    "status": choice(
+        "Whether Events are sent to it; null as above.", ("enabled", "disabled"), "enabled"
+    ).or_null(),
+    "waits_for": _HEALTH["waits_for"],
 }
 _REPLAYED: Fields = {
     "account": text("The account of the endpoint.", "acct_1Nv0FGQ9RKHgCVdK"),
@@ -178,6 +202,8 @@ def build_webhook_schemas() -> dict[str, Json]:
         "webhook_delivery": ("A delivery of an Event to an endpoint.", _DELIVERY),
         "webhook_delivery_record": ("A delivery with its attempts.", _RECORD),
         "webhook_endpoint_health": ("How deliveries to an endpoint go.", _HEALTH),
+        "webhook_endpoint_summary": ("An endpoint with its health, in a list.", _SUMMARY),
+        "webhook_endpoint_summary_list": ("A page of endpoints.", make_page("webhook_endpoint_summary")),
         "webhook_endpoint_settings": ("How Events are sent to an endpoint.", _SETTINGS),
         "rotated_webhook_secret": (
             "The settings of an endpoint, with its new secret.",
@@ -185,8 +211,8 @@ def build_webhook_schemas() -> dict[str, Json]:
         ),
         "webhook_replay": ("A replay of Events to an endpoint.", _REPLAY),
         "webhook_replay_preview": ("What a replay would send.", _PREVIEW),
-        "webhook_replay_list": ("A page of replays.", _make_page("webhook_replay")),
-        "webhook_delivery_list": ("A page of deliveries.", _make_page("webhook_delivery")),
+        "webhook_replay_list": ("A page of replays.", make_page("webhook_replay")),
+        "webhook_delivery_list": ("A page of deliveries.", make_page("webhook_delivery")),
     }
     either = [make_reference("webhook_replay"), make_reference("webhook_replay_preview")]
     return {
@@ -195,6 +221,7 @@ def build_webhook_schemas() -> dict[str, Json]:
     }
 
 
-def _make_page(name: str) -> Fields:
+def make_page(name: str) -> Fields:
+    """The members of a page of these items."""
     items: Field = array("The items of this page.", component("An item.", name))
     return {"data": items, "has_more": boolean("Whether there are more after this page.")}

@@ -41,12 +41,10 @@ async def read_recorded_event(context: QueryContext, auditor: Auditor, position:
     Raises InvalidParameter for a position after the last one, UnknownObject for an event of another account
     or mode.
     """
-    parameters = {"position": position, "account": auditor.account, "livemode": auditor.livemode}
 
     async def read(conn: Conn) -> Json:
-        cur = conn.cursor(binary=True)
-        row = await (await cur.execute(_SELECT_RECORD, parameters)).fetchone()
-        if row is None:
+        event = await load_recorded_event(conn, context.store.codec, auditor, position)
+        if event is None:
             head = await fetch_one(conn, _SELECT_HEAD)
             assert head is not None
             if position > head[0]:
@@ -54,17 +52,28 @@ async def read_recorded_event(context: QueryContext, auditor: Auditor, position:
                     f"Position {position} is in the future: the last one is {head[0]}.", param="position"
                 )
             raise UnknownObject(NOUN, str(position), param="position")
-        (entry,) = await fetch_entries(conn, context.store.codec, [position])
-        record = Record(*row)
-        return {
-            **entry.to_json(),
-            "account": record.account,
-            "livemode": record.livemode,
-            **_render_content(context.store.codec, record, opened=auditor.shows_personal_data),
-            "leaf_hash": encode_base64(derive_leaf_hash(record)),
-        }
+        return event
 
     return await context.reads.run_idempotent(read)
+
+
+async def load_recorded_event(conn: Conn, codec: Codec, auditor: Auditor, position: int) -> Json | None:
+    """The event as from `read_recorded_event`; None where the account and mode have none. Raises
+    psycopg.Error."""
+    parameters = {"position": position, "account": auditor.account, "livemode": auditor.livemode}
+    cur = conn.cursor(binary=True)
+    row = await (await cur.execute(_SELECT_RECORD, parameters)).fetchone()
+    if row is None:
+        return None
+    (entry,) = await fetch_entries(conn, codec, [position])
+    record = Record(*row)
+    return {
+        **entry.to_json(),
+        "account": record.account,
+        "livemode": record.livemode,
+        **_render_content(codec, record, opened=auditor.shows_personal_data),
+        "leaf_hash": encode_base64(derive_leaf_hash(record)),
+    }
 
 
 def _render_content(codec: Codec, record: Record, *, opened: bool) -> Json:

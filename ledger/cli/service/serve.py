@@ -21,6 +21,7 @@ import uvloop
 from prometheus_client.multiprocess import mark_process_dead
 
 from ledger.api.app import Extensions, LedgerApp, create_app
+from ledger.api.composition import build_alerts
 from ledger.api.stripe_cli.login import add_login
 from ledger.api.stripe_cli.websocket import FRAME_BYTES_MAX, PING_SECONDS, PONG_SECONDS_MAX, WebSocketProtocol
 from ledger.api.transport import HttpProtocol
@@ -278,7 +279,10 @@ async def _run_services(
         closers = Closers()
         try:
             await closers.start([extensions.loop_board or LoopBoard(), store])
-            await closers.start([create_service(store) for create_service in extensions.service_factories])
+            await closers.start(
+                [build_alerts(store, settings, extensions.projections)]
+                + [create_service(store) for create_service in extensions.service_factories]
+            )
             await stop.wait()
         finally:
             await closers.close(settings.drain_seconds)

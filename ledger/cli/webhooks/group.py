@@ -7,6 +7,7 @@ import typer
 from ledger.cli.groups import build_group
 from ledger.cli.webhooks.history import add_history_commands
 from ledger.cli.webhooks.replays import add_replay_commands
+from ledger.cli.webhooks.retries import add_retry_commands
 from ledger.cli.webhooks.settings import add_settings_commands
 from ledger.cli.webhooks.switch import add_switch_commands
 
@@ -22,5 +23,6 @@ def build_webhooks_group() -> typer.Typer:
     add_switch_commands(group)
     add_history_commands(group)
     add_settings_commands(group)
+    add_retry_commands(group)
     add_replay_commands(group)
     return group

@@ -54,8 +54,12 @@ def _add_deliveries_command(group: typer.Typer) -> None:
     )
     def deliveries(
         endpoint: Annotated[str | None, typer.Option(help="The id of an endpoint.")] = None,
-        event: Annotated[str | None, typer.Option(help="The id of an Event.")] = None,
-        replay: Annotated[str | None, typer.Option(help="The id of a replay (whr_…).")] = None,
+        events: Annotated[
+            list[str] | None, typer.Option("--event", help="The id of an Event; repeat it for several.")
+        ] = None,
+        replay: Annotated[
+            str | None, typer.Option(help="The id of a replay (whr_…) or retry (wrt_…).")
+        ] = None,
         states: Annotated[
             list[str] | None,
             typer.Option(
@@ -78,10 +82,11 @@ def _add_deliveries_command(group: typer.Typer) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """List deliveries, newest first."""
-        from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries
+        from ledger.webhooks.history.deliveries import list_deliveries
+        from ledger.webhooks.history.filters import DeliveryFilters
 
-        bounds = _parse_bounds(since, until)
-        filters = DeliveryFilters(endpoint, event, states or (), types or (), bounds, replay)
+        bounds = parse_bounds(since, until)
+        filters = DeliveryFilters(endpoint, events or (), states or (), types or (), bounds, replay)
 
         async def read(conn: Conn, clock: Clock, deployment: Deployment) -> tuple[list[Delivery], bool]:
             return await list_deliveries(conn, None, filters, limit=limit, starting_after=starting_after)
@@ -120,7 +125,7 @@ def _add_retry_command(group: typer.Typer) -> None:
         """Send a delivery again, now.
 
         The whole schedule of attempts is before it. While an attempt is under way, no other one is made:
-        only if it fails is the next one. To send many: ledger webhooks replay."""
+        only if it fails is the next one. To send many again: ledger webhooks retry-all."""
         from ledger.store.codec import Codec
         from ledger.webhooks.history.retry import Request, retry_delivery
 
@@ -166,7 +171,7 @@ async def _read_record(conn: Conn, clock: Clock, deployment: Deployment, deliver
     return await read_delivery(conn, Codec(deployment.service_key), delivery_id, None, clock.now())
 
 
-def _parse_bounds(since: str | None, until: str | None) -> dict[str, int]:
+def parse_bounds(since: str | None, until: str | None) -> dict[str, int]:
     """The bounds on when a delivery was made, in whole seconds. Raises InvalidParameter."""
     from ledger.audit.moments import parse_time_span
 

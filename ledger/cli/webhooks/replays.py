@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -99,7 +100,7 @@ def _add_replay_command(group: typer.Typer) -> None:
         order of the log; what else is due to the endpoint goes first."""
         from ledger.webhooks.replays.filters import ReplayRequest
 
-        _check_reason(reason)
+        check_reason(reason)
         if window_from is None and not only_failed:
             raise SettingError("--from: required without --only-failed")
         request = ReplayRequest(
@@ -187,7 +188,7 @@ def _add_change_command(group: typer.Typer, action: ReplayAction, text: str) -> 
     def change(replay_id: ReplayArgument, reason: ReasonOption = "", as_json: JsonOption = False) -> None:
         from ledger.webhooks.replays.records import Actor, change_replay
 
-        _check_reason(reason)
+        check_reason(reason)
         changed = run_change(
             lambda conn, clock, _: change_replay(
                 conn, replay_id, action, Actor(get_shell_user(), reason), owner=None, now=clock.now()
@@ -216,11 +217,12 @@ async def _start(
 
 def _show(replay: Replay, *, wait: bool, as_json: bool) -> None:
     """Print a replay, or its progress until it has ended."""
-    from ledger.cli.webhooks.replay_display import describe_replay, follow
+    from ledger.cli.webhooks.job_display import describe_replay, follow
+    from ledger.webhooks.replays.records import get_replay
 
     if wait and not replay.is_ended:
-        replay_id = replay.id
-        replay = run_with_deployment(lambda conn, clock, deployment: follow(deployment.dsn, replay_id))
+        read = partial(get_replay, replay_id=replay.id, owner=None)
+        replay = run_with_deployment(lambda conn, clock, deployment: follow(deployment.dsn, read))
     if as_json:
         print_json(replay.to_json())
         return
@@ -266,7 +268,8 @@ def _name_options(message: str) -> str:
     return re.sub(r"types\[\d+\]", "--type", message)
 
 
-def _check_reason(reason: str) -> None:
+def check_reason(reason: str) -> None:
+    """Raises SettingError for a reason that is too long."""
     from ledger.webhooks.replays.records import REASON_LENGTH_MAX
 
     if len(reason) > REASON_LENGTH_MAX:

@@ -7,16 +7,23 @@ text: bytes that are no UTF-8 as `\\xNN`.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from psycopg.rows import TupleRow
 
-from ledger.errors import InvalidParameter, UnknownObject, UnknownReference, UnreadableRecord
-from ledger.ids import encode_base62, parse_id_time
+from ledger.errors import UnknownObject, UnknownReference, UnreadableRecord
+from ledger.ids import parse_id_time
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
 from ledger.webhooks.deliveries import DeliveryState
+from ledger.webhooks.history.filters import (
+    STATES,
+    DeliveryFilters,
+    bound_ids,
+    check_states,
+    list_delivery_types,
+    list_event_ids,
+)
 from ledger.webhooks.history.owners import (
     LISTENER_PREFIX,
     OF_OWNER,
@@ -29,13 +36,10 @@ from ledger.webhooks.history.owners import (
 from ledger.webhooks.http_client import RESPONSE_BYTES_MAX
 from ledger.webhooks.subscriptions import Owner
 from ledger.wire.event_destinations import PING_TYPE
-from ledger.wire.event_types import expand_patterns
-from ledger.wire.thin_events import to_snapshot_id, to_snapshot_type, to_thin_id, to_thin_type
+from ledger.wire.thin_events import to_thin_id, to_thin_type
 
-STATES: Sequence[str] = get_args(DeliveryState)
 ATTEMPTS_SHOWN_MAX = 100
 ATTEMPT_COLUMNS = 5
-_SECONDS_MAX = 2**38  # ids hold milliseconds in 48 bits
 
 _SELECT = """
 SELECT d.id, d.event, d.endpoint, d.account, d.livemode, d.created, d.type, d.state, d.tries,
@@ -49,13 +53,29 @@ LEFT JOIN LATERAL (SELECT a.number, a.at, a.duration_ms, a.status, a.error FROM 
                    WHERE a.delivery = d.id ORDER BY a.number DESC LIMIT 1) AS last ON true
 """
 # The index has the ids of each endpoint and state in order: a page takes its first rows from each of them.
+# Rows are compared, not columns: by equal ones Postgres may go through all ids instead, for a rare state.
 _NEWEST_OF_ENDPOINTS = """
 SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
 CROSS JOIN LATERAL (
     SELECT d.id FROM webhooks.deliveries d
-    WHERE d.endpoint = owned.endpoint AND d.state = wanted.state AND d.id >= %(first)s AND d.id < %(before)s
-    AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[])) AND {of_owner}
-    ORDER BY d.id DESC LIMIT %(rows)s
+    WHERE (d.endpoint, d.state, d.id) >= (owned.endpoint COLLATE "default", wanted.state, %(first)s)
+    AND (d.endpoint, d.state, d.id) < (owned.endpoint COLLATE "default", wanted.state, %(before)s)
+    AND {of_owner}
+    ORDER BY d.endpoint DESC, d.state DESC, d.id DESC LIMIT %(rows)s
+) AS found
+"""
+# Another index has them of each type.
+_NEWEST_OF_TYPES = """
+SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
+CROSS JOIN unnest(%(types)s::text[]) AS sent(type)
+CROSS JOIN LATERAL (
+    SELECT d.id FROM webhooks.deliveries d
+    WHERE (d.endpoint, d.type, d.state, d.id)
+        >= (owned.endpoint COLLATE "default", sent.type, wanted.state, %(first)s)
+    AND (d.endpoint, d.type, d.state, d.id)
+        < (owned.endpoint COLLATE "default", sent.type, wanted.state, %(before)s)
+    AND {of_owner}
+    ORDER BY d.endpoint DESC, d.type DESC, d.state DESC, d.id DESC LIMIT %(rows)s
 ) AS found
 """
 _NEWEST_FORWARDED = """
@@ -74,41 +94,43 @@ _PAGE = """
 WITH owned AS ({owned}), newest AS ({newest} ORDER BY 1 DESC LIMIT %(rows)s)
 {select} FROM newest JOIN webhooks.deliveries d ON d.id = newest.id {last} ORDER BY d.id DESC
 """
-_OF_ENDPOINT = _PAGE.format(
-    owned="SELECT %(endpoint)s::text AS endpoint",
-    newest=_NEWEST_OF_ENDPOINTS.format(of_owner=OF_OWNER),
-    select=_SELECT,
-    last=_LAST_ATTEMPT,
+
+
+def _build_page(owned: str, newest: str, forwarded: str = "") -> str:
+    return _PAGE.format(owned=owned, newest=newest + forwarded, select=_SELECT, last=_LAST_ATTEMPT)
+
+
+_FORWARDED_OF_ACCOUNT = _NEWEST_FORWARDED.format(
+    of_owner="d.account = %(account)s AND d.livemode = %(livemode)s"
 )
-_OF_ACCOUNT = _PAGE.format(
-    owned=f"{_LIVE_ENDPOINTS} AND w.account = %(account)s AND w.livemode = %(livemode)s",
-    newest=_NEWEST_OF_ENDPOINTS.format(of_owner="true")
-    + _NEWEST_FORWARDED.format(of_owner="d.account = %(account)s AND d.livemode = %(livemode)s"),
-    select=_SELECT,
-    last=_LAST_ATTEMPT,
+_OF_ENDPOINT, _OF_ENDPOINT_AND_TYPES = (
+    _build_page("SELECT %(endpoint)s::text AS endpoint", newest.format(of_owner=OF_OWNER))
+    for newest in (_NEWEST_OF_ENDPOINTS, _NEWEST_OF_TYPES)
 )
-_OF_ALL = _PAGE.format(
-    owned=_LIVE_ENDPOINTS,
-    newest=_NEWEST_OF_ENDPOINTS.format(of_owner="true") + _NEWEST_FORWARDED.format(of_owner="true"),
-    select=_SELECT,
-    last=_LAST_ATTEMPT,
+_OF_ACCOUNT, _OF_ACCOUNT_AND_TYPES = (
+    _build_page(
+        f"{_LIVE_ENDPOINTS} AND w.account = %(account)s AND w.livemode = %(livemode)s",
+        newest.format(of_owner="true"),
+        _FORWARDED_OF_ACCOUNT,
+    )
+    for newest in (_NEWEST_OF_ENDPOINTS, _NEWEST_OF_TYPES)
+)
+_OF_ALL, _OF_ALL_AND_TYPES = (
+    _build_page(_LIVE_ENDPOINTS, newest.format(of_owner="true"), _NEWEST_FORWARDED.format(of_owner="true"))
+    for newest in (_NEWEST_OF_ENDPOINTS, _NEWEST_OF_TYPES)
 )
 _NEWEST_OF_REPLAY = """
 SELECT found.id FROM owned CROSS JOIN unnest(%(states)s::text[]) AS wanted(state)
 CROSS JOIN LATERAL (
     SELECT d.id FROM webhooks.deliveries d
-    WHERE d.replay = %(replay)s AND d.state = wanted.state AND d.id >= %(first)s AND d.id < %(before)s
+    WHERE d.replay IS NOT NULL AND (d.replay, d.state, d.id) >= (%(replay)s, wanted.state, %(first)s)
+    AND (d.replay, d.state, d.id) < (%(replay)s, wanted.state, %(before)s)
     AND (owned.endpoint IS NULL OR d.endpoint = owned.endpoint)
     AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[]))
-    ORDER BY d.id DESC LIMIT %(rows)s
+    ORDER BY d.replay DESC, d.state DESC, d.id DESC LIMIT %(rows)s
 ) AS found
 """
-_OF_REPLAY = _PAGE.format(
-    owned="SELECT %(endpoint)s::text AS endpoint",
-    newest=_NEWEST_OF_REPLAY,
-    select=_SELECT,
-    last=_LAST_ATTEMPT,
-)
+_OF_REPLAY = _build_page("SELECT %(endpoint)s::text AS endpoint", _NEWEST_OF_REPLAY)
 _OF_EVENT = f"""
 {_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT}
 WHERE d.event = ANY (%(events)s::text[]) AND (%(endpoint)s::text IS NULL OR d.endpoint = %(endpoint)s)
@@ -203,18 +225,6 @@ class Delivery(NamedTuple):
         }
 
 
-class DeliveryFilters(NamedTuple):
-    """Which deliveries a page has. `types` are types of Events, or patterns such as `charge.*`; `created`
-    maps `gt`, `gte`, `lt` and `lte` to unix seconds."""
-
-    endpoint: str | None = None
-    event: str | None = None
-    states: Sequence[str] = ()
-    types: Sequence[str] = ()
-    created: Mapping[str, int] = {}
-    replay: str | None = None
-
-
 class DeliveryRecord(NamedTuple):
     """A delivery with its newest attempts, at most ATTEMPTS_SHOWN_MAX, the oldest first, each with what the
     receiver answered; and codes of what it waits for beside its time."""
@@ -233,39 +243,40 @@ async def list_deliveries(
     conn: Conn, owner: Owner | None, filters: DeliveryFilters, *, limit: int, starting_after: str | None
 ) -> tuple[list[Delivery], bool]:
     """A page, newest first, and whether there are more. `starting_after`: the id of the last one of the page
-    before. Raises InvalidParameter, and UnknownReference for an endpoint, Event or replay that is not the
-    owner's."""
+    before. Of several Events, those that are unknown or older than the feed have none. Raises
+    InvalidParameter, and UnknownReference for an endpoint, Event or replay that is not the owner's."""
     endpoint = filters.endpoint
-    for state in filters.states:
-        if state not in STATES:
-            raise InvalidParameter(f"Invalid state: must be one of {', '.join(STATES)}", param="state")
+    check_states(filters.states)
     is_listener = endpoint is None or endpoint.startswith(LISTENER_PREFIX)
     if endpoint is not None and not is_listener and not await has_endpoint(conn, endpoint, owner):
         raise UnknownReference("webhook endpoint", endpoint, param="endpoint")
     if filters.replay is not None and not await has_replay(conn, filters.replay, owner):
         raise UnknownReference("replay", filters.replay, param="replay")
-    first, before = _make_bounds(filters.created)
+    first, before = bound_ids(filters.created)
     if starting_after is not None:
         if await find_delivery(conn, starting_after, owner) is None:
             raise UnknownReference("delivery", starting_after, param="starting_after")
         before = min(before, starting_after)
-    if filters.event is not None:
+    types = list_delivery_types(filters.types)
+    if filters.events:
         query = _OF_EVENT
     elif filters.replay is not None:
         query = _OF_REPLAY
     elif endpoint is not None:
-        query = _OF_ENDPOINT
+        query = _OF_ENDPOINT if types is None else _OF_ENDPOINT_AND_TYPES
+    elif owner is not None:
+        query = _OF_ACCOUNT if types is None else _OF_ACCOUNT_AND_TYPES
     else:
-        query = _OF_ALL if owner is None else _OF_ACCOUNT
+        query = _OF_ALL if types is None else _OF_ALL_AND_TYPES
     parameters = {
         **bind_owner(owner),
-        "endpoint": endpoint, "events": _list_ids(filters.event), "replay": filters.replay,
-        "states": list(filters.states or STATES), "types": _list_types(filters.types),
+        "endpoint": endpoint, "events": list_event_ids(filters.events), "replay": filters.replay,
+        "states": list(filters.states or STATES), "types": types,
         "first": first, "before": before, "rows": limit + 1,
     }  # fmt: skip
     rows = await fetch_all(conn, query, parameters)
-    if not rows and filters.event is not None and await fetch_one(conn, _HAS_EVENT, parameters) is None:
-        raise UnknownReference("event", filters.event, param="event")
+    if not rows and len(filters.events) == 1 and await fetch_one(conn, _HAS_EVENT, parameters) is None:
+        raise UnknownReference("event", filters.events[0], param="event")
     return [_to_delivery(row) for row in rows[:limit]], len(rows) > limit
 
 
@@ -310,36 +321,6 @@ def _to_delivery(row: TupleRow) -> Delivery:
     if not thin or delivery.type == PING_TYPE:
         return delivery
     return delivery._replace(event=to_thin_id(delivery.event), type=to_thin_type(delivery.type))
-
-
-def _list_ids(event: str | None) -> list[str] | None:
-    """The ids that deliveries of the Event have: its own, or that of the snapshot."""
-    if event is None:
-        return None
-    snapshot = to_snapshot_id(event)
-    return [event] if snapshot is None else [event, snapshot]
-
-
-def _list_types(patterns: Sequence[str]) -> list[str] | None:
-    """The types that deliveries have whose type, or that of its twin, matches one of the patterns; None for
-    all. Raises InvalidParameter."""
-    if not patterns:
-        return None
-    of_pings = [PING_TYPE] if PING_TYPE in patterns else []
-    others = [to_snapshot_type(pattern) or pattern for pattern in patterns if pattern != PING_TYPE]
-    return [*of_pings, *expand_patterns(others, "type")]
-
-
-def _make_bounds(created: Mapping[str, int]) -> tuple[str, str]:
-    """The first id of the deliveries made in these seconds, and the first id after them."""
-    first = max([created.get("gte", 0), created.get("gt", -1) + 1])
-    end = min([created.get("lt", _SECONDS_MAX), created.get("lte", _SECONDS_MAX - 1) + 1])
-    return _make_id(first), _make_id(end)
-
-
-def _make_id(created: int) -> str:
-    """The smallest id of a delivery made at `created` (unix seconds) or later."""
-    return "dlv_" + encode_base62(min(max(created, 0), _SECONDS_MAX) * 1000 << 80)
 
 
 def _show_answer(answer: bytes | None) -> dict[str, Any]:

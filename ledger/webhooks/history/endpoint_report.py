@@ -35,14 +35,16 @@ SELECT count(*), count(*) FILTER (WHERE due_at <= to_timestamp(%(now)s)),
 FROM (SELECT d.due_at FROM webhooks.deliveries d
       WHERE d.endpoint = %(endpoint)s AND d.state = 'pending' ORDER BY d.due_at LIMIT %(rows)s) AS pending
 """
-# Of the pending ones those that are due last have failed last, but for those on hold (`order`).
+# Rows are compared as in `history.deliveries`. Of the pending ones those that are due last have failed last,
+# but for those on hold (`order`).
 _ATTEMPTS = """
 WITH sample AS (
-    (SELECT d.id FROM webhooks.deliveries d
-     WHERE d.endpoint = %(endpoint)s AND d.state = 'delivered' ORDER BY d.id DESC LIMIT %(attempts)s)
-    UNION ALL
-    (SELECT d.id FROM webhooks.deliveries d
-     WHERE d.endpoint = %(endpoint)s AND d.state = 'failed' ORDER BY d.id DESC LIMIT %(attempts)s)
+    SELECT newest.id FROM unnest('{delivered,failed}'::text[]) AS wanted(state)
+    CROSS JOIN LATERAL (
+        SELECT d.id FROM webhooks.deliveries d
+        WHERE (d.endpoint, d.state, d.id) > (%(endpoint)s, wanted.state, '')
+        AND (d.endpoint, d.state, d.id) < (%(endpoint)s, wanted.state, 'dlw')
+        ORDER BY d.endpoint DESC, d.state DESC, d.id DESC LIMIT %(attempts)s) AS newest
     UNION ALL
     (SELECT d.id FROM webhooks.deliveries d
      WHERE d.endpoint = %(endpoint)s AND d.state = 'pending' AND d.due_at < 'infinity'

@@ -24,7 +24,10 @@ _SELECT_OWNER = """
 SELECT account, livemode FROM ledger.events
 WHERE originator_id = %(endpoint)s AND originator_version = 1 AND topic = ANY (%(topics)s::text[])
 """
-_SELECT_OWNER_OF_REPLAY = "SELECT account, livemode FROM webhooks.replays WHERE id = %(replay)s"
+_SELECT_OWNER_OF_REPLAY = """
+SELECT account, livemode FROM webhooks.replays WHERE id = %(replay)s
+UNION ALL SELECT account, livemode FROM webhooks.retries WHERE id = %(replay)s
+"""
 LISTENER_PREFIX = "wsl_"
 """Begins the public id of a listener of the Stripe CLI."""
 OF_OWNER = """
@@ -50,7 +53,7 @@ async def has_endpoint(conn: Conn, endpoint_id: str, owner: Owner | None) -> boo
 
 
 async def has_replay(conn: Conn, replay_id: str, owner: Owner | None) -> bool:
-    """Whether there is such a replay for `owner`."""
+    """Whether there is such a replay, or retry of many, for `owner`."""
     row = await fetch_one(conn, _SELECT_OWNER_OF_REPLAY, {"replay": replay_id})
     return row is not None and owner in (None, tuple(row))
 

@@ -4,7 +4,8 @@ A step is one transaction that locks the replay, makes deliveries of its next Ev
 any number of processes may run steps, and one that is killed has made each delivery once or not at all. A
 replay has at most QUEUED_MAX deliveries that were not attempted, and PENDING_MAX that are pending; the others
 of the endpoint are sent before them (`deliveries.claim`). A delivery is unique by Event and endpoint: one
-that exists becomes pending again, with the whole schedule; one that is pending already is left alone.
+that exists becomes pending again, with the whole schedule; one that is pending already, or belongs to a retry
+of many that has not ended (`retries`), is left alone.
 """
 
 from __future__ import annotations
@@ -17,15 +18,8 @@ from ledger.clock import Clock
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import UnreadableRecord
 from ledger.ids import new_id
-from ledger.postgres.connections import (
-    ANSWER_GRACE_SECONDS,
-    Conn,
-    ReconnectingConnection,
-    fetch_all,
-    fetch_one,
-)
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_all, fetch_one
 from ledger.store.store import Store
-from ledger.webhooks.fanout import SETTINGS, STATEMENT_SECONDS_MAX
 from ledger.webhooks.history.retry import TRIES_MAX
 from ledger.webhooks.replays.filters import ReplayFilter
 from ledger.webhooks.replays.progress import WaitReason
@@ -80,6 +74,7 @@ ON CONFLICT ON CONSTRAINT deliveries_once DO UPDATE
 SET state = 'pending', due_at = excluded.due_at, replay = excluded.replay, object = excluded.object,
     schedule_from = d.tries + (d.leased_until > now())::integer
 WHERE d.state <> 'pending' AND d.tries < {TRIES_MAX}
+  AND NOT EXISTS (SELECT FROM webhooks.retries r WHERE r.id = d.replay AND r.ended IS NULL)
 RETURNING d.id
 """  # noqa: S608 (a constant)
 
@@ -113,24 +108,14 @@ class _LockedReplay(NamedTuple):
 
 
 class ReplayJob:
-    """Runs replays for one process. Its rounds must not run concurrently: they share a connection."""
+    """Runs replays for one process, on this connection: no other use of it may run at the same time."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, connection: ReconnectingConnection) -> None:
         self._codec = store.codec
         self._clock: Clock = store.clock
         self._streams = store.streams
         self._round_after = ""
-        self._connection = ReconnectingConnection(
-            store.dsn,
-            "ledger_api",
-            name="webhooks replays",
-            settings=SETTINGS,
-            answer_seconds=STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
-        )
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._connection.drop()
+        self._connection = connection
 
     async def advance(self) -> Round:
         """One step of each running replay that no other process has locked. Raises psycopg.Error and

@@ -82,16 +82,18 @@ SELECT %(who)s, %(action)s, r.account, jsonb_strip_nulls(jsonb_build_object(
     'reason', nullif(%(reason)s, '')) || %(details)s::jsonb)
 FROM webhooks.replays r WHERE r.id = %(id)s
 """
-# The replay before its deliveries, as whoever ends it does.
+# The replay before its deliveries, as whoever ends it does. A retry of many counts it as dropped instead.
 _LOCK_REPLAY_OF = """
 SELECT FROM webhooks.replays
 WHERE id = (SELECT d.replay FROM webhooks.deliveries d WHERE d.id = %(delivery)s) FOR UPDATE
 """
 _UNREADABLE_DELIVERY = """
 WITH settled AS (
-    UPDATE webhooks.deliveries SET state = 'dropped', leased_until = '-infinity', replay = NULL
-    FROM (SELECT id, replay FROM webhooks.deliveries
-          WHERE id = %(delivery)s AND state = 'pending' AND replay IS NOT NULL FOR UPDATE) AS old
+    UPDATE webhooks.deliveries SET state = 'dropped', leased_until = '-infinity',
+        replay = CASE WHEN old.of_replay THEN NULL ELSE old.replay END
+    FROM (SELECT d.id, d.replay, EXISTS (SELECT FROM webhooks.replays r WHERE r.id = d.replay) AS of_replay
+          FROM webhooks.deliveries d
+          WHERE d.id = %(delivery)s AND d.state = 'pending' AND d.replay IS NOT NULL FOR UPDATE) AS old
     WHERE deliveries.id = old.id RETURNING old.replay)
 UPDATE webhooks.replays r SET queued = queued - 1, unreadable = unreadable + 1
 FROM settled WHERE r.id = settled.replay

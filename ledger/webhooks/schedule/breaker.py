@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from psycopg.rows import TupleRow
+
 from ledger.postgres.connections import Conn, fetch_one
 
 FAILURES_MIN = 10
@@ -46,11 +48,14 @@ CROSS JOIN LATERAL (
                 THEN to_timestamp(%(ended)s) END AS opened_at,
            CASE WHEN was.open THEN h.failed_probes + was.probe::integer ELSE 0 END AS failed_probes) AS now
 """
-_READ = """
-SELECT extract(epoch FROM h.opened_at)::float8, extract(epoch FROM h.probe_at)::float8, h.failed_probes,
-       h.probe_until > now(), extract(epoch FROM h.asked_until)::float8, h.failing
-FROM webhooks.endpoint_health h WHERE h.endpoint = %(endpoint)s
+READ_COLUMNS = """
+extract(epoch FROM h.opened_at)::float8, extract(epoch FROM h.probe_at)::float8, h.failed_probes,
+h.probe_until > now(), extract(epoch FROM h.asked_until)::float8, h.failing
 """
+"""What `build_breaker` takes of the row `h` of the health of an endpoint."""
+_READ = f"""
+SELECT {READ_COLUMNS} FROM webhooks.endpoint_health h WHERE h.endpoint = %(endpoint)s
+"""  # noqa: S608 (a constant)
 _PROBE_NOW = """
 UPDATE webhooks.endpoint_health
 SET probe_at = least(probe_at, to_timestamp(%(now)s)), probe_until = '-infinity', asked_until = NULL
@@ -78,8 +83,11 @@ class Breaker(NamedTuple):
 async def read_breaker(conn: Conn, endpoint: str, now: float) -> Breaker:
     """The breaker of an endpoint at `now` (unix seconds): closed for one that was never tried."""
     row = await fetch_one(conn, _READ, {"endpoint": endpoint})
-    if row is None:
-        return Breaker()
+    return Breaker() if row is None else build_breaker(row, now)
+
+
+def build_breaker(row: TupleRow, now: float) -> Breaker:
+    """The breaker at `now` (unix seconds) of a row of READ_COLUMNS, all None without a health."""
     opened_at, probe_at, failed_probes, is_probing, asked_until, failing = row
     asked_until = asked_until if asked_until is not None and asked_until > now else None
     if not failing or opened_at is None:

@@ -15,12 +15,14 @@ from ledger.commands.execution import Execution
 from ledger.commands.models import StorableText
 from ledger.postgres.connections import Conn
 from ledger.queries.context import QueryContext
-from ledger.webhooks.history.deliveries import DeliveryFilters, list_deliveries, read_delivery
+from ledger.webhooks.history.deliveries import list_deliveries, read_delivery
+from ledger.webhooks.history.filters import DeliveryFilters
 from ledger.webhooks.history.retry import Request, retry_delivery
 from ledger.webhooks.subscriptions import Owner
 
 ID_LENGTH_MAX = 255
 TYPES_MAX = 20
+EVENTS_MAX = 20
 SECONDS_MAX = 2**53
 
 _Storable = Annotated[StorableText, Field(max_length=ID_LENGTH_MAX)]
@@ -35,8 +37,10 @@ class DeliveryListParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     endpoint: _Text = Field(None, description="Id of an endpoint, perhaps a deleted one.")
-    event: _Text = Field(None, description="Id of an Event.")
-    replay: _Text = Field(None, description="Id of a replay.")
+    event: list[_Storable] = Field(
+        [], max_length=EVENTS_MAX, description="Id of an Event; repeat it for several."
+    )
+    replay: _Text = Field(None, description="Id of a replay, or of a retry.")
     state: list[_Storable] = Field(
         [], max_length=TYPES_MAX, description="A state; repeat it for several.", examples=[["failed"]]
     )

@@ -32,7 +32,7 @@ from ledger.webhooks.replays.records import (
 PREVIEW_POSITIONS_MAX = 5_000_000
 """So many recorded events a dry run reads, within seconds; `ledger webhooks replay` has no such limit."""
 ReplayId = Annotated[StorableText, Path(alias="id", max_length=ID_LENGTH_MAX)]
-_Reason = Annotated[
+Reason = Annotated[
     StorableText, Field(max_length=REASON_LENGTH_MAX, description="Why; it is kept on record.")
 ]
 
@@ -67,7 +67,7 @@ class ReplayBody(Body):
     only_failed: bool = Field(False, description="Only Events whose delivery was given up or dropped.")
     object: Id | None = Field(None, description="Only Events of the object with this id.")
     dry_run: bool = Field(False, description="Count, and change nothing.")
-    reason: _Reason = ""
+    reason: Reason = ""
 
     def to_request(self) -> ReplayRequest:
         """As the replay takes it."""
@@ -77,9 +77,9 @@ class ReplayBody(Body):
 
 
 class ReplayChangeBody(Body):
-    """Why a replay is changed."""
+    """Why a replay or a retry of many is changed."""
 
-    reason: _Reason = ""
+    reason: Reason = ""
 
 
 def replay_routes(callers: Callers, execution: Execution, queries: QueryContext) -> APIRouter:

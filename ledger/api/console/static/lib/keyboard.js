@@ -61,7 +61,8 @@ function isTyped(target) {
 function handleKey(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (isTyped(event.target) || document.querySelector("dialog[open]")) return;
-  const keys = begun ? `${begun} ${event.key}` : event.key;
+  const key = event.key === " " ? "Space" : event.key; // a space divides the keys of a sequence
+  const keys = begun ? `${begun} ${key}` : key;
   begun = "";
   clearTimeout(timer);
   if (run(keys, event)) return;

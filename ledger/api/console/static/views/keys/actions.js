@@ -1,5 +1,5 @@
-// What is done to keys: create, roll, revoke. A secret is in the dialog that asked for it, and nowhere else: so
-// the view draws the dialog, and not the row, which changes under it.
+// What is done to keys: create, roll, revoke. A secret is in the dialog that asked for it, and nowhere else.
+// So the view draws the dialog, and not the row, which changes under it.
 
 import { post } from "../../lib/api.js";
 import { formatRelative, formatTime, readClock } from "../../lib/format.js";

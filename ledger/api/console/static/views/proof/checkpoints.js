@@ -44,7 +44,8 @@ export function Checkpoints({ query }) {
       rowKey=${(/** @type {any} */ row) => row.size}
       to=${place} selected=${size === null ? null : Number(size)} isLoading=${list.isLoading}
       empty=${list.data && html`<${Empty} title="No checkpoint is kept yet.">The first is kept as soon as
-        a record is sealed, and then one a minute while the log grows (LEDGER_CHECKPOINT_SECONDS).</${Empty}>`} />
+        a record is sealed, and then one a minute while the log grows
+        (LEDGER_CHECKPOINT_SECONDS).</${Empty}>`} />
     <${Pages} list=${list} />`;
 }
 

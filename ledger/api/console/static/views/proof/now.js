@@ -136,7 +136,8 @@ const STATES = {
 
 /** @param {{ row: any }} props */
 function WitnessState({ row }) {
-  if (row.state === "cosigns" && row.size === 0) return html`<${Badge} tone="waiting">not asked yet</${Badge}>`;
+  const isAsked = row.size > 0 || row.state !== "cosigns";
+  if (!isAsked) return html`<${Badge} tone="waiting">not asked yet</${Badge}>`;
   const [tone, text] = STATES[row.state] ?? ["warning", row.state];
   return html`<${Badge} tone=${tone}>${text}</${Badge}>${row.reason
     && html` <span class="hint">${row.reason}</span>`}`;

@@ -1,4 +1,4 @@
-"""The error of a request as `stripe logs tail` shows it. Pure.
+"""The error of a request as operators and `stripe logs tail` are shown it. Pure.
 
 It is stored and printed, and an error may repeat what the client sent: a name, an e-mail address, a key. Such
 texts are cut out: quoted ones unless they are ids, and those of the messages that end with the value.
@@ -57,15 +57,15 @@ def describe_error(body: str, method: str, path: str) -> dict[str, Any] | None:
         for name in ("type", "code", "decline_code", "charge")
         if error.get(name) is not None
     }
-    parameter = _clean_parameter(error["param"]) if isinstance(error.get("param"), str) else None
+    parameter = clean_parameter(error["param"]) if isinstance(error.get("param"), str) else None
     described["message"] = _clean_message(str(error.get("message", "")), parameter, method, path)
     if parameter is not None:
         described["param"] = parameter
     return described
 
 
-def _clean_parameter(name: str) -> str:
-    """The name, unless it is none that a parameter may have: then the client made it up."""
+def clean_parameter(name: str) -> str:
+    """The name of a parameter, unless it is none that one may have: then the client made it up."""
     return name if _PARAMETER.fullmatch(name) else REMOVED
 
 

@@ -1,4 +1,4 @@
-"""Requests to the public API, for the runs of `stripe logs tail` that are open: the request log.
+"""Requests to the public API, for the runs of `stripe logs tail` that are open.
 
 While none is open, a request costs the question whether there is one. Else the process that has answered it
 chooses the runs that are to see it (by account and filters), and stores a row for each, many requests in one
@@ -18,9 +18,9 @@ import msgspec
 from ledger.background import BackgroundLoop
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, ReconnectingConnection, fetch_all
 from ledger.postgres.sessions import LOCAL_COMMITS
+from ledger.request_log.errors import clean_path, describe_error
 from ledger.store.store import Store
 from ledger.stripe_cli.frames import EventAck, encode_request_log_event
-from ledger.stripe_cli.request_errors import clean_path, describe_error
 from ledger.stripe_cli.request_filters import Filters, RequestFacts, matches
 from ledger.stripe_cli.sessions import REQUEST_LOGS_CHANNEL, Session
 
@@ -88,7 +88,7 @@ class _Tail(NamedTuple):
     filters: Filters
 
 
-class RequestLog:
+class RequestTails:
     """What one process knows of the runs that are open, and the requests that it has yet to store for them.
 
     tails  the runs by account and mode. The object stays the same, so that a caller may hold on to it and
@@ -102,12 +102,12 @@ class RequestLog:
         self._connection = ReconnectingConnection(
             store.dsn,
             "ledger_api",
-            name="request log",
+            name="request tails",
             settings=LOCAL_COMMITS,
             answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
-        self._look_loop = BackgroundLoop("request log runs", self._look, close_timeout_seconds=0.5)
-        self._store_loop = BackgroundLoop("request log", self._store, close_timeout_seconds=0.5)
+        self._look_loop = BackgroundLoop("request tails open", self._look, close_timeout_seconds=0.5)
+        self._store_loop = BackgroundLoop("request tails", self._store, close_timeout_seconds=0.5)
         store.notifier.subscribe(REQUEST_LOGS_CHANNEL, self._look_loop.wake)
 
     async def start(self) -> None:
@@ -162,7 +162,7 @@ class RequestLog:
         return 0
 
 
-class RequestLogSource:
+class RequestTailSource:
     """Sends the requests of one run over one connection."""
 
     def __init__(self, session: Session, connection: ReconnectingConnection) -> None:
