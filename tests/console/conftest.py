@@ -92,9 +92,10 @@ def shop(
         yield make_shop(raw, Caller(http, operator_key), account, registrar, receiver)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of the console."""
+    """One browser for the tests of a module. Not for more: while it is open, no event loop of another test can
+    run in this thread."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     with sync_playwright() as playwright:

@@ -170,7 +170,7 @@ def run_bash(script: str, place: Path) -> subprocess.CompletedProcess[str]:
     [
         (["ledger", "pro"], "projections"),
         (["ledger", "projections", "ret"], "retry retire"),
-        (["ledger", "projections", "retire", "disp"], "disputes"),
+        (["ledger", "projections", "retire", "disputes"], "disputes"),
         (["ledger", "audit", "trial"], "trial-balance"),
         (["ledger", "keys", "list", "--acc"], "--account"),
     ],

@@ -18,7 +18,7 @@ export function View({ path, query }) {
   if (id) return html`<${AlertRecord} key=${id} id=${id} />`;
   const tab = query.get("tab");
   return html`<${Page} title="Alerts"
-      lead="What is wrong with the service, found by itself. An alert ends by itself when its cause is gone." />
+      lead="What the service finds wrong with itself. An alert ends when its cause is gone." />
     <${Tabs} tabs=${TABS} query=${query} label="Alerts" />
     ${tab === "receivers" ? html`<${Receivers} />`
       : tab === "ended" ? html`<${EndedAlerts} query=${query} />`
