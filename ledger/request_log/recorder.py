@@ -7,6 +7,7 @@ what is beyond them is counted as left out. Nothing of parameters, bodies or sec
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections import deque
 from typing import Literal
@@ -54,7 +55,7 @@ class RequestRecorder:
             settings=LOCAL_COMMITS,
             answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
-        self._loop = BackgroundLoop("requests", self._store, close_timeout_seconds=CLOSE_SECONDS_MAX)
+        self._loop = BackgroundLoop("requests", self._run_step, close_timeout_seconds=CLOSE_SECONDS_MAX)
         self._retention = Retention(self._connection, store.clock)
 
     async def start(self) -> None:
@@ -111,16 +112,23 @@ class RequestRecorder:
         self._loop.wake()
         return self._batch
 
-    async def _store(self) -> float | None:
-        """Store what has come together, then wait for more."""
+    async def _run_step(self) -> float | None:
+        """Store what has come together, then let more come together: not a wait that `wake` ends."""
+        if not await self._store():
+            return None
+        await asyncio.sleep(STORE_SECONDS)
+        return 0
+
+    async def _store(self) -> bool:
+        """Store all that there is. Returns whether there was anything. Raises psycopg.Error."""
         if self._batch is not None and len(self._waiting) < BATCHES_MAX:
             batch, self._batch = self._batch, None
             batch.ended_at = self._clock.now()
             self._waiting.append(batch)
         if not self._waiting:
-            return None
+            return False
         async with self._connection as conn:
             while self._waiting:
                 await store_batch(conn, self._waiting[0])
                 self._waiting.popleft()
-        return STORE_SECONDS
+        return True

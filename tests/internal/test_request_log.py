@@ -15,6 +15,7 @@ from ledger.accounts import INTERNAL_SCOPES
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.postgres.connections import connect, fetch_all
+from ledger.request_log import recorder
 from ledger.request_log.groups import Window, summarize_requests
 from ledger.request_log.pages import EXAMINED_MAX, RequestFilters, list_requests
 from ledger.request_log.recorder import ERRORS_PER_STEP_MAX, ROWS_PER_STEP_MAX, Kept, RequestRecorder
@@ -230,10 +231,9 @@ def record(dsn: str, fill: Callable[[RequestRecorder], None], kept: Kept = "erro
     """Let a recorder store what `fill` gives it."""
 
     async def run() -> None:
-        store = Store(dsn, SERVICE_KEY.encode(), load_settings(), Clock())
-        recorder = RequestRecorder(store, kept)
-        fill(recorder)
-        await recorder.close()
+        requests = RequestRecorder(Store(dsn, SERVICE_KEY.encode(), load_settings(), Clock()), kept)
+        fill(requests)
+        await requests.close()
 
     asyncio.run(run())
 
@@ -260,6 +260,27 @@ def test_a_flood_of_errors_is_counted_and_only_some_are_kept(dsn: str, database:
         "FROM request_log.counts GROUP BY period"
     ).fetchall()
     assert sorted(rows) == [(period, 2 * flood, 300, True) for period in (60, 3600)]
+
+
+def test_requests_are_stored_together_and_not_one_by_one(
+    dsn: str, database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "STORE_SECONDS", 60.0)
+
+    async def run() -> int:
+        requests = RequestRecorder(Store(dsn, SERVICE_KEY.encode(), load_settings(), Clock()), "errors")
+        await requests.start()
+        requests.add(make_request(1))
+        while not count_rows(database, "requests"):
+            await asyncio.sleep(0.01)
+        requests.add(make_request(2))
+        await asyncio.sleep(0.2)
+        stored = count_rows(database, "requests")
+        await requests.close()
+        return stored
+
+    assert asyncio.run(run()) == 1
+    assert count_rows(database, "requests") == 2
 
 
 def test_counts_of_several_steps_and_processes_are_added_up(dsn: str, database: psycopg.Connection) -> None:
