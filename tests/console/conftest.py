@@ -94,8 +94,8 @@ def shop(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for the tests of a module. Not for more: while it is open, no event loop of another test can
-    run in this thread."""
+    """One browser for the tests of a module. Not for more: while it is open, no other event loop can run in
+    this thread."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     with sync_playwright() as playwright:
