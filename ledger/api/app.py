@@ -19,7 +19,7 @@ from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
 from ledger.api.composition import build_alerts, build_execution, build_queries
-from ledger.api.console.routes import console_routes
+from ledger.api.console.routes import add_policy, console_routes, is_of_console
 from ledger.api.console.sessions import SESSION_PATH, session_routes
 from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.errors import (
@@ -143,6 +143,8 @@ class LedgerApp(FastAPI):
             await super().__call__(scope, receive, send)
             return
         keep_encoded_slashes(scope)
+        if is_of_console(scope["path"]):
+            send = add_policy(send)
         if (scope["path"] + "/").startswith("/v1/"):
             await self.public_api(scope, receive, send)
         elif (scope["path"] + "/").startswith("/v2/"):

@@ -34,7 +34,7 @@ from ledger.postgres.connections import Conn, Pool
 
 SESSION_PATH = "/console/session"
 SECRET_LENGTH_MAX = 255
-_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_HEADERS = {"cache-control": "no-store"}
 
 
 class SessionBody(Body):
@@ -83,7 +83,7 @@ def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock
         cookie = _format_cookie(exchange, settings, secret, seconds)
         return JSONResponse(await show(exchange, session_key), headers={**_HEADERS, "set-cookie": cookie})
 
-    @router.get(SESSION_PATH)
+    @router.api_route(SESSION_PATH, methods=["GET", "HEAD"])
     async def read_session(request: Request) -> Response:
         """The session of the request."""
         exchange: Exchange = request.state.exchange
@@ -150,7 +150,9 @@ def _check_kind(key: ApiKey) -> None:
 
 
 def _format_cookie(exchange: Exchange, settings: Settings, secret: str, seconds: int) -> str:
-    base_url = settings.public_url or exchange.base_url
+    """By HTTPS or not: as the browser says, because a proxy, or the lack of it, may not be in the settings."""
+    origin = exchange.request_headers.get(b"origin", b"").decode("latin-1")
+    address = origin if origin.startswith("http") else settings.public_url or exchange.base_url
     return format_cookie(
-        exchange.request_headers, secret, seconds=seconds, is_secure=base_url.startswith("https:")
+        exchange.request_headers, secret, seconds=seconds, is_secure=address.startswith("https:")
     )
