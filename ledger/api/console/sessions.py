@@ -150,7 +150,7 @@ def _check_kind(key: ApiKey) -> None:
 
 
 def _format_cookie(exchange: Exchange, settings: Settings, secret: str, seconds: int) -> str:
-    """By HTTPS or not: as the browser says, because a proxy, or the lack of it, may not be in the settings."""
+    """By HTTPS or not is what the browser says: the settings need not know a proxy, or the lack of one."""
     origin = exchange.request_headers.get(b"origin", b"").decode("latin-1")
     address = origin if origin.startswith("http") else settings.public_url or exchange.base_url
     return format_cookie(
