@@ -231,7 +231,8 @@ def create_app(
         health_routes(pool, clock, components.metrics, settings, extensions.projections, loop_board.measure)
     )
     if settings.console:
-        app.include_router(session_routes(settings, components.keys, pool, clock_reader.refresh))
+        session_parts = (components.keys, pool, clock_reader.refresh, components.rate_limits)
+        app.include_router(session_routes(settings, *session_parts))
         app.include_router(console_routes())
     add_pages(app, has_console=settings.console)
     add_error_handlers(app)

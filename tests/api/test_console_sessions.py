@@ -193,6 +193,17 @@ def test_signing_out_ends_the_session_in_every_process(
     _wait_until_refused(service, f"{cookie.name}={cookie.value}")
 
 
+def test_another_session_in_its_place_ends_a_session(
+    page: httpx.Client, service: Service, operator_key: tuple[str, str], account: Account
+) -> None:
+    sign_in(page, operator_key[1])
+    (cookie,) = page.cookies.jar
+    former = f"{cookie.name}={cookie.value}"
+    sign_in(page, account.secret)
+    _wait_until_refused(service, former)
+    assert page.get(SESSION).json()["key"]["kind"] == "sk"
+
+
 def test_revoking_the_key_ends_its_sessions(
     page: httpx.Client, service: Service, registrar: Registrar, operator_key: tuple[str, str]
 ) -> None:

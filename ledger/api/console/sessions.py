@@ -26,6 +26,7 @@ from ledger.api.console.cookie import (
 )
 from ledger.api.exchange import Exchange
 from ledger.api.key_cache import KeyCache
+from ledger.api.rate_limits import RateLimits
 from ledger.commands.models import Body
 from ledger.config import Settings
 from ledger.console.sessions import end_session, open_session, open_session_by_link
@@ -50,8 +51,10 @@ class SessionBody(Body):
         return self
 
 
-def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock: RefreshClock) -> APIRouter:
-    """POST, GET and DELETE of SESSION_PATH."""
+def session_routes(
+    settings: Settings, keys: KeyCache, pool: Pool, refresh_clock: RefreshClock, rate_limits: RateLimits
+) -> APIRouter:
+    """POST, GET and DELETE of SESSION_PATH. Sessions that a key opens count against its limit."""
     router = APIRouter(include_in_schema=False)
     seconds = settings.console_session_seconds
 
@@ -68,6 +71,7 @@ def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock
         now = await refresh_clock()
         if body.link is None:
             key = await authenticate(keys, b"Bearer " + (body.key or "").strip().encode(), now)
+            rate_limits.check(key.id, key.account)
             _check_kind(key)
             secret = await _open(
                 pool, lambda conn: open_session(conn, key.id, "key", seconds=seconds, now=now)
@@ -77,6 +81,7 @@ def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock
             secret = await _open(
                 pool, lambda conn: open_session_by_link(conn, link, seconds=seconds, now=now)
             )
+        await _end_former(pool, exchange)
         session_key = await keys.find_session(SESSION_SCHEME + secret.encode())
         assert session_key is not None
         exchange.set_key(session_key)
@@ -96,16 +101,21 @@ def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock
         """End the session of the request, if it has one."""
         exchange: Exchange = request.state.exchange
         _check_is_from_our_page(exchange)
-        secret = read_cookie(exchange.request_headers)
-        if secret is not None:
-            async with pool.connection() as conn:
-                await end_session(conn, secret)
+        await _end_former(pool, exchange)
         cookie = _format_cookie(exchange, settings, "", 0)
         return JSONResponse(
             {"object": "console_session", "deleted": True}, headers={**_HEADERS, "set-cookie": cookie}
         )
 
     return router
+
+
+async def _end_former(pool: Pool, exchange: Exchange) -> None:
+    """End the session of the request's cookie, which nobody has any more once there is another cookie."""
+    secret = read_cookie(exchange.request_headers)
+    if secret is not None:
+        async with pool.connection() as conn:
+            await end_session(conn, secret)
 
 
 async def _open(pool: Pool, open_it: Callable[[Conn], Awaitable[str | None]]) -> str:
