@@ -123,7 +123,11 @@ def check_width(page: Page) -> None:
 
 
 def take_picture(page: Page, name: str) -> None:
-    """Write docs/images/console/NAME.png, only when LEDGER_PICTURES is set (`make console-pictures`)."""
-    if os.environ.get("LEDGER_PICTURES"):
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=PICTURES / f"{name}.png")
+    """Write a picture into the folder LEDGER_PICTURES, if it is set. `docs` stands for the pictures that
+    docs/console.md shows, and no others (`make console-pictures`)."""
+    folder = os.environ.get("LEDGER_PICTURES")
+    if folder == "docs":
+        if f"/{name}.png)" in (ROOT / "docs" / "console.md").read_text():
+            page.screenshot(path=PICTURES / f"{name}.png")
+    elif folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")
