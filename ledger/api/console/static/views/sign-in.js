@@ -10,7 +10,7 @@ const HINT = "A restricted key (rk_) or a secret key (sk_). It is sent once, bec
   + "hours, and is kept nowhere. What the key may do is what you can see and do here.";
 
 const LAST_ACTION = {
-  "not done": "What you asked for last was not done: the session had ended before. Ask for it again then.",
+  "not done": "What you asked for last was not done, because the session had ended: ask for it again.",
   "not known": "Whether what you asked for last was done is not known: there was no answer before the session "
     + "ended. Look before you ask for it again.",
 };
