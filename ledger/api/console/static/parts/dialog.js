@@ -46,8 +46,9 @@ export function Action({ label, small, disabled, disabledReason, danger, ...rest
       onClose=${() => setOpen(false)} />`}`;
 }
 
-// The error of a secret that is made once only: an earlier try has made it.
-const DONE_BEFORE = "secret_shown_once";
+// The type of the errors which say that an earlier try under the same Idempotency-Key was done.
+const DONE_BEFORE = "idempotency_error";
+const SAID_DONE = "An earlier try was done, and its answer was lost: close this, and look";
 
 /** @typedef {{ is: "asked" | "busy" | "done", error?: any, result?: any }} ActionState */
 
@@ -77,7 +78,7 @@ export function ActionDialog(props) {
       // The service keeps a refusal under the key; with other parameters it would be refused for that. What
       // was done by a try without an answer must not be done again.
       const isRefusal = error instanceof ApiError && error.status >= 400 && error.status < 500;
-      if (isRefusal && error.code !== DONE_BEFORE) key.current = newIdempotencyKey();
+      if (isRefusal && error.type !== DONE_BEFORE) key.current = newIdempotencyKey();
       setState({ is: "asked", error });
     }
   };
@@ -92,8 +93,8 @@ export function ActionDialog(props) {
       ${reason !== "none" && html`<${Field} label="Why" value=${text} onInput=${setText}
         hint="It is kept on record." autofocus
         required=${reason === "required"} maxlength="500" />`}
-      <${Notice} error=${state.error} title=${state.error && (state.error.code === DONE_BEFORE
-        ? "It was done, but the answer with the secret was lost" : "Nothing is confirmed yet")} />
+      <${Notice} error=${state.error} title=${state.error && (state.error.type === DONE_BEFORE ? SAID_DONE
+        : "Nothing is confirmed yet")} />
       <footer class="dialog-foot">
         <button type="button" onClick=${onClose}>Leave it</button>
         <button type="submit" class=${danger ? "button-danger" : "button-primary"}

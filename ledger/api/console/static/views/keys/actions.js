@@ -41,13 +41,14 @@ export function CreateKey({ onClose }) {
   const [days, setDays] = useState("90");
   const [scopes, setScopes] = useState(/** @type {string[]} */ ([]));
   const [others, setOthers] = useState("");
+  const [now] = useState(readClock); // every try of this dialog asks for the same
   const typed = others.split(/[\s,]+/).filter(Boolean);
   const all = [...new Set([...scopes, ...typed])];
   const isMissing = !name.trim() || (kind === "rk" && !all.length);
   const create = async (/** @type {string} */ _, /** @type {string} */ idempotencyKey) => {
     const body = {
       name: name.trim(), kind, mode, scopes: kind === "rk" ? all : [],
-      ...(days === "0" ? {} : { expires_at: readClock() + Number(days) * DAY }),
+      ...(days === "0" ? {} : { expires_at: now + Number(days) * DAY }),
     };
     const made = await post("/internal/v1/keys", body, { idempotencyKey });
     return html`<${Secret} made=${made} />`;
