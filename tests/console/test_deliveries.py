@@ -118,6 +118,7 @@ def test_a_job_is_watched_and_cancelled_at_the_top_of_the_view(
     expect(dialog.get_by_role("checkbox", name="pending")).to_be_checked()
     dialog.get_by_label("Last HTTP status").fill("404")
     expect(dialog).to_contain_text("No delivery matches")
+    expect(dialog).to_contain_text("What still waits is “pending”")
     dialog.get_by_label("Last HTTP status").fill("500")
     expect(dialog).to_contain_text("would be sent again")
     fill_reason(page, "try them now")
