@@ -79,7 +79,7 @@ console-vendor: .venv/.test  ## write the libraries of the console again from np
 	@exec $(BIN)/python -m tests.console.vendor $(ARGS)
 
 console-pictures: .venv/.test tests/console/node_modules/.installed  ## write the pictures of docs/console.md
-	@LEDGER_PICTURES=1 exec $(BIN)/python -m pytest tests/console $(ARGS)
+	@LEDGER_PICTURES=docs exec $(BIN)/python -m pytest tests/console $(ARGS)
 
 clients: .clients/.fetched $(PROGRAMS)  ## download clients, their tests and programs that use the API, which `make test` then runs
 

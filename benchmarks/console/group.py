@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.console import first_view, pages
+from benchmarks.console import first_view, pages, screen
 from benchmarks.console.ground import Ground, run_ground
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure
@@ -30,4 +30,5 @@ def run(directory: Path, effort: Effort) -> list[Figure]:
 _PARTS: dict[str, Callable[[Ground, Effort], list[Figure]]] = {
     "pages": pages.measure,
     "first view": first_view.measure,
+    "screen": screen.measure,
 }

@@ -6,17 +6,53 @@ The faults are made before the first test: they take seconds to be sure of.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.api.service import Caller, Service
+from tests.api.service import Account, Caller, Registrar, Service
+from tests.conftest import Cluster
 from tests.console.browser import NARROW, WIDE, Console, check_accessible, check_width, take_picture
+from tests.console.conftest import OPERATOR_SCOPES, ThreadRunner
 from tests.webhooks.receiver import Receiver, run_receiver, wait_until
 
 FAULT_MS = 15_000
+
+
+@pytest.fixture(scope="module")
+def service(cluster: Cluster) -> Iterator[Service]:
+    """A service of the module's own: what other tests of the console break raises alerts."""
+    with cluster.create_database() as dsn, TemporaryDirectory() as place:
+        running = Service(dsn, Path(place))
+        yield running
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def registrar(service: Service) -> Iterator[Registrar]:
+    registrar = Registrar(service.dsn, ThreadRunner())
+    yield registrar
+    registrar.close()
+
+
+@pytest.fixture(scope="module")
+def account(registrar: Registrar) -> Account:
+    return registrar.account()
+
+
+@pytest.fixture(scope="module")
+def operator_key(registrar: Registrar, account: Account) -> str:
+    return registrar.key(account.id, "rk", scopes=OPERATOR_SCOPES)[1]
+
+
+@pytest.fixture(scope="module")
+def raw(service: Service, account: Account) -> Iterator[Caller]:
+    with httpx.Client(base_url=service.url, timeout=30) as http:
+        yield Caller(http, account.secret)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +62,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def faults(
-    service: Service, raw: Caller, http: httpx.Client, operator_key: str
-) -> Iterator[psycopg.Connection]:
+def faults(service: Service, raw: Caller, operator_key: str) -> Iterator[psycopg.Connection]:
     """A row that differs from the log, and a projection that somebody keeps from moving on: until the
     connection rolls back."""
     customer = raw.customer(name="Ada", email="ada@example.com")["id"]
@@ -36,7 +70,7 @@ def faults(
     def verify() -> None:
         address = "/internal/v1/projections/customers/verify"
         headers = {"authorization": f"Bearer {operator_key}"}
-        assert http.post(address, json={}, headers=headers).status_code == 200
+        assert raw.http.post(address, json={}, headers=headers).status_code == 200
 
     change = "UPDATE projections.customers SET email = %s WHERE id = %s RETURNING id"
     with (

@@ -17,7 +17,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 @pytest.fixture(scope="module")
 def customer(raw: Caller) -> Any:
     """A customer with a card that was charged: the id of the card names two objects."""
-    made = raw.customer(email="jenny@example.com", name="Jenny Rosen", source="tok_visa")
+    made = raw.customer(email="jenny.to.find@example.com", name="Jenny Rosen", source="tok_visa")
     raw.charge(customer=made["id"], source=made["default_source"])
     return made
 
@@ -26,7 +26,7 @@ def test_one_exact_hit_opens_at_once(console: Console, customer: Any) -> None:
     page = console.open_view("find")
     expect(page.get_by_label("What to find")).to_be_focused()
     page.keyboard.press("/")  # the key of "find", where the field has the focus already
-    page.keyboard.type("jenny@example.com")
+    page.keyboard.type("jenny.to.find@example.com")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text(customer["id"])
     assert page.url == f"{console.url}/console/objects/{customer['id']}"
@@ -94,7 +94,7 @@ def test_a_key_without_audit_finds_what_the_public_api_shows_it(
     key = registrar.key(account.id, "rk", scopes=["rak_customer_read"])[1]
     console = Console(browser, service.url, key)
     try:
-        page = console.open_view("find?q=jenny@example.com")
+        page = console.open_view("find?q=jenny.to.find@example.com")
         expect(page.get_by_role("heading", level=1)).to_contain_text(customer["id"])
         expect(page.get_by_text("needs a key with the scope audit")).to_be_visible()
         page = console.open_view("find?q=some%20key")
@@ -111,7 +111,7 @@ def test_an_auditor_without_the_scope_is_told_that_addresses_were_not_searched(
 ) -> None:
     console = Console(browser, service.url, registrar.key(account.id, "rk", scopes=["audit"])[1])
     try:
-        page = console.open_view("find?q=jenny@example.com")
+        page = console.open_view("find?q=jenny.to.find@example.com")
         note = page.get_by_text("Customers by the e-mail address that they have now: needs")
         expect(note).to_contain_text("personal_data")
         console.check_policy()

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
+from projections.read_models.catalog import PROJECTIONS
 from tests.api.service import Caller, Registrar, Service, ok
 from tests.conftest import Cluster
 from tests.console.browser import NARROW, WIDE, Console, check_accessible, check_width, take_picture
@@ -134,7 +135,7 @@ def test_the_table_shows_each_projection_and_the_lag_over_the_last_hour(
     sql(SAMPLES)
     page = console.open_view("projections")
     rows = page.locator("tbody tr")
-    expect(rows).to_have_count(16)
+    expect(rows).to_have_count(len(PROJECTIONS))
     expect(rows.filter(has_text="disputes").get_by_text("up to date")).to_be_visible()
     expect(page.get_by_text("1 worker")).to_be_visible()
     expect(page.locator(".plot canvas")).to_have_count(2)

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.console.browser import (
+    AXE,
     NARROW,
     WIDE,
     Console,
@@ -54,6 +55,11 @@ def list_views(page: Page) -> Any:
         """async () => (await import("/console/static/main.js")).VIEWS
             .filter((view) => !view.hidden).map(({ name, title, key }) => ({ name, title, key }))"""
     )
+
+
+def test_axe_is_there_to_check_every_page() -> None:
+    if not AXE.is_file():
+        pytest.skip("axe is not installed (make check-console): no page is checked for accessibility")
 
 
 def test_each_view_has_a_place_here(console: Console) -> None:

@@ -271,7 +271,7 @@ def test_requests_are_stored_together_and_not_one_by_one(
         requests = RequestRecorder(Store(dsn, SERVICE_KEY.encode(), load_settings(), Clock()), "errors")
         await requests.start()
         requests.add(make_request(1))
-        while not count_rows(database, "requests"):
+        while not count_rows(database, "requests"):  # noqa: ASYNC110  # only the database knows
             await asyncio.sleep(0.01)
         requests.add(make_request(2))
         await asyncio.sleep(0.2)

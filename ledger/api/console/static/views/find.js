@@ -117,7 +117,8 @@ function Hits({ text, found }) {
 function NothingFound({ text }) {
   return html`<${Empty} title=${html`Nothing is called <span class="id">${text}</span>`}>
     The whole text has to match, and upper and lower case differ. What belongs to another account or to the
-    other mode is not found: choose the account in the menu, or sign in with a key of the other mode.</${Empty}>`;
+    other mode is not found: choose the account in the menu, or sign in with a key of the other
+    mode.</${Empty}>`;
 }
 
 /** @param {{ kinds: { kind: string, scope: string }[] }} props */

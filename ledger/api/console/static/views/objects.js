@@ -71,7 +71,8 @@ function Head({ id, past }) {
       typeof object?.created === "number" && ["Created", html`<${Time} at=${object.created} />`],
       past.last > 0 && ["Changes", html`<${Count} value=${past.last} />`],
     ]} />
-    ${past.change && html`<div class="object-proof"><${ProofBadge} position=${past.change.position} /></div>`}`;
+    ${past.change && html`<div class="object-proof">
+      <${ProofBadge} position=${past.change.position} /></div>`}`;
 }
 
 /** Whose it is: the account that the page acts for. */

@@ -62,8 +62,8 @@ function isText(name, value) {
 }
 
 /**
- * Whether a field was submitted as it is, or only staged. Where nothing can be staged, all was submitted; what
- * an earlier submission had is known from `last`, the evidence as it was then.
+ * Whether a field was submitted as it is, or only staged. Where nothing can be staged, all was submitted;
+ * what an earlier submission had is known from `last`, the evidence as it was then.
  * @param {{ name: string, value: any, dispute: any, last: any }} props
  */
 function FieldState({ name, value, dispute, last }) {

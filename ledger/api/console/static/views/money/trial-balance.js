@@ -29,6 +29,7 @@ export function TrialBalance({ query }) {
   const currency = query.get("currency");
   const books = useResource(PATH, { at, currency });
   const before = useResource(other === null ? null : PATH, { at: other, currency });
+  const isLoading = (books.isLoading && !books.data) || (before.isLoading && !before.data);
   return html`<${Filters} query=${query} filters=${[
       { name: "at", label: "At", placeholder: "now" },
       { name: "compare", label: "Compare with", placeholder: "2026-11-28 19:30" },
@@ -36,8 +37,8 @@ export function TrialBalance({ query }) {
     ]}><${Moments} /></${Filters}>
     <${Notice} error=${books.error ?? before.error}
       title=${(books.error ?? before.error) && "The books cannot be shown"} />
-    ${books.isLoading && !books.data && html`<${Loading} />`}
-    ${books.data && !books.error && html`<${Books} books=${books.data}
+    ${isLoading && html`<${Loading} />`}
+    ${books.data && !books.error && !isLoading && html`<${Books} books=${books.data}
       before=${other === null ? null : before.data ?? null}
       isCompared=${other !== null} />`}`;
 }
