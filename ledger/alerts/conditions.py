@@ -50,7 +50,7 @@ REMEDIES: Mapping[str, tuple[str, str]] = {
         "docs/operations.md, Sealing has stopped",
     ),
     "endpoint_failing": (
-        "Tell whoever runs the receiver; then: ledger webhooks retry, or replay what it missed",
+        "Tell whoever runs the receiver. Once it accepts: ledger webhooks retry-all --endpoint {endpoint}",
         "docs/operations.md, A webhook endpoint fails",
     ),
     "deadlines_overdue": (
@@ -68,7 +68,7 @@ REMEDIES: Mapping[str, tuple[str, str]] = {
 def describe_remedy(kind: str, details: Mapping[str, Any]) -> tuple[str, str]:
     """What to do, and where it is explained; of a kind that only a later release has, only where."""
     action, see = REMEDIES.get(kind, ("", "docs/alerts.md"))
-    names = {name: details.get(name, name.upper()) for name in ("projection", "stream")}
+    names = {name: details.get(name, name.upper()) for name in ("projection", "stream", "endpoint")}
     return action.format_map(names), see
 
 

@@ -239,12 +239,26 @@ def _judge_endpoints(readings: Readings, scale: _Scale) -> Iterator[Condition]:
             )
 
 
+_ERRORS = {
+    "timeout": "there was no answer in time",
+    "refused": "the connection was refused",
+    "connection": "the connection was lost",
+    "dns": "its host's name was not found",
+    "tls": "its certificate was not valid",
+    "protocol": "its answer was no HTTP",
+    "private_address": "its address was a private one, which is not allowed",
+}
+"""Why an attempt got no answer, by the codes of the sender."""
+
+
 def _name_failure(failing: FailingEndpoint, *, is_paused: bool) -> str:
     answer = (
-        f"it answers with status {failing.status}" if failing.error is None else f"no answer: {failing.error}"
+        f"its answer had status {failing.status}"
+        if failing.error is None
+        else _ERRORS.get(failing.error, f"there was no answer ({failing.error})")
     )
     return (
-        f"Every attempt fails, the last one with: {answer}."
+        f"Every attempt fails. The last time {answer}."
         f"{' It is tried seldom until it accepts one.' if is_paused else ''}"
         f"{' Deliveries were given up.' if failing.given_up else ''}"
     )

@@ -19,6 +19,9 @@ from ledger.stripe_cli.request_tails import LoggedRequest, RequestTails
 _OF_STRIPE_CLI = "/v1/stripecli/"
 """What the CLI that shows the requests asks for itself."""
 
+_SESSION_QUESTION = ("GET", "/console/session", 401)
+"""How the console asks whether its visitor is signed in: "no" is an answer, and no error to look after."""
+
 log = structlog.get_logger()
 
 
@@ -42,7 +45,8 @@ def access_log(
         if exchange.is_stream and exchange.answered_at is not None:
             answer_seconds = exchange.answered_at - exchange.started_at
         metrics.observe_request(exchange.operation_name, exchange.status, answer_seconds)
-        if recorder is not None:
+        is_question = (exchange.method, exchange.path, exchange.status) == _SESSION_QUESTION
+        if recorder is not None and not is_question:
             livemode = exchange.account != "" and exchange.key.livemode
             if exchange.status < STATUS_REFUSED_MIN and not recorder.keeps_all:
                 name, status = exchange.operation_name, exchange.status

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ledger.alerts.conditions import Condition, Judgement, Severity
+from ledger.alerts.conditions import Condition, Judgement, Severity, describe_remedy
 from ledger.alerts.obstacles import Obstacles
 from ledger.alerts.readings import ENDPOINTS_MAX, DisputesDue, FanOutLag, Readings
 from ledger.alerts.rules import Limits, judge
@@ -94,6 +94,28 @@ def test_an_endpoint_fails_after_some_attempts_and_is_critical_once_something_is
     assert rate(make_readings(failing_count=1, failing=[failing._replace(given_up=1)])) == {
         "endpoint_failing/we_1": "critical"
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "cause"),
+    [
+        (500, None, "Every attempt fails. The last time its answer had status 500."),
+        (None, "refused", "Every attempt fails. The last time the connection was refused."),
+        (None, "dns", "Every attempt fails. The last time its host's name was not found."),
+        (None, "other", "Every attempt fails. The last time there was no answer (other)."),
+    ],
+)
+def test_the_cause_of_a_failing_endpoint_is_a_sentence(
+    status: int | None, error: str | None, cause: str
+) -> None:
+    failing = FailingEndpoint("we_1", "acct_1", True, 900.0, 100.0, 3, 0, 1, 990.0, status, error)
+    condition = judge(make_readings(failing_count=1, failing=[failing]), LIMITS, set()).conditions
+    assert condition["endpoint_failing/we_1"].cause == cause
+
+
+def test_what_to_do_about_a_failing_endpoint_is_a_command_with_its_id() -> None:
+    action, _ = describe_remedy("endpoint_failing", {"endpoint": "we_1"})
+    assert action.endswith("ledger webhooks retry-all --endpoint we_1")
 
 
 def test_what_a_look_did_not_see_in_full_does_not_end() -> None:

@@ -194,3 +194,4 @@ def test_an_alert_resolves_under_an_open_page_when_its_cause_is_gone(
 def test_what_is_not_there_is_said_plainly(console: Console) -> None:
     page = console.open_view("alerts/alrt_none")
     expect(page.get_by_role("alert")).to_contain_text("No such alert: 'alrt_none'")
+    expect(page.get_by_role("alert")).to_contain_text("Look for a slip in it.")

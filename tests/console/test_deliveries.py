@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 
+import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.api.service import Caller, ok
+from tests.api.service import Caller, Service, ok
 from tests.console.browser import NARROW, Console, check_accessible, check_width, take_picture
 from tests.console.seed import Shop
 from tests.webhooks.receiver import wait_until
+
+OPEN_BREAKER = """
+UPDATE webhooks.endpoint_health SET opened_at = now(), probe_at = now() + interval '1 hour'
+WHERE endpoint = %s
+"""
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +118,7 @@ def test_all_that_match_are_counted_then_sent_again_by_a_job(
 
 
 def test_a_job_is_watched_and_cancelled_at_the_top_of_the_view(
-    console: Console, operator: Caller, shop: Shop
+    console: Console, operator: Caller, shop: Shop, service: Service
 ) -> None:
     page = console.open_view(f"deliveries?endpoint={shop.failing_endpoint}&state=pending")
     page.get_by_role("button", name="Send again all that match").click()
@@ -120,6 +126,7 @@ def test_a_job_is_watched_and_cancelled_at_the_top_of_the_view(
     expect(dialog.get_by_role("checkbox", name="pending")).to_be_checked()
     dialog.get_by_label("Last HTTP status").fill("404")
     expect(dialog).to_contain_text("No delivery matches")
+    expect(dialog).to_contain_text("What still waits is “pending”")
     dialog.get_by_label("Last HTTP status").fill("500")
     expect(dialog).to_contain_text("would be sent again")
     fill_reason(page, "try them now")
@@ -133,6 +140,12 @@ def test_a_job_is_watched_and_cancelled_at_the_top_of_the_view(
     check_width(page)
     check_accessible(page)
     take_picture(page, "deliveries-job-narrow")
+    # The breaker opens after a minute of failures.
+    with psycopg.connect(service.dsn) as conn:
+        conn.execute(OPEN_BREAKER, [shop.failing_endpoint])
+    running.get_by_role("link", name="wrt_").click()
+    expect(page.get_by_role("table", name="By endpoint")).to_contain_text("failed over and over")
+    page.go_back()
     running.get_by_role("button", name="Cancel").click()
     expect(dialog).to_contain_text("get the state back that they had before it")
     fill_reason(page, "enough")

@@ -204,6 +204,12 @@ def test_filters_and_pages_of_the_list_are_in_the_url(disputes: Disputes, open_v
     expect(page.locator(".empty")).to_contain_text("No disputes match")
 
 
+def test_a_due_date_that_is_no_choice_is_said(disputes: Disputes, open_view: OpenView) -> None:
+    page = open_view("disputes?due=tomorrow")
+    expect(page.get_by_text("“tomorrow” is no choice of Due")).to_be_visible()
+    expect(page.get_by_label("Due")).to_have_value("tomorrow")
+
+
 def test_evidence_is_shown_field_by_field_as_text(
     disputes: Disputes, open_view: OpenView, http: httpx.Client
 ) -> None:

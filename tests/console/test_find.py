@@ -25,6 +25,7 @@ def customer(raw: Caller) -> Any:
 def test_one_exact_hit_opens_at_once(console: Console, customer: Any) -> None:
     page = console.open_view("find")
     expect(page.get_by_label("What to find")).to_be_focused()
+    page.keyboard.press("/")  # the key of "find", where the field has the focus already
     page.keyboard.type("jenny.to.find@example.com")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text(customer["id"])
@@ -57,6 +58,13 @@ def test_a_request_and_an_event_lead_to_the_object_as_of_then(
         page = console.open_view(path)
         expect(page.get_by_text("Version 2 of 3")).to_be_visible()
         assert re.fullmatch(rf"{console.url}/console/objects/{customer['id']}\?at=position:\d+", page.url)
+
+
+@pytest.mark.parametrize("path", ["find?q=alrt_0none", "objects/alrt_0none"])
+def test_an_alert_is_found_though_it_belongs_to_no_account(console: Console, path: str) -> None:
+    page = console.open_view(path)
+    expect(page.get_by_text("No such alert: 'alrt_0none'")).to_be_visible()
+    assert page.url == f"{console.url}/console/alerts/alrt_0none"
 
 
 def test_nothing_found_is_said_with_what_to_do(console: Console) -> None:

@@ -84,6 +84,7 @@ def test_a_link_is_the_moment(console: Console, dispute: Any) -> None:
     field.fill("last tuesday")
     field.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("neither a unix time, nor an ISO 8601 time")
+    expect(page.get_by_text("No version is shown, of 4")).to_be_visible()
     page.get_by_role("button", name="Now", exact=True).click()
     expect(page.get_by_text("Version 4 of 4")).to_be_visible()
 

@@ -157,6 +157,13 @@ def test_requests_without_a_valid_key_are_shown_to_platforms_without_ids(
     assert all(each["status"] != 401 for each in ok(of_connected.get("/requests/groups"))["groups"])
 
 
+def test_who_opens_the_console_is_no_error(operator: InternalClient, http: httpx.Client) -> None:
+    asked = request_id(http.get("/console/session"))
+    wrong = request_id(http.post("/console/session", json={"key": "rk_test_wrong"}))
+    wait_until(lambda: bool(ok(operator.get(f"/requests?request={wrong}"))["data"]))
+    assert ok(operator.get(f"/requests?request={asked}"))["data"] == []
+
+
 def test_filters_choose_requests_and_pages_follow_each_other(raw: Caller, operator: InternalClient) -> None:
     missing = [request_id(raw.get("/v1/customers/cus_none")) for _ in range(5)]
     wrong = request_id(raw.post("/v1/customers", {"balance": "many"}))

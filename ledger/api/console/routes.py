@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.types import Message, Send
 
+from ledger.api.errors import STATUS_NOT_MODIFIED
 from ledger.errors import UnknownRoute
 
 ROOT = "/console"
@@ -88,7 +89,7 @@ class StaticFiles:
         tag = f'"{file.tag}-gzip"' if is_compressed else f'"{file.tag}"'
         headers = {"etag": tag}
         if tag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
+            return Response(status_code=STATUS_NOT_MODIFIED, headers=headers)
         if is_compressed:
             headers["content-encoding"] = "gzip"
         content = file.compressed if is_compressed else file.plain

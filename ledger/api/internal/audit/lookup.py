@@ -66,5 +66,6 @@ async def _find_deliveries(conn: Conn, exchange: Exchange, text: str) -> list[Hi
         title = f"{delivery.type} to {delivery.endpoint}, {delivery.state}"
         hits.append(Hit("delivery", text, "delivery", title, delivery.endpoint, time=delivery.created))
     if await has_replay(conn, text, owner):
-        hits.append(Hit("replay", text, "replay", "replay of Events"))
+        title = "retry of many deliveries" if text.startswith("wrt_") else "replay of Events"
+        hits.append(Hit("replay", text, "replay", title))
     return hits

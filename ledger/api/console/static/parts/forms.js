@@ -94,8 +94,10 @@ function FilterField({ filter, value, onSet }) {
   const [text, setText] = useState(value);
   useEffect(() => setText(value), [value]);
   if (type === "select") {
+    // What the URL has, also where it is none of the options: else the list would seem not to be filtered.
+    const isListed = !value || options.some((each) => (Array.isArray(each) ? each[0] : each) === value);
     return html`<${Select} label=${label} value=${value} onChange=${onSet}
-      options=${[["", "any"], ...options]} />`;
+      options=${[["", "any"], ...options, ...(isListed ? [] : [value])]} />`;
   }
   const hint = type === "time" ? "2026-11-28 19:30" : placeholder;
   return html`<${Field} label=${label} value=${text} onInput=${setText}

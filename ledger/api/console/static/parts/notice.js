@@ -37,8 +37,13 @@ function adviseOn(error) {
   if (error.status === 403 && error.code === "more_permissions_required") {
     return "Sign in with a key that has this scope: Keys and accounts, or `ledger keys create`, makes one.";
   }
-  if (error.status === 403) return "Choose another account, or sign in with a key that may see this one.";
-  if (error.status === 404) return "It may belong to another account or mode than this session's key.";
+  if (error.status === 403 && session.value) {
+    return "Choose another account, or sign in with a key that may see this one.";
+  }
+  if (error.status === 404) {
+    return "Look for a slip in it. What belongs to another account or mode than this session's key is not "
+      + "found either.";
+  }
   if (error.status === 429) return "Wait a moment: the key has a limit of requests per second.";
   if (error.status >= 500) return "Look in the service's log for this request.";
   return null;

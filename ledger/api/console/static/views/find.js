@@ -9,7 +9,7 @@ import { Field } from "../parts/forms.js";
 import { Empty, Loading, Note, Notice, Page } from "../parts/notice.js";
 import { Table } from "../parts/table.js";
 import { Badge, Time } from "../parts/values.js";
-import { KINDS, placeOfHit } from "./objects/hits.js";
+import { KINDS, placeOfAlert, placeOfHit } from "./objects/hits.js";
 
 const PATH = "/internal/v1/audit/find";
 const TEXT_LENGTH_MAX = 512;
@@ -19,7 +19,7 @@ export function View({ query }) {
   const text = query.get("q") ?? "";
   const found = useFound(text);
   const hits = found.data?.data ?? [];
-  const only = hits.length === 1 ? placeOfHit(hits[0]) : null;
+  const only = placeOfAlert(text) ?? (hits.length === 1 ? placeOfHit(hits[0]) : null);
   // In place of this entry: "back" leads to what was before the search.
   useEffect(() => {
     if (only) navigate(only, { replace: true });
@@ -44,7 +44,7 @@ function useFound(text) {
     if (byId) navigate(byId, { replace: true });
   }, [byId]);
   const isAddress = text.includes("@") && hasScope("rak_customer_read");
-  const path = !text || byId ? null : isAuditor ? PATH : isAddress ? "/v1/customers" : null;
+  const path = !text || byId || placeOfAlert(text) ? null : isAuditor ? PATH : isAddress ? "/v1/customers" : null;
   const found = useResource(path, isAuditor ? { q: text } : { email: text, limit: 20 });
   if (isAuditor) return found;
   const data = path === null ? { data: [], not_searched: [{ kind: "all", scope: "audit" }] }
@@ -70,10 +70,15 @@ function SearchBox({ text }) {
     event.preventDefault();
     setQuery({ q: typed.trim() });
   };
-  return html`<form class="find-form" role="search" aria-label="Everything" onSubmit=${submit}>
+  // Whoever presses the key of "find" means the field that already has the focus, not its text.
+  const ignoreSlash = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "/" && typed === "") event.preventDefault();
+  };
+  return html`<form class="find-form" role="search" aria-label="Everything" onSubmit=${submit}
+    onKeyDown=${ignoreSlash}>
     <${Field} label="What to find" type="search" value=${typed} onInput=${setTyped} inputRef=${input}
       mono=${true} maxlength=${TEXT_LENGTH_MAX}
-      placeholder="dp_…, evt_…, req_…, an idempotency key, an address" />
+      placeholder="du_…, evt_…, req_…, an idempotency key, an e-mail address" />
     <button type="submit" class="button-primary" disabled=${typed.trim() === ""}>Find</button>
   </form>`;
 }

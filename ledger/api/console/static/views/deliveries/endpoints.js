@@ -14,9 +14,13 @@ import { describeWait, Result } from "./words.js";
 const COUNTED_MAX = 1000;
 const ENDPOINTS_MAX = 100;
 
-/** All endpoints of the account, asked again every two seconds. */
-export function useEndpoints() {
-  return useResource("/internal/v1/webhooks/endpoints", { limit: ENDPOINTS_MAX }, { every: 2 });
+/**
+ * All endpoints of the account, asked again every two seconds.
+ * @param {boolean} [isWanted]  false: nothing is asked
+ */
+export function useEndpoints(isWanted = true) {
+  const path = isWanted ? "/internal/v1/webhooks/endpoints" : null;
+  return useResource(path, { limit: ENDPOINTS_MAX }, { every: 2 });
 }
 
 /**

@@ -11,6 +11,7 @@ import { Empty, Loading, Notice, Page } from "../../parts/notice.js";
 import { Progress } from "../../parts/progress.js";
 import { Pages, Table } from "../../parts/table.js";
 import { Copy, Count, Facts, IdLink, Time } from "../../parts/values.js";
+import { useEndpoints } from "./endpoints.js";
 import { describeFilters, describeLeftOut, describeWait, State } from "./words.js";
 
 const NEWEST = 20;
@@ -80,7 +81,7 @@ function JobProgress({ job }) {
   ];
   const label = html`<a class="id" href=${hrefOf(`deliveries/${job.id}`)}>${job.id}</a>${" "}<span
     class="soft">${describeJob(job)}</span>`;
-  return html`<${Progress} label=${label} value=${settled} total=${countTotal(job)} noun="sent"
+  return html`<${Progress} label=${label} value=${settled} total=${countTotal(job)} noun="done"
     detail=${counts.filter(Boolean).join(" · ")} />`;
 }
 
@@ -201,6 +202,8 @@ function JobCounts({ job }) {
 
 /** @param {{ job: any }} props */
 function Parts({ job }) {
+  // A job waits for endpoints that are paused by their breakers, which is theirs, not the job's.
+  const known = useEndpoints(job.ended === null).data?.data ?? [];
   const columns = [
     {
       title: "Endpoint",
@@ -218,7 +221,7 @@ function Parts({ job }) {
     {
       title: "Left out, and what it waits for",
       cell: (/** @type {any} */ row) =>
-        [...describeLeftOut(row.left_out), ...row.waits_for.map(describeWait)].join(" ") || "—",
+        [...describeLeftOut(row.left_out), ...waitsOf(row, known).map(describeWait)].join(" ") || "—",
     },
   ];
   return html`<section class="panel"><header><h2>By endpoint</h2></header>
@@ -226,4 +229,15 @@ function Parts({ job }) {
       rowKey=${(/** @type {any} */ row) => row.endpoint}
       empty=${html`<div class="panel-body"><${Empty} title="No delivery matched" /></div>`} />
   </section>`;
+}
+
+/**
+ * What the job waits for at an endpoint.
+ * @param {any} row
+ * @param {any[]} endpoints  as they are now
+ * @returns {string[]}
+ */
+function waitsOf(row, endpoints) {
+  const own = endpoints.find(({ id }) => id === row.endpoint)?.waits_for ?? [];
+  return [...new Set([...row.waits_for, ...own])];
 }

@@ -80,7 +80,11 @@ function LastResult({ result, onChange, isWrong }) {
 /** @param {{ preview: any }} props */
 function Counted({ preview }) {
   const { due, matched, is_complete: isComplete, endpoints } = preview;
-  if (matched === 0 && isComplete) return html`<${Note} title="No delivery matches" />`;
+  if (matched === 0 && isComplete) {
+    return html`<${Note} title="No delivery matches">
+      <p>What still waits is “pending”: choose it to send that now. Else change the filters of the page.</p>
+    </${Note}>`;
+  }
   const many = `${isComplete ? "" : "More than "}${formatNumberOf(due, "delivery", "deliveries")}`;
   const twice = endpoints.reduce((/** @type {number} */ sum, /** @type {any} */ each) =>
     sum + (each.by_state.delivered ?? 0), 0);

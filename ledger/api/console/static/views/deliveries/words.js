@@ -74,7 +74,8 @@ export function Result({ attempt }) {
   const { status, error } = attempt;
   const isAccepted = status !== null && status >= 200 && status < 300;
   const text = error ? ERRORS.find(([code]) => code === error)?.[1] ?? error : String(status);
-  return html`<span class=${isAccepted ? "ok" : "danger"}>${isAccepted ? "✓" : "✕"} ${text}</span>`;
+  return html`<span class=${`delivery-result ${isAccepted ? "ok" : "danger"}`}>
+    ${isAccepted ? "✓" : "✕"} ${text}</span>`;
 }
 
 /**

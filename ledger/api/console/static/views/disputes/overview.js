@@ -6,7 +6,7 @@ import { hrefOf, setQuery } from "../../lib/router.js";
 import { useKeys } from "../../lib/keyboard.js";
 import { classes, html, useEffect, useMemo, useState } from "../../lib/ui.js";
 import { Filters, Select } from "../../parts/forms.js";
-import { Notice, Page } from "../../parts/notice.js";
+import { Note, Notice, Page } from "../../parts/notice.js";
 import { Board } from "./board.js";
 import { DUE_FILTERS, DUE_OPTIONS } from "./due.js";
 import { List } from "./list.js";
@@ -28,7 +28,9 @@ export function Overview({ query }) {
   const isBoard = (query.get("view") ?? (isNarrow ? "list" : "board")) === "board";
   const reason = query.get("reason");
   const { data: summary, error, reload } = useResource(PATH, { reason }, { every: EVERY_SECONDS });
-  const bounds = useBounds(query.get("due"));
+  const due = query.get("due");
+  const isUnknownDue = due !== null && !(due in DUE_FILTERS);
+  const bounds = useBounds(due);
   const show = (/** @type {string} */ form) => setQuery({ view: form, after: null });
   useKeys([["b", "board or list", () => show(isBoard ? "list" : "board")]]);
   return html`<${Page} title="Disputes" lead="By status and due date. Evidence is only read here.">
@@ -42,6 +44,8 @@ export function Overview({ query }) {
     <${Filters} query=${query} filters=${listFilters(isBoard)}>
       ${!isBoard && !query.has("due") && html`<${Order} query=${query} />`}
     </${Filters}>
+    ${isUnknownDue && html`<${Note} tone="warning" title=${`“${due}” is no choice of Due`}>
+      Choose one above: past, 24h, 72h or 7d in the URL.</${Note}>`}
     ${isBoard ? html`<${Board} summary=${summary} reason=${reason} bounds=${bounds} />`
       : html`<${List} query=${query} reason=${reason} bounds=${bounds} />`}`;
 }

@@ -16,8 +16,19 @@ export const KINDS = {
   key: ["API key", "An API key of the account, by its id"],
   account: ["account", "The account, or one connected to it"],
   delivery: ["delivery", "A webhook delivery by its id"],
-  replay: ["replay", "A replay of Events to an endpoint"],
+  replay: ["job", "A retry of many deliveries, or a replay of Events to an endpoint, by its id"],
+  alert: ["alert", "An alert of the service by its id, or a receiver of alerts"],
 };
+
+/**
+ * Where the id of an alert or of a receiver leads. They belong to no account, so the search does not know
+ * them. Null: it is neither.
+ * @param {string} text
+ */
+export function placeOfAlert(text) {
+  if (!/^al(rt|rc)_\w+$/.test(text)) return null;
+  return text.startsWith("alrt_") ? `alerts/${text}` : "alerts?tab=receivers";
+}
 
 /**
  * Where a hit leads, as for hrefOf.

@@ -51,7 +51,8 @@ function Slider({ past }) {
  * Which version is shown, in words.
  * @param {Past} past
  */
-function describe({ version, last, shown, change, isBefore }) {
+function describe({ version, last, shown, change, isBefore, momentError }) {
+  if (momentError) return `No version is shown, of ${last}`;
   if (version === 0 || isBefore) return `Before its creation, of ${formatNumberOf(last, "version")}`;
   const parts = [`Version ${version}${last ? ` of ${last}` : ""}`];
   if (change?.version === version) {

@@ -4,14 +4,15 @@ import { navigate } from "../../lib/router.js";
 import { useResource } from "../../lib/resource.js";
 import { html, useEffect } from "../../lib/ui.js";
 import { Empty, Loading, Notice, Page } from "../../parts/notice.js";
-import { placeOfHit } from "./hits.js";
+import { placeOfAlert, placeOfHit } from "./hits.js";
 
 /** @param {{ id: string }} props */
 export function NotAnObject({ id }) {
-  const found = useResource("/internal/v1/audit/find", { q: id });
+  const alert = placeOfAlert(id);
+  const found = useResource(alert ? null : "/internal/v1/audit/find", { q: id });
   const hits = found.data?.data ?? [];
-  const place = hits.length === 1 ? placeOfHit(hits[0])
-    : hits.length > 1 ? `find?q=${encodeURIComponent(id)}` : null;
+  const place = alert ?? (hits.length === 1 ? placeOfHit(hits[0])
+    : hits.length > 1 ? `find?q=${encodeURIComponent(id)}` : null);
   useEffect(() => {
     if (place) navigate(place, { replace: true });
   }, [place]);

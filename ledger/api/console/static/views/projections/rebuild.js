@@ -27,7 +27,7 @@ export function RebuildPanel({ rebuild, name, onDone, isLinked }) {
       <div class="row">
         ${rebuild.paused && html`<${Badge} tone="waiting">paused</${Badge}>`}
         ${!rebuild.driven && !rebuild.paused && !differs && html`<${Badge} tone="warning"
-          title="A worker takes it up within seconds">not driven</${Badge}>`}
+          title="A worker takes it up within seconds">waits for a worker</${Badge}>`}
         <${Controls} rebuild=${rebuild} name=${name} onDone=${onDone} />
       </div></header>
     <div class="panel-body stack">
