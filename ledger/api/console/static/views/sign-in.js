@@ -11,8 +11,8 @@ const HINT = "A restricted key (rk_) or a secret key (sk_). It is sent once, bec
 
 const LAST_ACTION = {
   "not done": "What you asked for last was not done: the session had ended before. Ask for it again then.",
-  "not known": "Whether what you asked for last was done is not known: there was no answer before the session "
-    + "ended. Look before you ask for it again.",
+  "not known": "Whether what you asked for last was done is not known: there was no answer before the "
+    + "session ended. Look before you ask for it again.",
 };
 
 /** @param {{ isOver: boolean }} props  whether a session ended while it was used */
