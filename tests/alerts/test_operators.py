@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ledger.alerts.receivers import RECEIVERS_MAX
-from tests.api.service import Account, Registrar, Service
+from tests.api.service import Account, Registrar, Service, assert_refused
 from tests.internal.conftest import InternalClient
 from tests.webhooks.receiver import Receiver, ScriptedResponse, run_receiver
 
@@ -26,6 +26,17 @@ def no_receivers(operator: InternalClient) -> Iterator[None]:
     yield
     for each in operator.get("/alerts/receivers").json()["data"]:
         assert operator.call("DELETE", f"/alerts/receivers/{each['id']}").json()["deleted"]
+
+
+def test_who_may_create_keys_does_not_become_an_operator_of_the_service(
+    operator: InternalClient, registrar: Registrar, account: Account
+) -> None:
+    """Alerts are of all accounts, and receivers may have private addresses."""
+    answer = operator.post("/keys", {"kind": "rk", "scopes": ["alerts"]})
+    assert_refused(answer, param="scopes[0]", message="ledger keys create ACCOUNT --kind rk --scope alerts")
+    limited = InternalClient(operator.http, registrar.key(account.id, "rk", scopes=["keys"])[1])
+    key_id, _ = registrar.key(account.id, "rk", scopes=["alerts"])
+    assert_refused(limited.post(f"/keys/{key_id}/roll", {}), 403, message="on the command line")
 
 
 @pytest.mark.usefixtures("no_receivers")

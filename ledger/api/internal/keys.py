@@ -37,7 +37,7 @@ from ledger.errors import Forbidden, InvalidParameter, RequestError, SecretAlrea
 from ledger.postgres.connections import Conn, Pool
 from ledger.wire.suggestions import list_alternatives
 
-SHELL_SCOPES = frozenset({"ledger_feed"})
+SHELL_SCOPES = frozenset({"alerts", "ledger_feed"})
 """Scopes that reach beyond an account and those connected to it: only the command line gives them."""
 _LIMIT = Query(ge=1, le=100)
 _STARTING_AFTER = Query(max_length=255, description="An id: the page begins after it, towards newer ones.")

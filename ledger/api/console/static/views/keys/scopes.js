@@ -7,7 +7,6 @@ export const INTERNAL_SCOPES = [
   ["personal_data", "with audit: see personal data, too"],
   ["feed", "follow the recorded events of the account and those connected to it"],
   ["webhooks", "see deliveries, replay Events, change secrets of endpoints"],
-  ["alerts", "see and clear alerts of the whole service, and choose who is told of them"],
   ["projections", "see projections, rebuild, switch and verify them"],
   ["keys", "create, roll and revoke keys and accounts: whoever has it can get every other scope"],
   ["catalog", "report customers and charges that were made elsewhere, and import"],
@@ -38,7 +37,7 @@ export const RESOURCES = [
 /** @type {[name: string, scopes: string[]][]} */
 export const PRESETS = [
   ["Auditor", ["audit"]],
-  ["Operator", ["alerts", "audit", "feed", "webhooks", "projections"]],
+  ["Operator", ["audit", "feed", "webhooks", "projections"]],
   ["Reads Stripe's API", RESOURCES.map(([resource]) => `rak_${resource}_read`)],
   ["Reports facts", ["catalog", "network", "publish"]],
   ["None", []],
@@ -47,6 +46,8 @@ export const PRESETS = [
 /** @type {Record<string, string>} */
 const TEXTS = {
   ...Object.fromEntries(INTERNAL_SCOPES),
+  alerts: "see and clear alerts of the whole service, and choose who is told of them; only the command line "
+    + "gives it",
   ledger_feed: "follow the recorded events of all accounts; only the command line gives it",
 };
 
