@@ -104,6 +104,9 @@ function showScope(scope, place) {
   return html`${place > 0 && " or "}${names}`;
 }
 
+// What no key can give to another.
+const SHELL_SCOPES = new Set(["alerts", "ledger_feed"]);
+
 /**
  * Which scope the session's key lacks, and how to get it.
  * @param {{ scopes: string[], what: string }} props  any of `scopes` would do
@@ -116,9 +119,9 @@ export function MissingScope({ scopes, what }) {
     <p class="note-title">${what} needs a key with the scope ${scopes.map(showScope)}.</p>
     <div class="note-text">
       <p>This session's key ${key && html`(<span
-        class="id">${key.masked}</span>) `}has not got it. Somebody with the scope${" "}
-      <code>keys</code> can make one in <a
-        href=${hrefOf("keys")}>Keys and accounts</a>; in a shell of the service:</p>
+        class="id">${key.masked}</span>) `}has not got it. ${SHELL_SCOPES.has(names[0]) ? "It is for all accounts, so it is given only"
+        : html`Somebody with the scope <code>keys</code> can make one in <a
+        href=${hrefOf("keys")}>Keys and accounts</a>;`} in a shell of the service:</p>
       <pre class="command">${command}</pre>
     </div>
   </div>`;
