@@ -119,9 +119,10 @@ export function MissingScope({ scopes, what }) {
     <p class="note-title">${what} needs a key with the scope ${scopes.map(showScope)}.</p>
     <div class="note-text">
       <p>This session's key ${key && html`(<span
-        class="id">${key.masked}</span>) `}has not got it. ${SHELL_SCOPES.has(names[0]) ? "It is for all accounts, so it is given only"
+        class="id">${key.masked}</span>) `}has not got it. ${names.some((name) => SHELL_SCOPES.has(name))
+        ? "It is for all accounts, so it is given only"
         : html`Somebody with the scope <code>keys</code> can make one in <a
-        href=${hrefOf("keys")}>Keys and accounts</a>;`} in a shell of the service:</p>
+          href=${hrefOf("keys")}>Keys and accounts</a>;`} in a shell of the service:</p>
       <pre class="command">${command}</pre>
     </div>
   </div>`;
