@@ -74,8 +74,8 @@ export function Endpoints({ endpoints, chosen }) {
     { title: "Failure", cell: (/** @type {any} */ row) => html`<${Failure} endpoint=${row} />` },
     {
       title: "Pending", align: /** @type {const} */ ("end"),
-      cell: (/** @type {any} */ row) => html`<span class="number">${showCount(row.pending)}${row.due > 0 && html`<span
-        class="faint"> (${showCount(row.due)} due)</span>`}</span>`,
+      cell: (/** @type {any} */ row) => html`<span class="number">${showCount(row.pending)}${row.due > 0
+        && html`<span class="faint"> (${showCount(row.due)} due)</span>`}</span>`,
     },
     {
       title: "Given up", align: /** @type {const} */ ("end"),
