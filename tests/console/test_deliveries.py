@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.api.service import Caller, Service, ok
-from tests.console.browser import NARROW, Console, check_accessible, check_width, take_picture
+from tests.console.browser import NARROW, Console, check_accessible, check_tables, check_width, take_picture
 from tests.console.seed import Shop
 from tests.webhooks.receiver import wait_until
 
@@ -45,6 +45,7 @@ def test_endpoints_are_above_the_list_and_lead_to_their_deliveries(
     expect(failing).to_contain_text("/failing")  # the key may read webhook endpoints
     expect(endpoints.get_by_role("row").filter(has_text=shop.accepting_endpoint)).to_contain_text("accepts")
     take_picture(page, "deliveries-endpoints")
+    check_tables(page)
     failing.get_by_role("button").click()
     page.wait_for_url(f"**/deliveries?endpoint={shop.failing_endpoint}")
     deliveries = page.get_by_role("table", name="Deliveries")
