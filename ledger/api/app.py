@@ -19,7 +19,7 @@ from ledger import __version__
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
 from ledger.api.composition import build_alerts, build_execution, build_queries
-from ledger.api.console.routes import console_routes
+from ledger.api.console.routes import add_policy, console_routes, is_of_console
 from ledger.api.console.sessions import SESSION_PATH, session_routes
 from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.errors import (
@@ -143,6 +143,8 @@ class LedgerApp(FastAPI):
             await super().__call__(scope, receive, send)
             return
         keep_encoded_slashes(scope)
+        if is_of_console(scope["path"]):
+            send = add_policy(send)
         if (scope["path"] + "/").startswith("/v1/"):
             await self.public_api(scope, receive, send)
         elif (scope["path"] + "/").startswith("/v2/"):
@@ -229,7 +231,8 @@ def create_app(
         health_routes(pool, clock, components.metrics, settings, extensions.projections, loop_board.measure)
     )
     if settings.console:
-        app.include_router(session_routes(settings, components.keys, pool, clock_reader.refresh))
+        session_parts = (components.keys, pool, clock_reader.refresh, components.rate_limits)
+        app.include_router(session_routes(settings, *session_parts))
         app.include_router(console_routes())
     add_pages(app, has_console=settings.console)
     add_error_handlers(app)

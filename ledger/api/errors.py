@@ -47,6 +47,7 @@ RenderError = Callable[[Exception], tuple[int, str, Headers]]
 """Status, body and further headers of the answer to a request that ended in an error."""
 
 STATUS_OK = 200
+STATUS_NOT_MODIFIED = 304
 STATUS_NOT_READY = 503
 STATUS_REFUSED_MIN = 400
 """From this status on the answer is an error."""

@@ -85,6 +85,33 @@ def test_the_cookie_is_for_this_page_alone(page: httpx.Client, operator_key: tup
     assert operator_key[1] not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("origin", "is_secure"),
+    [("https://ledger.example", True), ("http://127.0.0.1:1", False), ("null", False)],
+)
+def test_the_cookie_is_secure_where_the_browser_reads_the_page_by_https(
+    page: httpx.Client, operator_key: tuple[str, str], origin: str, is_secure: bool
+) -> None:
+    """As behind a proxy that the settings do not name, or past one that they do."""
+    answer = page.post(SESSION, json={"key": operator_key[1]}, headers={"origin": origin})
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-ledger_console_") is is_secure
+    assert cookie.endswith("; Secure") is is_secure
+    ended = page.delete(SESSION, headers={"origin": origin}).headers["set-cookie"]
+    assert ended.partition("=")[0] == cookie.partition("=")[0]
+
+
+@pytest.mark.parametrize("path", ["/v1/customers", "/v2/core/events", "/internal/v1/keys", SESSION])
+def test_the_secret_of_a_session_is_none_for_the_header(
+    page: httpx.Client, service: Service, operator_key: tuple[str, str], path: str
+) -> None:
+    sign_in(page, operator_key[1])
+    (cookie,) = page.cookies.jar
+    for scheme in ("Console", "Bearer"):
+        answer = httpx.get(f"{service.url}{path}", headers={"authorization": f"{scheme} {cookie.value}"})
+        assert answer.status_code == 401, scheme
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "none"])
 @pytest.mark.parametrize(
     ("method", "path"),
@@ -142,6 +169,18 @@ def test_a_key_in_the_header_goes_before_the_cookie(
     assert answer.status_code == 403  # a plain secret key has no scope of the internal API
 
 
+def test_a_feed_that_is_followed_ends_with_its_session(
+    page: httpx.Client, service: Service, registrar: Registrar, account: Account
+) -> None:
+    key_id, key = registrar.key(account.id, "rk", scopes=("feed",))
+    sign_in(page, key)
+    with page.stream("GET", "/internal/v1/feed", headers={"accept": "text/event-stream"}) as answer:
+        assert answer.status_code == 200
+        registrar.revoke(key_id)
+        for _ in answer.iter_raw():
+            pass  # it ends; else the client's limit of time does
+
+
 def test_signing_out_ends_the_session_in_every_process(
     page: httpx.Client, service: Service, operator_key: tuple[str, str]
 ) -> None:
@@ -152,6 +191,17 @@ def test_signing_out_ends_the_session_in_every_process(
     assert "Max-Age=0" in ended.headers["set-cookie"]
     assert not page.cookies.jar
     _wait_until_refused(service, f"{cookie.name}={cookie.value}")
+
+
+def test_another_session_in_its_place_ends_a_session(
+    page: httpx.Client, service: Service, operator_key: tuple[str, str], account: Account
+) -> None:
+    sign_in(page, operator_key[1])
+    (cookie,) = page.cookies.jar
+    former = f"{cookie.name}={cookie.value}"
+    sign_in(page, account.secret)
+    _wait_until_refused(service, former)
+    assert page.get(SESSION).json()["key"]["kind"] == "sk"
 
 
 def test_revoking_the_key_ends_its_sessions(

@@ -65,6 +65,34 @@ def test_a_file_has_the_strictest_policy_and_is_sent_once(http: httpx.Client, pa
     assert head.headers["content-length"] == answer.headers["content-length"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/console/static/none.js", 404),
+        ("POST", "/console", 404),
+        ("OPTIONS", "/console/disputes", 404),
+        ("GET", "/console/session", 401),
+        ("HEAD", "/console/session", 401),
+        ("POST", "/console/session", 400),
+        ("DELETE", "/console/session", 403),
+    ],
+)
+def test_whatever_is_answered_under_the_console_has_the_policy(
+    http: httpx.Client, method: str, path: str, status: int
+) -> None:
+    answer = http.request(method, path)
+    assert answer.status_code == status
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+
+
+def test_that_a_file_has_not_changed_has_the_policy_too(http: httpx.Client) -> None:
+    path = "/console/static/main.js"
+    unchanged = http.get(path, headers={"if-none-match": http.get(path).headers["etag"]})
+    assert unchanged.status_code == 304
+    assert {name: unchanged.headers.get(name) for name in HEADERS} == HEADERS
+    assert "content-security-policy" not in http.get("/consoles").headers
+
+
 def test_a_file_is_compressed_for_those_who_take_it(http: httpx.Client) -> None:
     path, whole = "/console/static/main.js", (FOLDER / "main.js").read_bytes()
     plain = http.get(path, headers={"accept-encoding": "identity"})

@@ -29,6 +29,11 @@ FOLLOW = """async (key) => {
     streamEvents("/internal/v1/feed", { after: 0 }, { onItem: (item) => seen.push(item.position), signal });
     repeat(async () => { await get("/v1/customers"); window.answers += 1; }, 200, signal);
 }"""
+# As the browser does when another tab is chosen: pages of a browser without a screen are always visible.
+SET_HIDDEN = """(isHidden) => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 POST_CUSTOMER = """async ([name, key]) => {
     const { postForm } = await import("/console/static/lib/api.js");
     return postForm("/v1/customers", { name }, { idempotencyKey: key ?? undefined }).then(
@@ -101,6 +106,28 @@ def test_streams_and_polls_come_back_after_a_restart(
     positions = page.evaluate("seen")
     assert positions == list(range(1, len(positions) + 1)), "an event was missed, or came twice"
     assert not page.evaluate("violations")
+    console.close()
+
+
+def test_pages_that_nobody_sees_leave_the_connections_to_others(
+    browser: Browser, restartable: Restartable, keys: tuple[str, str]
+) -> None:
+    secret, operator_key = keys
+    url = restartable.service.url
+    console = Console(browser, url, operator_key)
+    pages = []
+    for _ in range(7):  # a browser has six connections for all pages of a host
+        page = console.open_view("events")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
+        page.evaluate(SET_HIDDEN, True)
+        pages.append(page)
+        console.page = console.context.new_page()
+    create_customer(url, secret)
+    rows = pages[0].get_by_role("row")
+    before = rows.count()
+    pages[0].evaluate(SET_HIDDEN, False)
+    expect(rows).to_have_count(before + 1)
+    assert not console.complaints
     console.close()
 
 

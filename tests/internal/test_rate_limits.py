@@ -49,6 +49,9 @@ def test_a_key_above_its_rate_is_refused_and_other_keys_are_not(limited: Service
         operator = registrar.key(second.id, "rk", scopes=INTERNAL_SCOPES)[1]
         answers = [InternalClient(http, operator).get("/keys") for _ in range(KEY_RATE * BURST_SECONDS + 10)]
         assert {answer.status_code for answer in answers} == {200, 429}
+        body, page = {"key": registrar.account().secret}, {"ledger-console": "1"}
+        answers = [http.post("/console/session", json=body, headers=page) for _ in answers]
+        assert {answer.status_code for answer in answers} == {200, 429}
     registrar.close()
 
 

@@ -20,8 +20,11 @@ _match_secret = re.compile(SESSION_PREFIX.encode() + rb"[A-Za-z0-9_-]{43}").full
 
 
 def read_authorization(headers: Mapping[bytes, bytes]) -> bytes:
-    """The Authorization header of a request, or else what stands for it: the cookie, if it counts."""
+    """The Authorization header of a request, or else what stands for it: the cookie, if it counts. The secret
+    of a session is none for the header: a page may not have it, and programs have keys."""
     authorization = headers.get(b"authorization", b"")
+    if authorization.startswith(SESSION_SCHEME):
+        return b""
     if authorization or _COOKIE_HEADER not in headers or not is_from_our_page(headers):
         return authorization
     secret = read_cookie(headers)

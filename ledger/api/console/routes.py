@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from starlette.datastructures import Headers
-from starlette.staticfiles import NotModifiedResponse
+from starlette.types import Message, Send
 
+from ledger.api.errors import STATUS_NOT_MODIFIED
 from ledger.errors import UnknownRoute
 
+ROOT = "/console"
 FOLDER = Path(__file__).parent / "static"
 HEADERS = {
     "content-security-policy": (
@@ -31,6 +32,7 @@ HEADERS = {
     "cache-control": "no-cache",
     "vary": "accept-encoding",
 }
+_ENCODED_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -39,6 +41,24 @@ _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
+
+
+def is_of_console(path: str) -> bool:
+    """Whether a path is that of the console, or under it."""
+    return path == ROOT or path.startswith(f"{ROOT}/")
+
+
+def add_policy(send: Send) -> Send:
+    """`send`, with HEADERS on whatever is answered: files, sessions, that nothing has changed, errors."""
+
+    async def send_with_policy(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message["headers"]}
+            more = [header for header in _ENCODED_HEADERS if header[0] not in names]
+            message = {**message, "headers": [*message["headers"], *more]}
+        await send(message)
+
+    return send_with_policy
 
 
 class _File(NamedTuple):
@@ -67,9 +87,9 @@ class StaticFiles:
         file = self._read(name, path)
         is_compressed = file.compressed is not None and _accepts_gzip(request)
         tag = f'"{file.tag}-gzip"' if is_compressed else f'"{file.tag}"'
-        headers = {**HEADERS, "etag": tag}
+        headers = {"etag": tag}
         if tag in request.headers.get("if-none-match", ""):
-            return NotModifiedResponse(Headers(headers))
+            return Response(status_code=STATUS_NOT_MODIFIED, headers=headers)
         if is_compressed:
             headers["content-encoding"] = "gzip"
         content = file.compressed if is_compressed else file.plain

@@ -26,6 +26,7 @@ from ledger.api.console.cookie import (
 )
 from ledger.api.exchange import Exchange
 from ledger.api.key_cache import KeyCache
+from ledger.api.rate_limits import RateLimits
 from ledger.commands.models import Body
 from ledger.config import Settings
 from ledger.console.sessions import end_session, open_session, open_session_by_link
@@ -34,7 +35,7 @@ from ledger.postgres.connections import Conn, Pool
 
 SESSION_PATH = "/console/session"
 SECRET_LENGTH_MAX = 255
-_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_HEADERS = {"cache-control": "no-store"}
 
 
 class SessionBody(Body):
@@ -50,8 +51,10 @@ class SessionBody(Body):
         return self
 
 
-def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock: RefreshClock) -> APIRouter:
-    """POST, GET and DELETE of SESSION_PATH."""
+def session_routes(
+    settings: Settings, keys: KeyCache, pool: Pool, refresh_clock: RefreshClock, rate_limits: RateLimits
+) -> APIRouter:
+    """POST, GET and DELETE of SESSION_PATH. Sessions that a key opens count against its limit."""
     router = APIRouter(include_in_schema=False)
     seconds = settings.console_session_seconds
 
@@ -68,6 +71,7 @@ def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock
         now = await refresh_clock()
         if body.link is None:
             key = await authenticate(keys, b"Bearer " + (body.key or "").strip().encode(), now)
+            rate_limits.check(key.id, key.account)
             _check_kind(key)
             secret = await _open(
                 pool, lambda conn: open_session(conn, key.id, "key", seconds=seconds, now=now)
@@ -77,13 +81,14 @@ def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock
             secret = await _open(
                 pool, lambda conn: open_session_by_link(conn, link, seconds=seconds, now=now)
             )
+        await _end_former(pool, exchange)
         session_key = await keys.find_session(SESSION_SCHEME + secret.encode())
         assert session_key is not None
         exchange.set_key(session_key)
         cookie = _format_cookie(exchange, settings, secret, seconds)
         return JSONResponse(await show(exchange, session_key), headers={**_HEADERS, "set-cookie": cookie})
 
-    @router.get(SESSION_PATH)
+    @router.api_route(SESSION_PATH, methods=["GET", "HEAD"])
     async def read_session(request: Request) -> Response:
         """The session of the request."""
         exchange: Exchange = request.state.exchange
@@ -96,16 +101,21 @@ def session_routes(settings: Settings, keys: KeyCache, pool: Pool, refresh_clock
         """End the session of the request, if it has one."""
         exchange: Exchange = request.state.exchange
         _check_is_from_our_page(exchange)
-        secret = read_cookie(exchange.request_headers)
-        if secret is not None:
-            async with pool.connection() as conn:
-                await end_session(conn, secret)
+        await _end_former(pool, exchange)
         cookie = _format_cookie(exchange, settings, "", 0)
         return JSONResponse(
             {"object": "console_session", "deleted": True}, headers={**_HEADERS, "set-cookie": cookie}
         )
 
     return router
+
+
+async def _end_former(pool: Pool, exchange: Exchange) -> None:
+    """End the session of the request's cookie, which nobody has any more once there is another cookie."""
+    secret = read_cookie(exchange.request_headers)
+    if secret is not None:
+        async with pool.connection() as conn:
+            await end_session(conn, secret)
 
 
 async def _open(pool: Pool, open_it: Callable[[Conn], Awaitable[str | None]]) -> str:
@@ -150,7 +160,9 @@ def _check_kind(key: ApiKey) -> None:
 
 
 def _format_cookie(exchange: Exchange, settings: Settings, secret: str, seconds: int) -> str:
-    base_url = settings.public_url or exchange.base_url
+    """By HTTPS or not is what the browser says: the settings need not know a proxy, or the lack of one."""
+    origin = exchange.request_headers.get(b"origin", b"").decode("latin-1")
+    address = origin if origin.startswith("http") else settings.public_url or exchange.base_url
     return format_cookie(
-        exchange.request_headers, secret, seconds=seconds, is_secure=base_url.startswith("https:")
+        exchange.request_headers, secret, seconds=seconds, is_secure=address.startswith("https:")
     )

@@ -2,7 +2,7 @@
 
 import { NO_ANSWER, outage, waitBefore } from "./connection.js";
 import { route } from "./router.js";
-import { endSession } from "./session.js";
+import { endSession, lastAction, sessionState } from "./session.js";
 
 const TIMEOUT_MS = 40_000;
 const UNAVAILABLE = new Set([502, 503, 504]);
@@ -25,6 +25,8 @@ export class ApiError extends Error {
     this.code = error.code ?? null;
     this.param = error.param ?? null;
     this.requestId = requestId;
+    /** Whether an earlier try had no answer: the change may have been made by that. */
+    this.isAfterSilence = false;
   }
 }
 
@@ -107,8 +109,17 @@ async function change(method, path, body, type, { idempotencyKey, ...options }) 
   if (type) headers["Content-Type"] = type;
   if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
   const tries = idempotencyKey ? ACTION_TRIES_MAX : 1;
-  const response = await send(method, path, { ...options, headers }, tries, body);
-  return response.status === 204 ? null : response.json();
+  const wasSignedIn = sessionState.peek() === "open";
+  try {
+    const response = await send(method, path, { ...options, headers }, tries, body);
+    return response.status === 204 ? null : response.json();
+  } catch (error) {
+    // The page that asks to sign in takes the place of the dialog, and has to say it.
+    if (wasSignedIn && error instanceof ApiError && error.status === 401) {
+      lastAction.value = error.isAfterSilence ? "not known" : "not done";
+    }
+    throw error;
+  }
 }
 
 /**
@@ -136,7 +147,10 @@ async function send(method, path, options, tries, body) {
     const error = response && !response.ok ? await readError(response) : null;
     if (response && !UNAVAILABLE.has(response.status)) {
       outage.value = null;
-      if (error) throw error;
+      if (error) {
+        error.isAfterSilence = count > 1;
+        throw error;
+      }
       options.onResponse?.(response);
       return response;
     }

@@ -36,3 +36,16 @@ export function waitBefore(count, signal) {
     if (signal?.aborted) finish();
   });
 }
+
+/**
+ * Wait until somebody sees the page, or `signal` is aborted.
+ * @param {AbortSignal} signal
+ */
+export async function untilVisible(signal) {
+  while (document.hidden && !signal.aborted) {
+    await new Promise((/** @type {(seen?: any) => void} */ resolve) => {
+      document.addEventListener("visibilitychange", resolve, { once: true, signal });
+      signal.addEventListener("abort", resolve, { once: true });
+    });
+  }
+}

@@ -1,6 +1,7 @@
 // Hooks that keep an answer of the API on the screen.
 
 import { get } from "./api.js";
+import { untilVisible } from "./connection.js";
 import { setQuery } from "./router.js";
 import { session } from "./session.js";
 import { useCallback, useEffect, useRef, useState } from "./ui.js";
@@ -68,7 +69,7 @@ export async function repeat(load, milliseconds, signal) {
   while (!signal.aborted) {
     await load();
     await pause(milliseconds, signal);
-    while (document.hidden && !signal.aborted) await untilVisible(signal);
+    await untilVisible(signal);
   }
 }
 
@@ -81,17 +82,6 @@ function pause(milliseconds, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
     signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
-  });
-}
-
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<void>}
- */
-function untilVisible(signal) {
-  return new Promise((resolve) => {
-    document.addEventListener("visibilitychange", () => resolve(), { once: true, signal });
-    signal.addEventListener("abort", () => resolve(), { once: true });
   });
 }
 

@@ -28,6 +28,12 @@ export const session = signal(null);
 /** @type {import("@preact/signals").Signal<SessionState>} */
 export const sessionState = signal("loading");
 
+/**
+ * What became of the action that was asked for when the session had ended; null if there was none.
+ * @type {import("@preact/signals").Signal<"not done" | "not known" | null>}
+ */
+export const lastAction = signal(null);
+
 /** What the service's clock is ahead of this machine's, in seconds. */
 export const clockOffset = signal(0);
 
@@ -35,6 +41,7 @@ export const clockOffset = signal(0);
 export function openSession(opened) {
   if (opened.now) clockOffset.value = opened.now - Date.now() / 1000;
   session.value = opened;
+  lastAction.value = null;
   sessionState.value = "open";
 }
 

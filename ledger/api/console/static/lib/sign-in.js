@@ -6,6 +6,7 @@ import { endSession, forgetSession, openSession, sessionState } from "./session.
 import { signal } from "./ui.js";
 
 const PATH = "/console/session";
+const LINK_PREFIX = "link_";
 
 // The cookie is that of all pages of the browser: when one signs in or out, the others act with another key,
 // and have to say so.
@@ -18,11 +19,11 @@ export const linkError = signal(/** @type {any} */ (null));
 export async function startSession() {
   others.onmessage = readSession;
   const link = location.hash.slice(1);
-  if (link) {
+  if (link.startsWith(LINK_PREFIX)) { // another one is a place of the page
     // The secret of the link goes out of the address bar and the history before anything else.
     history.replaceState(history.state, "", location.pathname + location.search);
     try {
-      await signIn({ link: decodeURIComponent(link) });
+      await signIn({ link });
       return;
     } catch (error) {
       linkError.value = error;

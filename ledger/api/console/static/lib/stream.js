@@ -1,7 +1,7 @@
 // Server-sent events by fetch, because an EventSource can send no header and gives up after an error.
 
 import { ApiError, encodeParams, headersOf, readError } from "./api.js";
-import { NO_ANSWER, outage, waitBefore } from "./connection.js";
+import { NO_ANSWER, outage, untilVisible, waitBefore } from "./connection.js";
 
 // The service sends a heartbeat every 15 seconds: a connection that is silent for longer is dead.
 const SILENT_MS_MAX = 40_000;
@@ -17,8 +17,9 @@ const SILENT_MS_MAX = 40_000;
 
 /**
  * Follow a stream until `signal` is aborted. A lost connection is taken up again after the last event that
- * came, within 2 seconds once the service is back. Rejects with an ApiError that trying again does not change
- * (a missing scope, a wrong parameter).
+ * came, within 2 seconds once the service is back. While nobody sees the page there is no connection: a
+ * browser has six for all pages of a host, and a seventh page would not even load. Rejects with an ApiError
+ * that trying again does not change (a missing scope, a wrong parameter).
  * @param {string} path
  * @param {Record<string, any>} params
  * @param {Handlers} handlers
@@ -27,12 +28,16 @@ const SILENT_MS_MAX = 40_000;
 export async function streamEvents(path, params, handlers) {
   const { signal } = handlers;
   const query = encodeParams(params).toString();
-  const position = { id: /** @type {string | null} */ (null) };
+  const position = { id: /** @type {string | null} */ (null), isLeft: false };
   for (let failures = 0; !signal.aborted; ) {
+    await untilVisible(signal);
+    if (signal.aborted) return;
+    position.isLeft = false;
     try {
       await readOnce(query ? `${path}?${query}` : path, position, handlers, () => { failures = 0; });
     } catch (error) {
       if (signal.aborted) return;
+      if (position.isLeft) continue;
       if (error instanceof ApiError && error.status < 500) throw error;
       outage.value = error instanceof ApiError ? `${error.message} Trying again.` : NO_ANSWER;
     }
@@ -44,14 +49,20 @@ export async function streamEvents(path, params, handlers) {
 
 /**
  * @param {string} url
- * @param {{ id: string | null }} position
+ * @param {{ id: string | null, isLeft: boolean }} position  `isLeft`: because nobody sees the page
  * @param {Handlers} handlers
  * @param {() => void} onAnswer
  */
 async function readOnce(url, position, handlers, onAnswer) {
   const connection = new AbortController();
   const stop = () => connection.abort();
+  const stopIfHidden = () => {
+    if (!document.hidden) return;
+    position.isLeft = true;
+    stop();
+  };
   handlers.signal.addEventListener("abort", stop, { once: true });
+  document.addEventListener("visibilitychange", stopIfHidden);
   let timer = setTimeout(stop, SILENT_MS_MAX);
   try {
     const headers = headersOf({ headers: { Accept: "text/event-stream" } });
@@ -71,6 +82,7 @@ async function readOnce(url, position, handlers, onAnswer) {
   } finally {
     clearTimeout(timer);
     handlers.signal.removeEventListener("abort", stop);
+    document.removeEventListener("visibilitychange", stopIfHidden);
   }
 }
 

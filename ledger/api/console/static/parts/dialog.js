@@ -46,6 +46,9 @@ export function Action({ label, small, disabled, disabledReason, danger, ...rest
       onClose=${() => setOpen(false)} />`}`;
 }
 
+// The error of a secret that is made once only: an earlier try has made it.
+const DONE_BEFORE = "secret_shown_once";
+
 /** @typedef {{ is: "asked" | "busy" | "done", error?: any, result?: any }} ActionState */
 
 /**
@@ -71,9 +74,10 @@ export function ActionDialog(props) {
       setState({ is: "done", result });
       if (result === undefined) onClose();
     } catch (error) {
-      // The service keeps a refusal under the key; with other parameters it would be refused for that.
+      // The service keeps a refusal under the key; with other parameters it would be refused for that. What
+      // was done by a try without an answer must not be done again.
       const isRefusal = error instanceof ApiError && error.status >= 400 && error.status < 500;
-      if (isRefusal) key.current = newIdempotencyKey();
+      if (isRefusal && error.code !== DONE_BEFORE) key.current = newIdempotencyKey();
       setState({ is: "asked", error });
     }
   };
@@ -88,7 +92,8 @@ export function ActionDialog(props) {
       ${reason !== "none" && html`<${Field} label="Why" value=${text} onInput=${setText}
         hint="It is kept on record." autofocus
         required=${reason === "required"} maxlength="500" />`}
-      <${Notice} error=${state.error} title=${state.error && "Nothing is confirmed yet"} />
+      <${Notice} error=${state.error} title=${state.error && (state.error.code === DONE_BEFORE
+        ? "It was done, but the answer with the secret was lost" : "Nothing is confirmed yet")} />
       <footer class="dialog-foot">
         <button type="button" onClick=${onClose}>Leave it</button>
         <button type="submit" class=${danger ? "button-danger" : "button-primary"}

@@ -44,8 +44,8 @@ function useFound(text) {
     if (byId) navigate(byId, { replace: true });
   }, [byId]);
   const isAddress = text.includes("@") && hasScope("rak_customer_read");
-  const path = !text || byId || placeOfAlert(text) ? null
-    : isAuditor ? PATH : isAddress ? "/v1/customers" : null;
+  const isPlaced = !text || byId || placeOfAlert(text);
+  const path = isPlaced ? null : isAuditor ? PATH : isAddress ? "/v1/customers" : null;
   const found = useResource(path, isAuditor ? { q: text } : { email: text, limit: 20 });
   if (isAuditor) return found;
   const data = path === null ? { data: [], not_searched: [{ kind: "all", scope: "audit" }] }

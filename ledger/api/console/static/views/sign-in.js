@@ -1,5 +1,6 @@
 // The way in: a key pasted once, or a link of `ledger console open`.
 
+import { lastAction } from "../lib/session.js";
 import { linkError, signIn } from "../lib/sign-in.js";
 import { html, useEffect, useState } from "../lib/ui.js";
 import { Field } from "../parts/forms.js";
@@ -7,6 +8,12 @@ import { Note, Notice } from "../parts/notice.js";
 
 const HINT = "A restricted key (rk_) or a secret key (sk_). It is sent once, becomes a session of a few "
   + "hours, and is kept nowhere. What the key may do is what you can see and do here.";
+
+const LAST_ACTION = {
+  "not done": "What you asked for last was not done: the session had ended before. Ask for it again then.",
+  "not known": "Whether what you asked for last was done is not known: there was no answer before the "
+    + "session ended. Look before you ask for it again.",
+};
 
 /** @param {{ isOver: boolean }} props  whether a session ended while it was used */
 export function SignIn({ isOver }) {
@@ -27,7 +34,8 @@ export function SignIn({ isOver }) {
     <form class="sign-in-box" onSubmit=${submit}>
       <h1><span class="logo" aria-hidden="true"></span>Ledger console</h1>
       ${isOver && html`<${Note} tone="warning"
-        title="Your session has ended.">Sign in again: this page then goes on where it was.</${Note}>`}
+        title="Your session has ended."><p>Sign in again: this page then goes on where it was.</p>
+        ${lastAction.value && html`<p>${LAST_ACTION[lastAction.value]}</p>`}</${Note}>`}
       <${Notice} error=${linkError.value} title=${linkError.value && "The link opened no session"} />
       <${Field} label="API key" type="password" value=${key} onInput=${setKey}
         placeholder="rk_test_…" mono autofocus
