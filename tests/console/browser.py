@@ -122,6 +122,16 @@ def check_width(page: Page) -> None:
     assert widths[0] <= widths[1], f"{page.url} is {widths[0]} pixels wide on a page of {widths[1]}"
 
 
+def check_tables(page: Page) -> None:
+    """Assert that no table is cut off: on a wide page each one is seen whole."""
+    page.set_viewport_size(WIDE)
+    cut = page.evaluate(
+        "[...document.querySelectorAll('.table-box')].filter((box) => box.scrollWidth > box.clientWidth)"
+        ".map((box) => box.getAttribute('aria-label'))"
+    )
+    assert not cut, f"{page.url} cuts off {cut}"
+
+
 def take_picture(page: Page, name: str) -> None:
     """Write a picture into the folder LEDGER_PICTURES, if it is set. `docs` stands for the pictures that
     docs/console.md shows, and no others (`make console-pictures`)."""

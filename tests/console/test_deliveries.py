@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.api.service import Caller, Service, ok
-from tests.console.browser import NARROW, Console, check_accessible, check_width, take_picture
+from tests.console.browser import NARROW, Console, check_accessible, check_tables, check_width, take_picture
 from tests.console.seed import Shop
 from tests.webhooks.receiver import wait_until
 
@@ -17,6 +17,7 @@ OPEN_BREAKER = """
 UPDATE webhooks.endpoint_health SET opened_at = now(), probe_at = now() + interval '1 hour'
 WHERE endpoint = %s
 """
+CLOSE_BREAKER = "UPDATE webhooks.endpoint_health SET opened_at = NULL WHERE endpoint = %s"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def test_endpoints_are_above_the_list_and_lead_to_their_deliveries(
     expect(failing).to_contain_text("/failing")  # the key may read webhook endpoints
     expect(endpoints.get_by_role("row").filter(has_text=shop.accepting_endpoint)).to_contain_text("accepts")
     take_picture(page, "deliveries-endpoints")
+    check_tables(page)
     failing.get_by_role("button").click()
     page.wait_for_url(f"**/deliveries?endpoint={shop.failing_endpoint}")
     deliveries = page.get_by_role("table", name="Deliveries")
@@ -120,6 +122,9 @@ def test_all_that_match_are_counted_then_sent_again_by_a_job(
 def test_a_job_is_watched_and_cancelled_at_the_top_of_the_view(
     console: Console, operator: Caller, shop: Shop, service: Service
 ) -> None:
+    # It opens by itself after a minute of failures.
+    with psycopg.connect(service.dsn) as conn:
+        conn.execute(OPEN_BREAKER, [shop.failing_endpoint])
     page = console.open_view(f"deliveries?endpoint={shop.failing_endpoint}&state=pending")
     page.get_by_role("button", name="Send again all that match").click()
     dialog = page.get_by_role("dialog")
@@ -140,12 +145,10 @@ def test_a_job_is_watched_and_cancelled_at_the_top_of_the_view(
     check_width(page)
     check_accessible(page)
     take_picture(page, "deliveries-job-narrow")
-    # The breaker opens after a minute of failures.
-    with psycopg.connect(service.dsn) as conn:
-        conn.execute(OPEN_BREAKER, [shop.failing_endpoint])
     running.get_by_role("link", name="wrt_").click()
     expect(page.get_by_role("table", name="By endpoint")).to_contain_text("failed over and over")
     page.go_back()
+    expect(page.get_by_role("table", name="Deliveries")).to_contain_text(re.compile(r"due (now|\d+ s ago)"))
     running.get_by_role("button", name="Cancel").click()
     expect(dialog).to_contain_text("get the state back that they had before it")
     fill_reason(page, "enough")
@@ -154,6 +157,8 @@ def test_a_job_is_watched_and_cancelled_at_the_top_of_the_view(
     (newest, *_) = ok(operator.get("/internal/v1/webhooks/retries"))["data"]
     assert newest["state"] == "cancelled"
     assert newest["returned"] > 0
+    with psycopg.connect(service.dsn) as conn:
+        conn.execute(CLOSE_BREAKER, [shop.failing_endpoint])
 
 
 def test_a_window_is_replayed_from_the_same_place(console: Console, operator: Caller, shop: Shop) -> None:

@@ -13,7 +13,15 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.api.service import Caller, Registrar, Service, ok
-from tests.console.browser import NARROW, WIDE, Console, check_accessible, check_width, take_picture
+from tests.console.browser import (
+    NARROW,
+    WIDE,
+    Console,
+    check_accessible,
+    check_tables,
+    check_width,
+    take_picture,
+)
 from tests.console.conftest import OPERATOR_SCOPES, OpenView
 
 HOUR = 3600
@@ -194,6 +202,7 @@ def test_filters_and_pages_of_the_list_are_in_the_url(disputes: Disputes, open_v
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_label("Reason").select_option("")
     expect(page.locator("tbody tr")).to_have_count(5)
+    check_tables(page)
     page.get_by_label("Due").select_option("24h")
     expect(page.locator("tbody tr")).to_have_count(1)
     assert "due=24h" in page.url

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.api.service import Account, Caller, Registrar, Service, ok
-from tests.console.browser import NARROW, Console, check_accessible, check_width, take_picture
+from tests.console.browser import NARROW, Console, check_accessible, check_tables, check_width, take_picture
 
 HOSTILE = "<script>alert(1)</script>"
 LONG = "x" * 150_000
@@ -142,6 +142,7 @@ def test_deliveries_of_its_events_are_shown(console: Console, raw: Caller) -> No
     expect(rows.last).to_contain_text("customer.created")
     expect(rows.first).to_contain_text("customer.updated")
     check_accessible(page)
+    check_tables(page)
     ok(raw.delete(f"/v1/webhook_endpoints/{endpoint['id']}"))
 
 

@@ -130,7 +130,7 @@ function Rows({ feed, item, isLive }) {
       { title: "Object", class: "events-extra",
         cell: (/** @type {Item} */ row) => html`<${IdLink} id=${row.object} />` },
       { title: "Public Events", class: "events-extra", cell: showPublic },
-      { title: "Account", class: "events-extra", narrow: "hide",
+      { title: "Account", class: "events-extra events-account", narrow: "hide",
         cell: (/** @type {Item} */ row) => (isOthers(row) ? html`<span class="id">${row.account}</span>`
           : html`<span class="faint">own</span>`) },
       { title: "Position", align: "end", class: "events-extra", narrow: "hide",

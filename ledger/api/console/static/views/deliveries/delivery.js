@@ -7,7 +7,7 @@ import { html } from "../../lib/ui.js";
 import { Action } from "../../parts/dialog.js";
 import { Empty, Loading, Note, Notice, Page } from "../../parts/notice.js";
 import { Copy, Facts, IdLink, Time } from "../../parts/values.js";
-import { describeWait, Result, State } from "./words.js";
+import { describeWait, NextTry, Result, State } from "./words.js";
 
 /** @param {{ id: string }} props */
 export function Delivery({ id }) {
@@ -46,7 +46,8 @@ function DeliveryFacts({ delivery }) {
     ["Event recorded", html`<${Time} at=${delivery.event_created} />`],
     ["Made", html`<${Time} at=${delivery.created} />`],
     ["Tries", String(delivery.attempt_count)],
-    ["Next try", delivery.in_flight ? "one is under way" : html`<${Time} at=${delivery.next_attempt_at} />`],
+    ["Next try", delivery.in_flight ? "one is under way"
+      : html`<${NextTry} at=${delivery.next_attempt_at} />`],
     ["Job", replay && html`<${IdLink} id=${replay} to=${`deliveries/${replay}`} />`],
   ]} />`;
 }

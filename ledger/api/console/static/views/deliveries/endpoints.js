@@ -8,7 +8,7 @@ import { html } from "../../lib/ui.js";
 import { Empty, Notice } from "../../parts/notice.js";
 import { Table } from "../../parts/table.js";
 import { Badge, Time } from "../../parts/values.js";
-import { describeWait, Result } from "./words.js";
+import { describeWait, NextTry, Result } from "./words.js";
 
 // What waits is counted so far in the list.
 const COUNTED_MAX = 1000;
@@ -74,14 +74,14 @@ export function Endpoints({ endpoints, chosen }) {
     { title: "Failure", cell: (/** @type {any} */ row) => html`<${Failure} endpoint=${row} />` },
     {
       title: "Pending", align: /** @type {const} */ ("end"),
-      cell: (/** @type {any} */ row) => html`<span>${showCount(row.pending)}${row.due > 0 && html`<span
-        class="faint"> (${showCount(row.due)} due)</span>`}</span>`,
+      cell: (/** @type {any} */ row) => html`<span class="number">${showCount(row.pending)}${row.due > 0
+        && html`<span class="faint"> (${showCount(row.due)} due)</span>`}</span>`,
     },
     {
       title: "Given up", align: /** @type {const} */ ("end"),
       cell: (/** @type {any} */ row) => showCount(row.given_up),
     },
-    { title: "Next try", cell: (/** @type {any} */ row) => html`<${Time} at=${row.next_attempt_at} />` },
+    { title: "Next try", cell: (/** @type {any} */ row) => html`<${NextTry} at=${row.next_attempt_at} />` },
   ];
   const shown = columns.filter(({ title }) => title !== "URL" || Object.keys(urls).length > 0);
   const off = endpoints.data?.data[0]?.waits_for.find((/** @type {string} */ code) =>

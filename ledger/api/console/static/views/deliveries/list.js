@@ -12,7 +12,7 @@ import { Endpoints, useEndpoints } from "./endpoints.js";
 import { RunningJobs, useJobs } from "./jobs.js";
 import { ReplayDialog } from "./replay-dialog.js";
 import { RetryDialog } from "./retry-dialog.js";
-import { readFilters, Result, State } from "./words.js";
+import { NextTry, readFilters, Result, State } from "./words.js";
 
 /** @type {[value: string, text: string][]} */
 const STATES = [
@@ -20,11 +20,10 @@ const STATES = [
   ["pending", "pending"], ["delivered", "delivered"], ["forwarded", "forwarded to a listener"],
 ];
 const COLUMNS = [
-  { title: "Type", cell: (/** @type {any} */ row) => row.type },
+  { title: "Event", class: "delivery-event", cell: (/** @type {any} */ row) => html`${row.type}
+      <span class="id faint">${row.event}</span>` },
   { title: "State", cell: (/** @type {any} */ row) => html`<${State} state=${row.state} />` },
   { title: "Endpoint", cell: (/** @type {any} */ row) => html`<span class="id">${row.endpoint}</span>` },
-  { title: "Event", narrow: /** @type {const} */ ("hide"), cell: (/** @type {any} */ row) => html`<span
-    class="id">${row.event}</span>` },
   {
     title: "Tries", align: /** @type {const} */ ("end"),
     cell: (/** @type {any} */ row) => row.attempt_count,
@@ -33,7 +32,7 @@ const COLUMNS = [
   {
     title: "Next try",
     cell: (/** @type {any} */ row) => (row.in_flight ? html`<span class="faint">under way</span>`
-      : html`<${Time} at=${row.next_attempt_at} />`),
+      : html`<${NextTry} at=${row.next_attempt_at} />`),
   },
   { title: "Made", cell: (/** @type {any} */ row) => html`<${Time} at=${row.created} />` },
 ];

@@ -1,8 +1,8 @@
 // The words of deliveries: states, codes, times, and the filters of the URL.
 
-import { formatNumberOf } from "../../lib/format.js";
+import { clock, formatNumberOf } from "../../lib/format.js";
 import { html } from "../../lib/ui.js";
-import { Badge } from "../../parts/values.js";
+import { Badge, Time } from "../../parts/values.js";
 
 /** @typedef {"ok" | "waiting" | "warning" | "danger" | "info" | "neutral"} Tone */
 
@@ -74,8 +74,16 @@ export function Result({ attempt }) {
   const { status, error } = attempt;
   const isAccepted = status !== null && status >= 200 && status < 300;
   const text = error ? ERRORS.find(([code]) => code === error)?.[1] ?? error : String(status);
-  return html`<span class=${`delivery-result ${isAccepted ? "ok" : "danger"}`}>
-    ${isAccepted ? "✓" : "✕"} ${text}</span>`;
+  return html`<span class=${isAccepted ? "ok" : "danger"}>${isAccepted ? "✓" : "✕"} ${text}</span>`;
+}
+
+/**
+ * When a delivery is tried next. What is due and waits, for a worker or a paused endpoint, says so.
+ * @param {{ at: number | null }} props
+ */
+export function NextTry({ at }) {
+  const isDue = at !== null && at <= clock.peek();
+  return html`<span class="number">${isDue && "due "}<${Time} at=${at} /></span>`;
 }
 
 /**

@@ -31,10 +31,11 @@ const TABLE = [
     title: "Amount", align: "end",
     cell: ({ amount, currency }) => html`<${Money} amount=${amount} currency=${currency} />`,
   },
-  { title: "Reason", class: "cell-words", cell: ({ reason }) => formatName(reason) },
-  { title: "Evidence", class: "cell-words", cell: describeEvidence },
-  { title: "Charge", narrow: "hide", cell: ({ charge }) => html`<${IdLink} id=${charge} />` },
-  { title: "Customer", narrow: "hide", cell: ({ customer }) => html`<${IdLink} id=${customer} />` },
+  { title: "Reason, evidence", cell: (row) => html`<span class="dispute-of">${formatName(row.reason)}
+      <span class="faint">${describeEvidence(row)}</span></span>` },
+  { title: "Charge, customer", narrow: "hide", class: "dispute-charge",
+    cell: ({ charge, customer }) => html`<span class="dispute-of">
+      <${IdLink} id=${charge} />${customer && html`<${IdLink} id=${customer} />`}</span>` },
   { title: "Opened", cell: ({ created }) => html`<${Time} at=${created} />` },
 ];
 

@@ -31,9 +31,9 @@ const COLUMNS = [
     html`<${Money} amount=${row.side === "debit" ? row.amount : null} currency=${row.currency} />` },
   { title: "Credit", align: "end", cell: (row) =>
     html`<${Money} amount=${row.side === "credit" ? row.amount : null} currency=${row.currency} />` },
-  { title: "Of", cell: (row) => html`<${IdLink} id=${row.source} />` },
-  { title: "Balance transaction", cell: (row) => html`<${IdLink} id=${row.balance_transaction}
-    to=${`money?tab=journal&transaction=${encodeURIComponent(row.balance_transaction)}`} />` },
+  { title: "Of, in its balance transaction", cell: (row) => html`<span class="journal-of">
+      <${IdLink} id=${row.source} /><${IdLink} id=${row.balance_transaction}
+        to=${`money?tab=journal&transaction=${encodeURIComponent(row.balance_transaction)}`} /></span>` },
   { title: "Position", align: "end", cell: (row) => html`<${Count} value=${row.position} />` },
 ];
 

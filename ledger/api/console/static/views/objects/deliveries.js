@@ -1,12 +1,12 @@
 // Webhook deliveries of the Events that the changes on the timeline's page have made.
 
 import { get } from "../../lib/api.js";
-import { formatName } from "../../lib/format.js";
 import { hasScope } from "../../lib/session.js";
 import { html, useEffect, useState } from "../../lib/ui.js";
 import { Empty, Loading, NeedsScope, Notice } from "../../parts/notice.js";
 import { Table } from "../../parts/table.js";
 import { Badge, Time } from "../../parts/values.js";
+import { NextTry, Result } from "../deliveries/words.js";
 
 const EVENTS_AT_ONCE = 20;
 const DELIVERIES_MAX = 100;
@@ -39,12 +39,12 @@ function Deliveries({ changes, chosen }) {
 
 /** @type {import("../../parts/table.js").Column[]} */
 const COLUMNS = [
-  { title: "Event", class: "object-name", cell: (row) => row.type },
+  { title: "Event", class: "object-name", cell: (row) => html`${row.type}
+      <span class="id faint">to ${row.endpoint}</span>` },
   { title: "State", cell: ({ state }) => html`<${Badge} tone=${TONES[state]}>${state}</${Badge}>` },
-  { title: "To", cell: (row) => html`<span class="id">${row.endpoint}</span>` },
-  { title: "Attempts", align: "end", cell: (row) => row.attempt_count },
-  { title: "Last answer", cell: (row) => lastAnswer(row.last_attempt) },
-  { title: "Next try", cell: (row) => html`<${Time} at=${row.next_attempt_at} />` },
+  { title: "Tries", align: "end", cell: (row) => row.attempt_count },
+  { title: "Last result", cell: (row) => lastResult(row.last_attempt) },
+  { title: "Next try", cell: (row) => html`<${NextTry} at=${row.next_attempt_at} />` },
 ];
 
 /** @param {any} row */
@@ -58,9 +58,8 @@ function placeOf(row) {
 }
 
 /** @param {any} attempt */
-function lastAnswer(attempt) {
-  if (!attempt) return "—";
-  return html`${attempt.status ?? formatName(attempt.error ?? "")} <${Time} at=${attempt.at} />`;
+function lastResult(attempt) {
+  return html`<span><${Result} attempt=${attempt} /> ${attempt && html`<${Time} at=${attempt.at} />`}</span>`;
 }
 
 /**

@@ -33,9 +33,9 @@ const COLUMNS = [
   { title: "Account of the books", cell: (row) => formatName(row.ledger_account) },
   { title: "Debit", align: "end", cell: (row) => sideOf(row, "debit") },
   { title: "Credit", align: "end", cell: (row) => sideOf(row, "credit") },
-  { title: "Because of", class: "object-cause", cell: (row) => html`
+  { title: "Because of", class: "object-cause", cell: (row) => html`<span>
       <${Link} to=${placeOf(row)}>${row.type}</${Link}>
-      <span class="id faint">${row.balance_transaction}</span>` },
+      <span class="id faint">${row.balance_transaction}</span></span>` },
 ];
 
 /** The object at the moment at which it moved the money. @param {any} row */
