@@ -35,7 +35,7 @@ TEST_SERVER_SETTINGS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "autovacuum": "off",
-    "max_connections": "400",
+    "max_connections": "600",
     "shared_buffers": "128MB",
 }
 TEMPLATE_DATABASE = "ledger_template"
