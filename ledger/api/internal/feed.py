@@ -182,7 +182,10 @@ def feed_routes(callers: Callers, readers: FeedReaders) -> APIRouter:
         "/feed/types", summary="List the types of recorded events", responses=answers_with("feed_type_list")
     )
     async def list_feed_types(exchange: Exchange = caller) -> Response:
-        """All that this release records, with the types of the public Events that each makes."""
+        """All that this release records, with the types of the public Events that each makes. For keys that
+        may read the feed or Events."""
+        if not any(map(exchange.key.allows, ("feed", "ledger_feed"))):
+            check_scope(exchange.key, "rak_event_read")
         return JSONResponse({"object": "list", "data": describe_types(), "has_more": False})
 
     return router
