@@ -115,6 +115,7 @@ class RequestRecorder:
     async def _run_step(self) -> float | None:
         """Store what has come together, then let more come together: not a wait that `wake` ends."""
         if not await self._store():
+            await self._connection.drop()  # a process that is asked nothing needs none
             return None
         await asyncio.sleep(STORE_SECONDS)
         return 0
@@ -129,6 +130,12 @@ class RequestRecorder:
             return False
         async with self._connection as conn:
             while self._waiting:
-                await store_batch(conn, self._waiting[0])
+                try:
+                    await store_batch(conn, self._waiting[0])
+                except (
+                    psycopg.DataError,
+                    UnicodeEncodeError,
+                ) as error:  # it would be refused again and again
+                    log.warning("requests_not_recorded", reason=first_line(error))
                 self._waiting.popleft()
         return True

@@ -96,15 +96,19 @@ class Batch:
 async def store_batch(conn: Conn, batch: Batch) -> None:
     """Store all of it, in one statement. Raises psycopg.Error; what is sent again after a lost connection may
     be counted twice."""
-    rows, counts = _encoder.encode(batch.rows), _encoder.encode(list(_list_counts(batch)))
     values = {
-        "rows": rows.decode(),
-        "counts": counts.decode(),
+        "rows": _encode(batch.rows),
+        "counts": _encode(list(_list_counts(batch))),
         "periods": list(PERIODS),
         "began": batch.began_at,
         "ended": batch.ended_at,
     }
     await conn.execute(_INSERT, values)
+
+
+def _encode(rows: list[dict[str, Any]]) -> str:
+    """The rows as JSON. No text of the database has a NUL: clients send some, and the place of each shows."""
+    return _encoder.encode(rows).decode().replace("\\u0000", "\\ufffd")
 
 
 def _list_counts(batch: Batch) -> Iterator[dict[str, Any]]:

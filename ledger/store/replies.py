@@ -150,7 +150,10 @@ class ReplyCleanup:
 
     async def _delete_expired(self) -> float:
         await self.delete_before(self._clock.now() - REPLY_RETENTION_SECONDS)
-        return 0 if self._loop.step_should_end else CLEANUP_INTERVAL_SECONDS
+        if self._loop.step_should_end:
+            return 0
+        await self._connection.drop()  # until then another has more use for it
+        return CLEANUP_INTERVAL_SECONDS
 
 
 async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float) -> None:

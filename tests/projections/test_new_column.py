@@ -115,7 +115,10 @@ def test_a_filterable_column_is_added_while_the_previous_release_serves(
         assert rebuilt.returncode == 0, rebuilt.stderr
         compared = fetch_rows(dsn, "SELECT details FROM projections.operations WHERE action = 'compare'")
         assert [(details["equal"], details["added"]) for (details,) in compared] == [(True, ["status"])]
-        indexed = "SELECT tablename FROM pg_indexes WHERE indexdef LIKE '%, status,%' ORDER BY 1"
+        indexed = (
+            "SELECT tablename FROM pg_indexes WHERE tablename LIKE 'disputes%'"
+            " AND indexdef LIKE '%, status,%' ORDER BY 1"
+        )
         assert fetch_rows(dsn, indexed) == [("disputes",), ("disputes_g2",)], (
             "no index was built on the live generation, so nothing waited for one"
         )

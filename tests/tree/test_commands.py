@@ -126,6 +126,7 @@ def test_every_command_that_reads_the_database_is_recorded(operator: Operator) -
         "diff": ["cus_1", "--from", "position:1", "--to", "position:3"],
         "list": ["customer"],
         "event": ["1"],
+        "find": ["cus_1"],
         "proof": ["1"],
         "archive": [str(operator.place / "archive"), "--before", "4"],
     }

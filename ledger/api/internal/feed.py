@@ -186,7 +186,10 @@ def feed_routes(callers: Callers, readers: FeedReaders) -> APIRouter:
         may read the feed or Events."""
         if not any(map(exchange.key.allows, ("feed", "ledger_feed"))):
             check_scope(exchange.key, "rak_event_read")
-        return JSONResponse({"object": "list", "data": describe_types(), "has_more": False})
+        types = describe_types()
+        return JSONResponse(
+            {"object": "list", "url": "/internal/v1/feed/types", "data": types, "has_more": False}
+        )
 
     return router
 
