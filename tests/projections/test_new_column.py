@@ -26,6 +26,10 @@ from tests.serving.process import SERVICE_KEY, run_ledger, run_serve
 
 EXAMPLE = EXAMPLES / "new-column"
 
+INDEXED = """
+SELECT tablename FROM pg_indexes WHERE tablename LIKE 'disputes%' AND indexdef LIKE '%, status,%' ORDER BY 1
+"""
+
 
 class Business(threading.Thread):
     """A client that opens disputes, answers every second one and checks the lists at once, until it ends."""
@@ -115,11 +119,7 @@ def test_a_filterable_column_is_added_while_the_previous_release_serves(
         assert rebuilt.returncode == 0, rebuilt.stderr
         compared = fetch_rows(dsn, "SELECT details FROM projections.operations WHERE action = 'compare'")
         assert [(details["equal"], details["added"]) for (details,) in compared] == [(True, ["status"])]
-        indexed = (
-            "SELECT tablename FROM pg_indexes WHERE tablename LIKE 'disputes%'"
-            " AND indexdef LIKE '%, status,%' ORDER BY 1"
-        )
-        assert fetch_rows(dsn, indexed) == [("disputes",), ("disputes_g2",)], (
+        assert fetch_rows(dsn, INDEXED) == [("disputes",), ("disputes_g2",)], (
             "no index was built on the live generation, so nothing waited for one"
         )
         business.dispute()
