@@ -37,7 +37,7 @@ PER_SECOND_MAX = 80_000
 PER_SECOND_MAX_OF_ONE = 10_000
 DAY_SECONDS = 86_400
 
-_WAL_BYTES = "SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint"
+_WAL_BYTES = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 _COUNT = "SELECT count(*) FROM ledger.events"
 _TABLE_BYTES = """
 SELECT pg_relation_size(c.oid), coalesce(pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0),
