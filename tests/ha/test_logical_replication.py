@@ -118,7 +118,7 @@ def test_synchronized_standby_slots_hold_it_back_and_the_standby_has_the_slot(
         ledger.create_customers(5)
         consumer.wait_for(head + 5)
         servers.wait_caught_up()
-        wait_until(lambda: _copy_slots(servers))
+        wait_until(lambda: _copy_slots(servers), seconds=60)
         servers.stop_standby()
         assert ledger.create_customer() == 503
         assert _stays(consumer, head + 5)
