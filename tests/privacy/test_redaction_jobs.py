@@ -68,7 +68,11 @@ def test_each_status_that_has_a_type_makes_an_event(preview: PreviewCaller) -> N
         ({"objects[customers]": "cus_1"}, "objects[customers]", "Invalid array"),
         ({"objects[customers][0]": ""}, "objects[customers][0]", ""),
         ({"objects[dogs][0]": "dog_1"}, "objects[dogs]", "unknown parameter"),
-        ({"objects[customers][0]": "cus_1", "validation_behavior": "mend"}, "validation_behavior", "error or fix"),
+        (
+            {"objects[customers][0]": "cus_1", "validation_behavior": "mend"},
+            "validation_behavior",
+            "error or fix",
+        ),
         ({"objects[customers][0]": "x" * 256}, "objects[customers][0]", "255"),
         (
             {f"objects[customers][{index}]": f"cus_{index}" for index in range(11)},
