@@ -13,7 +13,6 @@ from ledger.errors import SettingError
 from ledger.postgres.deployment import get_key_file, get_owner_dsn, open_database
 from ledger.postgres.programs.dump import Dump, write_dump
 
-
 KEYS_SUFFIX = ".keys"
 
 

@@ -1,8 +1,8 @@
 """Dumps of a database: files of pg_dump's custom format, complete or not there at all, for their owner alone.
 
-There are two, of one snapshot: the keys of personal data are in a file of their own, so that it can be deleted
-long before the other one. Each is read back whole before it gets its name, so what its disk has lost is found
-while the database is still there.
+There are two, of one snapshot: the keys of personal data are in a file of their own, so that it can be
+deleted long before the other one. Each is read back whole before it gets its name, so what its disk has lost
+is found while the database is still there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REBUILDABLE = (
 """What can be rebuilt from the log. Without both, a later rebuild finds a table of its name."""
 KEY_TABLES = ("data_keys", "stream_keys", "remnants", "key_migration")
 """The tables of the schema `ledger` that are in the file of the keys alone."""
-COPIED_TABLES = ("erasure_epoch", "service_key", "service_secrets")
+COPIED_TABLES = ("erasure_epoch", "service_key", "service_keys", "service_secrets")
 """Those that are in both files: what the service key wraps, and how many erasures the keys know of."""
 _FACT_TABLES = ("activations", "alembic_version", "served")
 _POLL_SECONDS = 0.2

@@ -1,8 +1,8 @@
 """Restores the file of the keys over a database that was restored from a log of the same lineage.
 
-The keys decide what can be read. They may be newer than the log: then what was erased after the log was dumped
-stays erased, although its sealed bytes are back. And a person whose key is in no file given is as one that was
-erased: what is sealed for them can be read by nobody.
+The keys decide what can be read. They may be newer than the log: then what was erased after the log was
+dumped stays erased, although its sealed bytes are back. And a person whose key is in no file given is as one
+that was erased: what is sealed for them can be read by nobody.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from ledger.postgres.programs.dump import COPIED_TABLES, KEY_TABLES
 from ledger.postgres.programs.restore import copy_data, read_script, run_psql
 
 _DATA_ENTRY = re.compile(r" TABLE DATA ledger (\w+) ")
+_PARTITION = re.compile(r"_\d+$")
 _OF_KEYS = re.compile(rf"(?:{'|'.join((*KEY_TABLES, *COPIED_TABLES))})(?:_\d+)?")
-_DELETE = "DELETE FROM ledger.{};\n"
 # The log may be older than its keys, and go on from there: its next events are others than those were.
 _FORGET_LATER_REMNANTS = """
-DELETE FROM ledger.remnants r
-WHERE NOT EXISTS (SELECT FROM ledger.events e WHERE (e.originator_id, e.originator_version) = (r.stream, r.version));
+DELETE FROM ledger.remnants r WHERE NOT EXISTS (
+    SELECT FROM ledger.events e WHERE (e.originator_id, e.originator_version) = (r.stream, r.version));
 """
-# As `ledger backup --log-only` leaves them out: rows that are sealed under keys which are gone since are made again.
+# As `ledger backup --log-only` leaves them out: rows that are sealed under keys which are gone since are made
+# again.
 _DROP_REBUILDABLE = """
 DO $$
 DECLARE
@@ -51,9 +52,11 @@ INSERT INTO ledger.data_keys (subject, erasing_since, destroyed_at)
 SELECT subject, now(), now() FROM sealed WHERE subject IS NOT NULL
 ON CONFLICT DO NOTHING
 """
+# Before the epoch 1 no release has made a key that cannot be derived again, and nothing was erased.
 _FINISH_MIGRATION = """
-INSERT INTO ledger.key_migration (finished_at) VALUES (now())
-ON CONFLICT (one) DO UPDATE SET finished_at = coalesce(key_migration.finished_at, now())
+INSERT INTO ledger.key_migration (finished_at)
+    SELECT CASE WHEN epoch > 0 THEN now() END FROM ledger.erasure_epoch
+ON CONFLICT (one) DO UPDATE SET finished_at = coalesce(key_migration.finished_at, excluded.finished_at)
 """
 
 
@@ -85,8 +88,8 @@ def restore_keys(dsn: str, path: Path, *, with_projections: bool) -> None:
     ]
     with run_psql(psql, dsn) as script:
         script.write(b"BEGIN;\n")
-        for name in sorted({re.sub(r"_\d+$", "", table) for table in tables}):
-            script.write(_DELETE.format(name).encode())
+        replaced = sorted({f"ledger.{_PARTITION.sub('', table)}" for table in tables})
+        script.write(f"TRUNCATE {', '.join(replaced)};\n".encode())
         copy_data(pg_restore, path, script, *(f"--table={name}" for name in tables))
         script.write(_FORGET_LATER_REMNANTS.encode())
         if not with_projections:

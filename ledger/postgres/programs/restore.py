@@ -122,7 +122,9 @@ def read_facts(path: Path) -> DumpFacts:
         check_value = bytes.fromhex(key_rows[0].split("\t")[0].removeprefix("\\\\x")) if key_rows else None
     except ValueError:
         raise damaged_error(path, "its check value of the service key is none") from None
-    starts = [dict(zip(columns["activations"], row.split("\t"), strict=True)) for row in rows.get("activations", ())]
+    starts = [
+        dict(zip(columns["activations"], row.split("\t"), strict=True)) for row in rows.get("activations", ())
+    ]
     first = min(starts, key=lambda start: int(start["id"]), default=None)
     epoch = rows.get("erasure_epoch")
     return DumpFacts(
@@ -268,11 +270,9 @@ def run_psql(psql: Path, dsn: str) -> Iterator[IO[bytes]]:
     with the reason for which it failed."""
     connection = describe_connection(dsn)
     options = ["--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"]
-    command = [psql, *options, *connection.arguments]
+    command: list[str | Path] = [psql, *options, *connection.arguments]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stderr=errors, env=connection.environment
-        )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors, env=connection.environment)
         assert process.stdin is not None
         try:
             yield process.stdin
