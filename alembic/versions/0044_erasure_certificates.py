@@ -36,7 +36,8 @@ CREATE TRIGGER erasure_certificates_append_only BEFORE UPDATE OR DELETE OR TRUNC
 
 -- Files with personal data in the clear, which a command of this service wrote. `position`: that of the log
 -- which it shows. `path`: absolute; null for standard output, of which nobody knows where it went. `digest`:
--- SHA-256 of the file as it was last written, `first_digest` as it was made. `removed_at`: an operator said that no copy of it is left.
+-- SHA-256 of the file as it was last written, `first_digest` as it was made. `removed_at`: an operator said
+-- that no copy of it is left.
 CREATE TABLE ledger.clear_exports (
     id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT clear_exports_key PRIMARY KEY,
     account text NOT NULL,

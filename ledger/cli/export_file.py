@@ -1,7 +1,7 @@
 """`ledger export`: writes the objects of an account as `ledger import` takes them.
 
-What it reads is recorded, as every look into the past is (docs/audit/accesses.md), and so is where a file with
-personal data is: an erasure writes it again.
+What it reads is recorded, as every look into the past is (docs/audit/accesses.md), and so is where a file
+with personal data is: an erasure writes it again.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -24,7 +24,7 @@ class _Files(NamedTuple):
     streams: str
 
 
-def add_certificate_command(group: Any) -> None:
+def add_certificate_command(group: typer.Typer) -> None:
     """Add the command to the group."""
 
     @group.command(

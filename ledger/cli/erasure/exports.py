@@ -34,14 +34,14 @@ def _add_list_command(group: typer.Typer) -> None:
     )
     def list_command(as_json: JsonOption = False) -> None:
         """List the exports in the clear, and the erasures that they lack."""
-        from ledger.erasure.exports import list_exports, list_jobs_left
+        from ledger.erasure.exports import list_erasures_since, list_exports
 
         async def read(conn: Conn, _: Clock) -> list[dict[str, Any]]:
-            return [
-                each._asdict()
-                | {"digest": each.digest.hex(), "lacks": list(await list_jobs_left(conn, each))}
-                for each in await list_exports(conn)
-            ]
+            data = []
+            for each in await list_exports(conn):
+                lacks = [job for job, done in await list_erasures_since(conn, each) if not done]
+                data.append(each._asdict() | {"digest": each.digest.hex(), "lacks": lacks})
+            return data
 
         found = run_with_connection(read)
         if as_json:
@@ -77,8 +77,8 @@ def _add_rewrite_command(group: typer.Typer) -> None:
 
         The file is replaced as a whole. Do so with every copy on other hosts that a certificate names as not
         reached."""
-        key, digest = (str(number), None) if number is not None else ("", _read_digest(file))
-        jobs = run_change(lambda conn, *_: _rewrite(conn, file, key, digest))
+        digest = None if number is not None else _read_digest(file)
+        jobs = run_change(lambda conn, *_: _rewrite(conn, file, number, digest))
         if as_json:
             print_json({"file": str(file), "erasures": jobs})
             return
@@ -99,16 +99,16 @@ def _add_forget_command(group: typer.Typer) -> None:
         print(f"Export {number} counts as removed.")
 
 
-async def _rewrite(conn: Conn, file: Path, key: str, digest: bytes | None) -> list[str]:
-    from ledger.erasure.exports import apply_erasure, find_exports, list_jobs_left
+async def _rewrite(conn: Conn, file: Path, number: int | None, digest: bytes | None) -> list[str]:
+    from ledger.erasure.exports import apply_erasure, find_exports, list_erasures_since
 
-    found = await find_exports(conn, key, digest)
+    found = await find_exports(conn, number=number, digest=digest)
     if len(found) != 1:
+        which = "more than one" if found else "none"
         raise SettingError(
-            f"{file} is {'more than one' if found else 'none'} of the exports that were recorded: name it with "
-            "--number (ledger erase exports list)"
+            f"{file} is {which} of the exports on record: name it with --number (ledger erase exports list)"
         )
-    jobs = list(await list_jobs_left(conn, found[0]))
+    jobs = [job for job, _ in await list_erasures_since(conn, found[0])]
     for job in jobs:
         obstacle = await apply_erasure(conn, found[0], file, job)
         if obstacle is not None:
