@@ -66,21 +66,6 @@ def find_refusal(action):
     return None
 
 
-def create_validated(*customers, **params):
-    job = jobs.create({"objects": {"customers": list(customers)}, **params})
-    assert job.status == "validating", job
-    return await_status(job.id, *ENDS)
-
-
-def refused(action, *words):
-    try:
-        action()
-    except stripe.InvalidRequestError as error:
-        assert all(word in str(error) for word in words), error
-        return error
-    raise AssertionError("it was not refused")
-
-
 def flow_client_create_retrieve_list():
     customers = [create_customer() for _ in range(2)]
     job = create_validated(*customers, expand=["objects"])
