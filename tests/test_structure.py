@@ -35,7 +35,7 @@ LEDGER = (
     "console deadlines objects service_key tree",
     "commands queries",
     "audit feed request_log webhooks witness",
-    "alerts stripe_cli",
+    "alerts erasure stripe_cli",
     "api",
     "cli",
 )

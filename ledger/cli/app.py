@@ -20,6 +20,7 @@ from ledger.cli.accounts import build_accounts_group, build_keys_group
 from ledger.cli.alerts.group import build_alerts_group
 from ledger.cli.console import build_console_group
 from ledger.cli.database.commands import add_database_commands
+from ledger.cli.erasure.commands import add_verify_erasure_command
 from ledger.cli.events.listen import add_listen_command
 from ledger.cli.events.trigger import add_trigger_command
 from ledger.cli.feed.group import build_feed_group
@@ -65,6 +66,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     _add_migrate_command(cli)
     _add_openapi_command(cli, make_extensions)
     _add_verify_command(cli)
+    add_verify_erasure_command(cli)
     _add_witness_command(cli)
     add_database_commands(cli)
     add_listen_command(cli)

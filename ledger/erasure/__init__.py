@@ -1,1 +1,1 @@
-"""The destruction of a person's data: takes a redaction job that was run to its end, in steps that are kept."""
+"""Erasure: what is done after a redaction job was run, and what then shows that it was done."""

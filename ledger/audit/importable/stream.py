@@ -26,7 +26,9 @@ from ledger.domain import (
     file,
     file_link,
     imported_event,
+    legal_hold,
     payment_intent,
+    redaction_job,
     refund,
     resource,
     webhook_endpoint,
@@ -70,6 +72,8 @@ _UNSUPPORTED: dict[type[DomainEvent], str] = {
     payment_intent.PaymentIntentCreated: "payment intents",
     customer_session.CustomerSessionCreated: "customer sessions",
     file_link.FileLinkCreated: "file links",
+    redaction_job.RedactionJobCreated: "redaction jobs",
+    legal_hold.LegalHoldPlaced: "legal holds",
 }
 # What an import refuses without its personal data.
 _SEALED_WHOLE: dict[type[DomainEvent], str] = {
