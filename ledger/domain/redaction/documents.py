@@ -48,8 +48,8 @@ _DROPPED = frozenset({"metadata", "labels", "properties", "tags"})
 """Members whose own members are named by a caller."""
 _PERSONAL_NAMES = """
 account_number age birth birthdate birthday bic born dob fax fingerprint gender geo iban id_number ip lat
-latitude license lng lon longitude mobile passport personal phone routing_number sort_code ssn tax_id telephone
-vat
+latitude license lng lon longitude mobile passport personal phone routing_number sort_code ssn tax_id
+telephone vat
 """
 _PERSONAL_WORDS = frozenset(_PERSONAL_NAMES.split())
 """A member whose name has one of these words, and all that it contains, is said of a person."""

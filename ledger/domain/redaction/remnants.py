@@ -1,8 +1,8 @@
 """What stays of the personal fields of each domain event once its data is erased: its remnant.
 
 One table has a rule for each personal field (tests/domain/test_remnants.py). What stays is what the contract
-needs, and docs/erasure.md lists it: ids, amounts, codes, the country of an address, the brand and the last four
-digits of a card, and that a text was there at all.
+needs, and docs/erasure.md lists it: ids, amounts, codes, the country of an address, the brand and the last
+four digits of a card, and that a text was there at all.
 """
 
 from __future__ import annotations
