@@ -30,7 +30,7 @@ LEDGER = (
     "compression errors ids logs lru",
     "background config domain time_limits tlog",
     "postgres wire",
-    "call clock metrics",
+    "call clock keys metrics",
     "accounts files store",
     "console deadlines objects service_key tree",
     "commands queries",
