@@ -19,7 +19,7 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
--- One row for each redaction job that was run; it is never deleted. `roots` are the ids that the job names.
+-- One row for each redaction job that was run; it is never deleted. `subjects` are whose data the job destroys.
 -- Any process takes it through its steps: `step` is the one under way, and `cursor` and `cursor_version` the
 -- place in it, which are updated in the transaction of the work. `counts` says what was done, by kind.
 -- Nothing may still be in a cache, or under way to a receiver, at `caches_until` and `sent_until`. All times
@@ -28,7 +28,7 @@ CREATE TABLE ledger.erasures (
     job text COLLATE "C" CONSTRAINT erasures_key PRIMARY KEY,
     account text NOT NULL,
     livemode boolean NOT NULL,
-    roots text[] NOT NULL,
+    subjects text[] NOT NULL,
     requested_position bigint NOT NULL,
     step text NOT NULL DEFAULT 'closure' CONSTRAINT erasures_step CHECK (step IN (
         'closure', 'remnants', 'replies', 'keys', 'rows', 'answers', 'files', 'request_logs', 'exports',
@@ -62,6 +62,31 @@ RETURN CASE WHEN position('"sealed":"'::bytea IN state) > 0
         convert_from(substr(state, position('"sealed":"'::bytea IN state) + 10, 300), 'LATIN1')
         FROM '^([^":]+):')
     END;
+
+-- More subjects of an erasure that has begun, and what makes every process forget what it has cached: under the
+-- lock of appends, so each append is before or after it. Returns the epoch.
+CREATE FUNCTION ledger.begin_erasing(subjects text[]) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    epoch bigint;
+BEGIN
+    PERFORM FROM ledger.head_lock FOR UPDATE;
+    INSERT INTO ledger.data_keys AS k (subject, erasing_since)
+    SELECT DISTINCT subject, clock_timestamp() FROM unnest(subjects) AS subject
+    ON CONFLICT (subject) DO UPDATE SET erasing_since = clock_timestamp() WHERE k.erasing_since IS NULL;
+    UPDATE ledger.erasure_epoch e SET epoch = e.epoch + 1 RETURNING e.epoch INTO epoch;
+    PERFORM pg_notify('ledger_erasures', epoch::text);
+    RETURN epoch;
+END $$;
+
+-- A partition of the keys is written anew when some of it are destroyed.
+DO $do$
+DECLARE
+    part regclass;
+BEGIN
+    FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'ledger.data_keys'::regclass LOOP
+        EXECUTE format('GRANT SELECT, INSERT, TRUNCATE ON %s TO ledger_api', part);
+    END LOOP;
+END $do$;
 
 GRANT SELECT, INSERT, UPDATE ON ledger.erasures TO ledger_api;
 GRANT SELECT, UPDATE ON ledger.erasures TO ledger_projector;

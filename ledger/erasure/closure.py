@@ -25,16 +25,16 @@ UNSEALED_TOPICS = ("customer_session.created", "customer_session.claimed", "cust
 """Of streams that have no personal data; of a busy customer they are the most."""
 
 # Each phase goes through its rows by a cursor; the last one begins a new round if there was anything new.
-_ROOTS = """
+_SUBJECTS = """
 INSERT INTO ledger.erasure_streams (job, stream)
-SELECT %(job)s, root FROM unnest(%(roots)s::text[]) AS root
+SELECT %(job)s, subject FROM unnest(%(subjects)s::text[]) AS subject
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 """
 # Whoever names the person, of whatever account: what it says of him is sealed under his key.
 _OF_CUSTOMERS = """
 WITH page AS (
     SELECT e.originator_id, e.notification_id, e.topic FROM ledger.events e
-    WHERE e.customer = %(root)s AND e.notification_id > %(after)s
+    WHERE e.customer = %(customer)s AND e.notification_id > %(after)s
     ORDER BY e.notification_id LIMIT %(limit)s
 ), added AS (
     INSERT INTO ledger.erasure_streams (job, stream)
@@ -82,7 +82,7 @@ WHERE e.originator_id = ANY (%(streams)s::text[]) AND e.originator_version = 1
 AND e.account = %(account)s AND e.livemode = %(livemode)s
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 """
-# Subjects besides the roots: streams of the erasure for which something is sealed under their own id, and
+# Subjects besides those of the job: streams of the erasure for which something is sealed under their own id, and
 # those for which it could be, because they name no customer. Those of another customer are left alone.
 _OWN_SUBJECTS = """
 WITH page AS (
@@ -104,7 +104,7 @@ SELECT (SELECT count(*) FROM page), (SELECT max(stream) FROM page), ARRAY(
     SELECT DISTINCT subject FROM sealed
     WHERE subject IS NOT NULL AND NOT EXISTS (
         SELECT FROM ledger.data_keys k WHERE k.subject = sealed.subject AND k.erasing_since IS NOT NULL)
-    AND (subject = ANY (%(roots)s::text[]) OR EXISTS (
+    AND (subject = ANY (%(subjects)s::text[]) OR EXISTS (
         SELECT FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = sealed.subject)))
 """
 _SEALABLE_FAMILIES = ("charge", "dispute", "refund", "payment_intent", "file", "file_link")
@@ -142,12 +142,12 @@ class Closure:
         return Page(Place(f"{following}/{found}/"))
 
     async def _add_of_customers(self, conn: Conn, erasure: Erasure, after: str) -> tuple[bool, str, int]:
-        """The streams that name a root as their customer: of one root after the other, by position."""
+        """The streams that name a subject as their customer: of one subject after the other, by position."""
         if not after:
-            await conn.execute(_ROOTS, {"job": erasure.job, "roots": erasure.roots})
+            await conn.execute(_SUBJECTS, {"job": erasure.job, "subjects": erasure.subjects})
         index, position = (int(part) for part in (after or "0:0").split(":"))
         parameters = {
-            "job": erasure.job, "root": erasure.roots[index], "after": position, "limit": PAGE_EVENTS,
+            "job": erasure.job, "customer": erasure.subjects[index], "after": position, "limit": PAGE_EVENTS,
             "unsealed": list(UNSEALED_TOPICS),
         }  # fmt: skip
         row = await fetch_one(conn, _OF_CUSTOMERS, parameters)
@@ -155,7 +155,7 @@ class Closure:
         count, last, added = row
         if count == PAGE_EVENTS:
             return False, f"{index}:{last}", added
-        return index + 1 == len(erasure.roots), f"{index + 1}:0", added
+        return index + 1 == len(erasure.subjects), f"{index + 1}:0", added
 
     async def _add_page(
         self, conn: Conn, statement: str, erasure: Erasure, after: str
@@ -202,7 +202,7 @@ class Closure:
     def _bind(self, erasure: Erasure, after: str) -> dict[str, Any]:
         return {
             "job": erasure.job, "account": erasure.account, "livemode": erasure.livemode,
-            "roots": erasure.roots, "after": after, "limit": PAGE_STREAMS,
+            "subjects": erasure.subjects, "after": after, "limit": PAGE_STREAMS,
             "unsealed": list(UNSEALED_TOPICS), "families": list(_SEALABLE_FAMILIES),
         }  # fmt: skip
 

@@ -36,12 +36,12 @@ class Step(StrEnum):
 _NEXT = dict(zip(tuple(Step)[:-1], tuple(Step)[1:], strict=True))
 
 _COLUMNS = """
-e.job, e.account, e.livemode, e.roots, e.requested_position, e.step, e.cursor, e.cursor_version, e.counts,
+e.job, e.account, e.livemode, e.subjects, e.requested_position, e.step, e.cursor, e.cursor_version, e.counts,
 e.obstacle, e.completed_position, extract(epoch FROM clock_timestamp() - e.moved_at)::float8
 """
 _INSERT = """
-INSERT INTO ledger.erasures (job, account, livemode, roots, requested_position)
-VALUES (%(job)s, %(account)s, %(livemode)s, %(roots)s::text[], %(position)s)
+INSERT INTO ledger.erasures (job, account, livemode, subjects, requested_position)
+VALUES (%(job)s, %(account)s, %(livemode)s, %(subjects)s::text[], %(position)s)
 ON CONFLICT ON CONSTRAINT erasures_key DO NOTHING
 """
 _UNENDED = f"SELECT {_COLUMNS} FROM ledger.erasures e WHERE ended_at IS NULL ORDER BY job"  # noqa: S608
@@ -76,7 +76,7 @@ class Erasure(NamedTuple):
     job: str
     account: str
     livemode: bool
-    roots: list[str]
+    subjects: list[str]
     requested_position: int
     step: Step
     place: Place
@@ -88,12 +88,12 @@ class Erasure(NamedTuple):
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Erasure:
         """The erasure in a row of `_COLUMNS`."""
-        job, account, livemode, roots, position, step, cursor, version, counts, obstacle, completed, still = (
+        job, account, livemode, subjects, position, step, cursor, version, counts, obstacle, completed, still = (
             row
         )
         place = Place(cursor, version)
         return cls(
-            job, account, livemode, roots, position, Step(step), place, counts, obstacle, completed, still
+            job, account, livemode, subjects, position, Step(step), place, counts, obstacle, completed, still
         )
 
 
@@ -117,11 +117,11 @@ class Page(NamedTuple):
 
 
 async def begin_erasure(
-    conn: Conn, job: str, *, account: str, livemode: bool, roots: Sequence[str], position: int
+    conn: Conn, job: str, *, account: str, livemode: bool, subjects: Sequence[str], position: int
 ) -> None:
     """Begin the erasure of a job whose run was requested at `position`, unless it has begun already."""
     parameters = {
-        "job": job, "account": account, "livemode": livemode, "roots": list(roots), "position": position,
+        "job": job, "account": account, "livemode": livemode, "subjects": list(subjects), "position": position,
     }  # fmt: skip
     await conn.execute(_INSERT, parameters)
 
