@@ -1,13 +1,13 @@
 """Erasures: how far the destruction of a person's data is, and which streams it reaches.
 
 Revision ID: 0043
-Revises: 0038
+Revises: 0039
 """
 
 from alembic import op
 
 revision = "0043"
-down_revision = "0038"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 

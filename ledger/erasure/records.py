@@ -53,13 +53,22 @@ FOR UPDATE SKIP LOCKED
 """  # noqa: S608 (a constant)
 _SAVE = """
 UPDATE ledger.erasures SET step = %(step)s, cursor = %(cursor)s, cursor_version = %(version)s,
-    counts = %(counts)s::jsonb, obstacle = %(obstacle)s,
+    counts = %(counts)s::jsonb, obstacle = NULL,
     completed_position = coalesce(%(completed)s, completed_position),
     caches_until = greatest(caches_until, clock_timestamp() + %(caches)s * interval '1 second'),
     sent_until = greatest(sent_until, %(sent_until)s::timestamptz),
-    moved_at = CASE WHEN %(moved)s THEN clock_timestamp() ELSE moved_at END,
+    moved_at = clock_timestamp(),
     ended_at = CASE WHEN %(step)s = 'ended' THEN clock_timestamp() END
 WHERE job = %(job)s
+"""
+_NOTE_OBSTACLE = """
+UPDATE ledger.erasures SET obstacle = %(obstacle)s
+WHERE job = (SELECT job FROM ledger.erasures WHERE job = %(job)s AND obstacle IS DISTINCT FROM %(obstacle)s
+             FOR UPDATE SKIP LOCKED)
+"""
+_SECONDS_TO_WAIT = """
+SELECT extract(epoch FROM greatest(caches_until, sent_until) - clock_timestamp())::float8
+FROM ledger.erasures WHERE job = %(job)s
 """
 
 
@@ -102,7 +111,7 @@ class Page(NamedTuple):
 
     place          where the next page begins; None: the step is done
     counts         what to add to the erasure's counts
-    obstacle       what the step waits for, for operators; nothing was done then
+    obstacle       why the step cannot go on, for operators; nothing was done then
     cache_seconds  for so long caches may still have what they should not
     sent_until     until then a receiver may be sent what it should not, by the database's clock
     completed      position of the event that ends the job
@@ -114,6 +123,10 @@ class Page(NamedTuple):
     cache_seconds: float | None = None
     sent_until: Any = None
     completed: int | None = None
+
+
+WAIT = Page(Place())
+"""The page of a step that has nothing to do but to wait for a moment."""
 
 
 async def begin_erasure(
@@ -138,18 +151,31 @@ async def lock_erasure(conn: Conn, job: str, step: Step) -> Erasure | None:
     return None if row is None else Erasure.from_row(row)
 
 
-async def save_page(conn: Conn, erasure: Erasure, page: Page) -> None:
-    """Move the locked erasure on, in the caller's transaction."""
-    is_done = page.place is None and page.obstacle is None
-    step = _NEXT[erasure.step] if is_done else erasure.step
-    place = page.place or (Place() if is_done else erasure.place)
+async def save_page(conn: Conn, erasure: Erasure, page: Page) -> Step:
+    """Move the locked erasure on, in the caller's transaction. Returns the step that comes next."""
+    if page.obstacle is not None:
+        return erasure.step
+    step, place = (erasure.step, page.place) if page.place is not None else (_NEXT[erasure.step], Place())
     counts = dict(erasure.counts)
     for kind, count in page.counts.items():
         counts[kind] = counts.get(kind, 0) + count
     parameters = {
         "job": erasure.job, "step": step, "cursor": place.cursor, "version": place.version,
-        "counts": msgspec.json.encode(counts).decode(), "obstacle": page.obstacle,
-        "completed": page.completed, "caches": page.cache_seconds, "sent_until": page.sent_until,
-        "moved": page.obstacle is None,
+        "counts": msgspec.json.encode(counts).decode(), "completed": page.completed,
+        "caches": page.cache_seconds, "sent_until": page.sent_until,
     }  # fmt: skip
     await conn.execute(_SAVE, parameters)
+    return step
+
+
+async def note_obstacle(conn: Conn, job: str, obstacle: str) -> bool:
+    """Note why an erasure does not move. Returns whether that is new. Waits for no process that works on
+    it."""
+    cur = await conn.execute(_NOTE_OBSTACLE, {"job": job, "obstacle": obstacle})
+    return cur.rowcount > 0
+
+
+async def read_seconds_to_wait(conn: Conn, job: str) -> float:
+    """For how long a cache may still have, or a receiver be sent, what it should not."""
+    row = await fetch_one(conn, _SECONDS_TO_WAIT, {"job": job})
+    return 0.0 if row is None else max(row[0], 0.0)
