@@ -1434,6 +1434,22 @@ CREATE TABLE projections.lag_samples (
 GRANT INSERT, SELECT, UPDATE ON projections.lag_samples TO ledger_api;
 GRANT SELECT ON projections.lag_samples TO ledger_projector;
 
+CREATE TABLE projections.legal_holds (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    object_id text NOT NULL,
+    active boolean NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT legal_holds_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX legal_holds_newest ON projections.legal_holds USING btree (account, livemode, created, "position");
+ALTER TABLE projections.legal_holds OWNER TO ledger_projector;
+GRANT SELECT ON projections.legal_holds TO ledger_api;
+
 CREATE TABLE projections.live (
     projection text NOT NULL,
     generation integer NOT NULL,
@@ -1550,6 +1566,22 @@ CREATE TABLE projections.rebuilds (
 );
 GRANT SELECT ON projections.rebuilds TO ledger_api;
 GRANT DELETE, INSERT, SELECT, UPDATE ON projections.rebuilds TO ledger_projector;
+
+CREATE TABLE projections.redaction_jobs (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    status text NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT redaction_jobs_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX redaction_jobs_active ON projections.redaction_jobs USING btree (status, created) WHERE (status = ANY (ARRAY['validating'::text, 'ready'::text, 'redacting'::text]));
+CREATE INDEX redaction_jobs_newest ON projections.redaction_jobs USING btree (account, livemode, created, "position");
+ALTER TABLE projections.redaction_jobs OWNER TO ledger_projector;
+GRANT SELECT ON projections.redaction_jobs TO ledger_api;
 
 CREATE TABLE projections.refunds (
     generation integer NOT NULL,

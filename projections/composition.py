@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ledger.api.app import Extensions, ServiceFactory
 from ledger.api.composition import build_terms
+from ledger.commands.redaction_validation import RedactionValidator
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.metrics.lag_samples import LagSampler
+from ledger.queries.redaction_scope import survey
 from ledger.store.store import Store
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
 from ledger.tree.keys import make_keyring
@@ -44,6 +46,7 @@ def make_extensions(settings: Settings) -> Extensions:
         ),
         lambda store: ParkedStreamRetry(store),
         lambda store: OperationLog(store),
+        lambda store: RedactionValidator(store, survey),
         lambda store: LagSampler(store.dsn, store.clock.read),
         lambda store: _create_sealer(store, settings),
         lambda store: WitnessService(store, witnesses),

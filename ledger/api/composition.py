@@ -23,6 +23,7 @@ from ledger.queries.charges import find_charge_id
 from ledger.queries.context import QueryContext
 from ledger.queries.page_tokens import PageTokens
 from ledger.queries.pages import Pages
+from ledger.queries.redaction_scope import survey_redaction
 from ledger.store.store import Store
 from ledger.webhooks.secrets import WebhookSecrets
 
@@ -58,6 +59,7 @@ def build_execution(store: Store, queries: QueryContext, settings: Settings) -> 
         derive_intent_secret=queries.derive_intent_secret,
         storage=FileStorage(queries.pool, store.secret_key),
         find_charge_id=partial(find_charge_id, decision_queries),
+        survey_redaction=partial(survey_redaction, decision_queries),
     )
     return Execution(store, environment, encode=encode_answer, attempts_max=settings.decide_attempts_max)
 

@@ -60,6 +60,8 @@ class Decision(msgspec.Struct, frozen=True):
     """What a command decided: the changes to append and the object to respond with.
 
     refusal    the response instead of `answer`, after the append of the changes (a declined charge exists)
+    erased_subjects
+               data subjects whose erasure begins with this append
     secret     a text inside the answer that must not be stored with it
     secret_of  the id of the object whose secret that is: `derive_secret` derives it again. With `:n` after
                it, it is the object's secret of number n; else the first
@@ -70,6 +72,7 @@ class Decision(msgspec.Struct, frozen=True):
     refusal: RequestError | None = None
     secret: str | None = None
     secret_of: str | None = None
+    erased_subjects: Sequence[str] = ()
 
 
 class CommandResult(msgspec.Struct, frozen=True):

@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from operator import attrgetter
 from types import ModuleType
 
-from ledger.domain import charge, customer, dispute, file, file_link, refund, resource, webhook_endpoint
+from ledger.domain import (
+    charge,
+    customer,
+    dispute,
+    file,
+    file_link,
+    legal_hold,
+    redaction_job,
+    refund,
+    resource,
+    webhook_endpoint,
+)
 from ledger.domain.aggregate import State
 from ledger.store.log import Recorded
 from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
@@ -90,6 +101,19 @@ WEBHOOK_ENDPOINTS = _create_list(
     Column("deleted", "boolean"),
     Column("thin", "boolean"),
     mutable_columns=("deleted",),
+)
+REDACTION_JOBS = _create_list(
+    "redaction_jobs",
+    redaction_job,
+    Column("status", "text"),
+    mutable_columns=("status",),
+)
+LEGAL_HOLDS = _create_list(
+    "legal_holds",
+    legal_hold,
+    Column("object_id", "text"),
+    Column("active", "boolean"),
+    mutable_columns=("active",),
 )
 RESOURCES = _create_list(
     "resources",
