@@ -1,13 +1,13 @@
 """Service keys: by their ids, so that two are valid while one replaces the other; the secrets of purposes.
 
 Revision ID: 0040
-Revises: 0038
+Revises: 0039
 """
 
 from alembic import op
 
 revision = "0040"
-down_revision = "0038"
+down_revision = "0039"
 branch_labels = None
 depends_on = None
 
