@@ -285,9 +285,9 @@ def _add_migrate_command(cli: typer.Typer) -> None:
         _print_unknown_settings()
         if contract:
             require_consent("No older release can start on this database afterwards.", yes=yes)
-        with open_database(settings) as (dsn, service_key):
+        with open_database(settings) as (dsn, configured):
             kept = migrate_database(settings, dsn, contract=contract)
-            check_service_key(settings, dsn, service_key)
+            check_service_key(settings, dsn, configured)
             owner = find_blind_owner(dsn)
         if owner is not None:
             print(

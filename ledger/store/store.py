@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ledger.clock import Clock
 from ledger.config import Settings
+from ledger.keys.service_keys import ServiceKeys
 from ledger.store.codec import Codec
 from ledger.store.durability import Durability
 from ledger.store.journal import Journal
@@ -16,14 +17,14 @@ from ledger.store.replication.replica import Replica
 
 
 class Store:
-    """What commands and queries work with. `dsn` and `secret_key` are the deployment's. A process that
+    """What commands and queries work with. `dsn` and `service_keys` are the deployment's. A process that
     answers many reads starts `replica`, if there is one."""
 
-    def __init__(self, dsn: str, secret_key: bytes, settings: Settings, clock: Clock) -> None:
+    def __init__(self, dsn: str, service_keys: ServiceKeys | bytes, settings: Settings, clock: Clock) -> None:
         self.dsn = dsn
-        self.secret_key = secret_key
+        self.service_keys = ServiceKeys.of(service_keys)
         self.clock = clock
-        self.codec = Codec(secret_key)
+        self.codec = Codec(self.service_keys)
         self.notifier = HeadNotifier(dsn, "ledger_api")
         self.durability = Durability(dsn, "ledger_api", self.notifier)
         self.streams = StreamReader(
