@@ -1,13 +1,13 @@
 """Lists of redaction jobs and of legal holds.
 
 Revision ID: 0042
-Revises: 0038
+Revises: 0040
 """
 
 from alembic import op
 
 revision = "0042"
-down_revision = "0038"
+down_revision = "0040"
 branch_labels = None
 depends_on = None
 

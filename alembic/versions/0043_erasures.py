@@ -1,13 +1,13 @@
 """Erasures: how far the destruction of a person's data is, and which streams it reaches.
 
 Revision ID: 0043
-Revises: 0039
+Revises: 0042
 """
 
 from alembic import op
 
 revision = "0043"
-down_revision = "0039"
+down_revision = "0042"
 branch_labels = None
 depends_on = None
 
