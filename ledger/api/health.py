@@ -24,6 +24,7 @@ from ledger.metrics.backlogs import (
     Measured,
     SealingLag,
     read_lags,
+    read_erasures,
     read_oldest_snapshots,
     read_parked,
     read_sealing_lag,
