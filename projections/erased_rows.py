@@ -8,14 +8,15 @@ kept) stays so, and one that is the same already is not written.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.erasure.records import Erasure, Page, Place
+from ledger.errors import UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.postgres.migrations import may_compress
-from ledger.errors import UnreadableRecord
 from ledger.store.codec import Codec, fold
 from ledger.store.log import Recorded, decode_log
 from projections.engine.batch import BatchFold, GenerationKey, Target
@@ -23,6 +24,8 @@ from projections.engine.writes import list_rewritable, update_rows
 from projections.projection import Projection
 
 PAGE_EVENTS = 2000
+# Events folded before the event loop gets its turn, as in the engine.
+SLICE_EVENTS = 64
 
 _BUILDING = """
 SELECT b.projection, b.generation FROM projections.builds b
@@ -36,13 +39,15 @@ SELECT projection, generation, shape, position FROM projections.checkpoints
 WHERE projection = ANY (%(projections)s::text[]) ORDER BY projection, generation FOR UPDATE
 """
 _PARKED = """
-SELECT projection, generation, stream, position FROM projections.parked WHERE stream = ANY (%(streams)s::text[])
+SELECT projection, generation, stream, position FROM projections.parked
+WHERE stream = ANY (%(streams)s::text[])
 """
 _EVENTS = """
 SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.account, e.livemode,
        e.actor, e.request_id, e.idempotency_key, e.causation, extract(epoch FROM e.recorded_at)::float8
 FROM ledger.erasure_streams s JOIN ledger.events e ON e.originator_id = s.stream
-WHERE s.job = %(job)s AND s.stream >= %(stream)s AND (s.stream, e.originator_version) > (%(stream)s, %(version)s)
+WHERE s.job = %(job)s AND s.stream >= %(stream)s
+AND (s.stream, e.originator_version) > (%(stream)s, %(version)s)
 ORDER BY s.stream, e.originator_version LIMIT %(limit)s
 """
 # Of a stream whose page does not begin with its first event, what came before is folded in pieces.
@@ -105,7 +110,9 @@ class ErasedRows:
             state = await self._load_state(conn, first.originator_id, first.originator_version - 1)
             if state is not None:
                 batch.states[first.originator_id] = state
-        batch.apply_events(recorded)
+        for start in range(0, len(recorded), SLICE_EVENTS):
+            batch.apply_events(recorded[start : start + SLICE_EVENTS])
+            await asyncio.sleep(0)
         self._last = batch.states.get(recorded[-1].event.originator_id)
         streams = list({item.event.originator_id for item in recorded})
         parked: dict[tuple[GenerationKey, str], int] = {
@@ -120,8 +127,8 @@ class ErasedRows:
                 if each.position <= upto and each.position < parked.get((target.key, each.stream), upto + 1)
             ]
         counts: dict[str, int] = {}
-        for target, changed in (await update_rows(conn, targets)).items():
-            kind = f"rows {target.projection}"
+        for key, changed in (await update_rows(conn, targets)).items():
+            kind = f"rows_{key.projection}"
             counts[kind] = counts.get(kind, 0) + changed
         return counts
 
@@ -139,8 +146,8 @@ class ErasedRows:
             await cur.execute(_EARLIER_EVENTS, parameters)
             rows = await cur.fetchall()
             try:
-                await self._codec.prepare(conn, rows)
-                state = fold([self._codec.decode_event(*row) for row in rows], state)
+                codec = await self._codec.prepare(conn, rows)
+                state = fold([codec.decode_event(*row) for row in rows], state)
             except UnreadableRecord:
                 return None
         return state

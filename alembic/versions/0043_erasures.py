@@ -63,31 +63,6 @@ RETURN CASE WHEN position('"sealed":"'::bytea IN state) > 0
         FROM '^([^":]+):')
     END;
 
--- More subjects of an erasure that has begun, and what makes every process forget what it has cached: under the
--- lock of appends, so each append is before or after it. Returns the epoch.
-CREATE FUNCTION ledger.begin_erasing(subjects text[]) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    epoch bigint;
-BEGIN
-    PERFORM FROM ledger.head_lock FOR UPDATE;
-    INSERT INTO ledger.data_keys AS k (subject, erasing_since)
-    SELECT DISTINCT subject, clock_timestamp() FROM unnest(subjects) AS subject
-    ON CONFLICT (subject) DO UPDATE SET erasing_since = clock_timestamp() WHERE k.erasing_since IS NULL;
-    UPDATE ledger.erasure_epoch e SET epoch = e.epoch + 1 RETURNING e.epoch INTO epoch;
-    PERFORM pg_notify('ledger_erasures', epoch::text);
-    RETURN epoch;
-END $$;
-
--- A partition of the keys is written anew when some of it are destroyed.
-DO $do$
-DECLARE
-    part regclass;
-BEGIN
-    FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'ledger.data_keys'::regclass LOOP
-        EXECUTE format('GRANT SELECT, INSERT, TRUNCATE ON %s TO ledger_api', part);
-    END LOOP;
-END $do$;
-
 GRANT SELECT, INSERT, UPDATE ON ledger.erasures TO ledger_api;
 GRANT SELECT, UPDATE ON ledger.erasures TO ledger_projector;
 GRANT SELECT, INSERT ON ledger.erasure_streams TO ledger_api;

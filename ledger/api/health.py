@@ -23,8 +23,8 @@ from ledger.metrics.backlogs import (
     Lag,
     Measured,
     SealingLag,
-    read_lags,
     read_erasures,
+    read_lags,
     read_oldest_snapshots,
     read_parked,
     read_sealing_lag,
@@ -146,4 +146,5 @@ async def _read_measured(
         await read_witnesses(conn),
         await read_oldest_snapshots(conn),
         await count_active(conn),
+        await read_erasures(conn),
     )

@@ -16,7 +16,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.evidence import FILE_FIELDS
 from ledger.domain.file import FileLinked
 from ledger.erasure.records import Erasure, Page, Place
-from ledger.postgres.connections import Conn, fetch_all, fetch_one
+from ledger.postgres.connections import Conn, fetch_one
 from ledger.store.codec import Codec
 
 PAGE_EVENTS = 20_000
@@ -110,6 +110,7 @@ SELECT (SELECT count(*) FROM page), (SELECT max(stream) FROM page), ARRAY(
 _SEALABLE_FAMILIES = ("charge", "dispute", "refund", "payment_intent", "file", "file_link")
 _BEGIN_ERASING = "SELECT ledger.begin_erasing(%(subjects)s::text[])"
 _COUNT = "SELECT count(*) FROM ledger.erasure_streams WHERE job = %(job)s"
+_KEYS_MIGRATED = "SELECT finished_at IS NOT NULL FROM ledger.key_migration"
 _FILE_TOPICS = (EvidenceStaged.TOPIC, EvidenceSubmitted.TOPIC, FileLinked.TOPIC)
 _PHASES = ("customers", "payments", "files", "subjects")
 
@@ -124,6 +125,9 @@ class Closure:
     async def run_page(self, conn: Conn, erasure: Erasure) -> Page:
         """One page of one phase, in the caller's transaction. A cursor has the phase, whether its round has
         found anything, and the place: `payments/new/ch_…`."""
+        row = await fetch_one(conn, _KEYS_MIGRATED)
+        if row is None or not row[0]:
+            return Page(obstacle="the keys of streams that older releases have sealed are not all stored yet")
         phase, found, after = (erasure.place.cursor or "customers//").split("/", 2)
         if phase == "customers":
             is_last, after, added = await self._add_of_customers(conn, erasure, after)
@@ -173,8 +177,8 @@ class Closure:
         cur = conn.cursor(binary=True)
         await cur.execute(_WITH_FILES, {**parameters, "topics": list(_FILE_TOPICS)})
         rows = await cur.fetchall()
-        await self._codec.prepare(conn, [(row[0], row[3]) for row in rows])
-        named = set(_list_named(self._codec.decode_event(*row) for row in rows))
+        codec = await self._codec.prepare(conn, rows)
+        named = set(_list_named(codec.decode_event(*row) for row in rows))
         added = 0
         if named:
             cur = await conn.execute(_ADD_NAMED, {**parameters, "streams": sorted(named)})

@@ -34,9 +34,10 @@ AND {_OF_ERASURE}
 _READ = "COPY {partition} TO STDOUT (FORMAT BINARY)"
 _TRUNCATE = "TRUNCATE {partition}"
 _WRITE = "COPY {partition} FROM STDIN (FORMAT BINARY, FREEZE)"
-_DELETE_STREAM_KEYS = f"""
-DELETE FROM ledger.stream_keys USING ledger.data_keys k
-WHERE k.subject = stream_keys.subject AND k.destroyed_at IS NOT NULL AND {_OF_ERASURE}
+# Their rows stay: they alone say whom an event that an earlier release has sealed belongs to.
+_EMPTY_STREAM_KEYS = f"""
+UPDATE ledger.stream_keys s SET wrapped = NULL FROM ledger.data_keys k
+WHERE k.subject = s.subject AND k.destroyed_at IS NOT NULL AND s.wrapped IS NOT NULL AND {_OF_ERASURE}
 """  # noqa: S608 (a constant)
 _RAISE_EPOCH = "SELECT ledger.begin_erasing('{}')"
 
@@ -54,7 +55,7 @@ class KeyDestruction:
         parameters = {"job": erasure.job, "subjects": erasure.subjects}
         row = await fetch_one(conn, _NEXT_PARTITION, parameters)
         if row is None:
-            await conn.execute(_DELETE_STREAM_KEYS, parameters)
+            await conn.execute(_EMPTY_STREAM_KEYS, parameters)
             await conn.execute(_RAISE_EPOCH)
             return Page(cache_seconds=self._cache_seconds)
         name, subjects, wraps = row

@@ -97,9 +97,20 @@ class Erasure(NamedTuple):
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Erasure:
         """The erasure in a row of `_COLUMNS`."""
-        job, account, livemode, subjects, position, step, cursor, version, counts, obstacle, completed, still = (
-            row
-        )
+        (
+            job,
+            account,
+            livemode,
+            subjects,
+            position,
+            step,
+            cursor,
+            version,
+            counts,
+            obstacle,
+            completed,
+            still,
+        ) = row
         place = Place(cursor, version)
         return cls(
             job, account, livemode, subjects, position, Step(step), place, counts, obstacle, completed, still

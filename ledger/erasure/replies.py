@@ -13,8 +13,8 @@ import msgspec
 from ledger.compression.documents import compress
 from ledger.domain.redaction.documents import REDACTED, redact_document
 from ledger.erasure.records import Erasure, Page, Place
-from ledger.erasure.sealed import ErasedKeys
-from ledger.keys.documents import open_document
+from ledger.keys.data_keys import DataKeys
+from ledger.keys.documents import find_subject, open_document
 from ledger.postgres.connections import Conn, fetch_all
 
 PAGE_REPLIES = 5000
@@ -47,9 +47,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class RepliesRewrite:
-    """Rewrites the replies of erasures. `keys` open what is being erased."""
+    """Rewrites the replies of erasures."""
 
-    def __init__(self, keys: ErasedKeys) -> None:
+    def __init__(self, keys: DataKeys) -> None:
         self._keys = keys
 
     async def run_page(self, conn: Conn, erasure: Erasure) -> Page:
@@ -63,7 +63,8 @@ class RepliesRewrite:
         rows = await fetch_all(conn, _PAGE, parameters)
         count, last = rows[0][:2]
         found = [row[2:] for row in rows if row[2] is not None]
-        keyring = await self._keys.load_of(conn, [compressed for _, compressed, _ in found])
+        subjects = {find_subject(compressed) for _, compressed, _ in found}
+        keyring = await self._keys.load(conn, filter(None, subjects), erasing=True)
         for key, compressed, secret_at in found:
             document = open_document(keyring, compressed)
             body, at = redact_reply((document or b"{}").decode(), secret_at if document else None)

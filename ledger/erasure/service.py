@@ -18,7 +18,6 @@ from ledger.erasure.purge import delete_chunks, delete_requests
 from ledger.erasure.records import Step, begin_erasure
 from ledger.erasure.remnants import Remnants
 from ledger.erasure.replies import RepliesRewrite
-from ledger.erasure.sealed import ErasedKeys
 from ledger.keys.erasure_watch import LEASE_SECONDS
 from ledger.postgres.connections import (
     ANSWER_GRACE_SECONDS,
@@ -72,9 +71,7 @@ class ErasureService:
             for role in ROLES
         }
         self._job = ErasureJob(_make_steps(store, keyring, rewrite_rows), self._connections)
-        self._loop = BackgroundLoop(
-            "erasures", self._advance, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS
-        )
+        self._loop = BackgroundLoop("erasures", self._advance, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS)
 
     async def start(self) -> None:
         """Go on with what was begun, and look for new jobs."""
@@ -111,13 +108,12 @@ class ErasureService:
 
 
 def _make_steps(store: Store, keyring: Keyring, rewrite_rows: RunPage) -> Mapping[Step, StepWork]:
-    keys = ErasedKeys(store.service_keys)
-    codec = store.codec
+    codec = store.codec.for_erasure()
     completion = Completion(store, keyring)
     return {
         Step.CLOSURE: StepWork(Closure(codec, cache_seconds=CACHE_SECONDS).run_page),
         Step.REMNANTS: StepWork(Remnants(codec).run_page),
-        Step.REPLIES: StepWork(RepliesRewrite(keys).run_page),
+        Step.REPLIES: StepWork(RepliesRewrite(codec.data_keys).run_page),
         Step.KEYS: StepWork(KeyDestruction(cache_seconds=CACHE_SECONDS).run_page),
         Step.ROWS: StepWork(rewrite_rows, "ledger_projector"),
         Step.ANSWERS: StepWork(AnswersRemoval(codec).run_page),

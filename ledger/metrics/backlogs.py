@@ -227,8 +227,8 @@ class Measured(NamedTuple):
     sealing: SealingLag | None = None
     witnesses: Sequence[WitnessStatus] = ()
     snapshots: Sequence[OldestSnapshot] = ()
-    erasures: Sequence[ErasureProgress] = ()
     active_alerts: Mapping[tuple[str, str], int] = MappingProxyType({})
+    erasures: Sequence[ErasureProgress] = ()
 
 
 NOTHING_MEASURED = Measured()

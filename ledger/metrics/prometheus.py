@@ -179,7 +179,9 @@ class Metrics:
         if measured.sealing is not None:
             _add_sealing_gauges(gauges, measured.sealing)
         _add_witness_gauges(gauges, measured.witnesses)
-        still = gauges.add("ledger_erasure_still_seconds", "Seconds since an erasure has moved", "erasure", "step")
+        still = gauges.add(
+            "ledger_erasure_still_seconds", "Seconds since an erasure has moved", "erasure", "step"
+        )
         for each in measured.erasures:
             still.add_metric([each.job, each.step], each.seconds)
         unfinished = gauges.add(
