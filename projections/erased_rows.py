@@ -15,6 +15,7 @@ from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.erasure.records import Erasure, Page, Place
 from ledger.errors import UnreadableRecord
+from ledger.keys.erasure_watch import wait_for_batches
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.postgres.migrations import may_compress
 from ledger.store.codec import Codec, fold
@@ -70,6 +71,8 @@ class ErasedRows:
     async def run_page(self, conn: Conn, erasure: Erasure) -> Page:
         """Rewrite the rows of the next events of the erasure's streams, in the caller's transaction, whose
         role is that of the projections. Raises psycopg.Error."""
+        if erasure.place == Place():
+            await wait_for_batches(conn)  # what they decode later, they decode redacted
         await self._clock.refresh(conn)
         names = {"projections": list(self._projections)}
         for building in await fetch_all(conn, _BUILDING, names):

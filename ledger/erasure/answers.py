@@ -1,4 +1,4 @@
-"""Removes what receivers of webhooks answered to Events of an erased person: it may quote what they were sent.
+"""Removes what receivers of webhooks answered to Events of an erased person: it may quote these.
 
 Also finds until when an attempt may be under way whose body was read before the feed was rewritten.
 """

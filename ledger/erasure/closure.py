@@ -82,8 +82,8 @@ WHERE e.originator_id = ANY (%(streams)s::text[]) AND e.originator_version = 1
 AND e.account = %(account)s AND e.livemode = %(livemode)s
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 """
-# Subjects besides those of the job: streams of the erasure for which something is sealed under their own id, and
-# those for which it could be, because they name no customer. Those of another customer are left alone.
+# Subjects besides those of the job: streams of the erasure for which something is sealed under their own id,
+# and those for which it could be, because they name no customer. Those of another customer are left alone.
 _OWN_SUBJECTS = """
 WITH page AS (
     SELECT s.stream FROM ledger.erasure_streams s
@@ -216,9 +216,7 @@ def _list_named(events: Iterable[DomainEvent]) -> Iterator[str]:
     for event in events:
         match event:
             case EvidenceStaged(evidence=evidence) | EvidenceSubmitted(evidence=evidence):
-                values: Sequence[Any] = [
-                    value for name, value in (evidence or {}).items() if name in FILE_FIELDS
-                ]
+                values = [value for name, value in (evidence or {}).items() if name in FILE_FIELDS]
                 yield from (value for value in values if isinstance(value, str))
             case FileLinked(link=link):
                 yield link

@@ -3,8 +3,8 @@
     closure → remnants → replies → keys → rows → answers → files → request_logs → exports → lease → complete
             → certificate → ended
 
-Nothing of the subjects can be opened or sealed since the job was run; only the erasure opens it, until `keys`.
-What comes before `keys` makes what will be shown instead, and what comes after it shows it. A page that is
+Nothing of the subjects can be opened or sealed since the job was run; only the erasure opens it, until `keys`
+has ended. What comes before `keys` makes what will be shown instead, and what comes after it shows it. A page that is
 lost with its process is done again by any other. A step that cannot go on says why, and is tried again.
 """
 

@@ -18,14 +18,16 @@ WITH page AS (
     WHERE c.file = page.stream AND k.subject = c.file AND k.destroyed_at IS NOT NULL
     RETURNING c.number
 )
-SELECT (SELECT count(*) FROM page), (SELECT max(stream) FROM page), count(*) FILTER (WHERE number = 0), count(*)
+SELECT (SELECT count(*) FROM page), (SELECT max(stream) FROM page),
+       count(*) FILTER (WHERE number = 0), count(*)
 FROM deleted
 """
 # What a client sent is cut out of these before they are stored; ids are not.
 _DELETE_REQUESTS = r"""
 WITH page AS (
-    SELECT r.number, string_to_array(r.path, '/') || ARRAY(
-        SELECT found[1] FROM regexp_matches(coalesce(r.message, ''), '[A-Za-z]\w*_\w+', 'g') AS found) AS names
+    SELECT r.number, ARRAY(
+        SELECT found[1]
+        FROM regexp_matches(concat_ws(' ', r.path, r.message), '[A-Za-z]\w*_\w+', 'g') AS found) AS names
     FROM request_log.requests r WHERE r.number > %(after)s ORDER BY r.number LIMIT %(limit)s
 ), deleted AS (
     DELETE FROM request_log.requests r USING page

@@ -145,7 +145,8 @@ async def begin_erasure(
 ) -> None:
     """Begin the erasure of a job whose run was requested at `position`, unless it has begun already."""
     parameters = {
-        "job": job, "account": account, "livemode": livemode, "subjects": list(subjects), "position": position,
+        "job": job, "account": account, "livemode": livemode, "subjects": list(subjects),
+        "position": position,
     }  # fmt: skip
     await conn.execute(_INSERT, parameters)
 
