@@ -36,11 +36,12 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.imported_event import EventImported, ImportedEvent
 from ledger.domain.payment_intent import PaymentIntent
+from ledger.domain.redaction.rules import redact_text
 from ledger.domain.refund import Refund, RefundCreated
 from ledger.domain.webhook_endpoint import FROM_ACCOUNTS, FROM_SELF, WebhookEndpoint
 from ledger.errors import ContentConflict, InvalidParameter, InvalidState
 from ledger.ids import parse_id_time
-from ledger.objects import Kind, fetch_own, get_param, get_target, is_visible, render_object
+from ledger.objects import Kind, fetch_own, get_param, get_target, get_usable_param, is_visible, render_object
 from ledger.store.journal import Change, fold_changes
 from ledger.wire.event_destinations import check_enabled_events
 from ledger.wire.event_types import check_event_type
@@ -102,7 +103,7 @@ async def ingest_charge(call: Call, context: DecisionContext, now: int) -> Inges
     params = call.parameters
     existing = await _find_existing(call, Charge, context)
     if "customer" in params and existing is None:
-        await get_param(call, Customer, "customer", params["customer"], context.get)
+        await get_usable_param(call, Customer, "customer", params["customer"], context.get)
     if "payment_intent" in params:
         await _check_intent(call, context, params["payment_intent"])
     events = charge_decisions.register(
@@ -232,11 +233,13 @@ async def ingest_dispute_fact(call: Call, context: DecisionContext, now: int) ->
 
 
 async def ingest_refund(call: Call, context: DecisionContext, now: int) -> IngestResult:
-    """A refund from another system, as a line of an import. Refused for the reasons of `POST /v1/refunds`."""
+    """A refund from another system, as a line of an import. Refused for the reasons of `POST /v1/refunds`,
+    but recorded for a charge that has been redacted: the money was returned all the same."""
     params = call.parameters
     existing = await _find_existing(call, Refund, context)
     if existing is None:
-        state, changes = await refunds.decide_refund(call, context, now, params["charge"], params["id"])
+        charge = await get_target(call.replace(target=params["charge"]), Charge, context.get)
+        state, changes = await refunds.decide_refund(call, context, now, charge, params["id"])
         return IngestResult(changes, state)
     created, *_ = await context.get_events(existing.id)
     assert isinstance(created, RefundCreated), "the first event of a refund"
@@ -299,6 +302,8 @@ async def ingest_file(call: Call, context: DecisionContext, now: int) -> IngestR
         return _apply_events(events)
     if not isinstance(existing, File) or not is_visible(existing, call):
         raise id_taken_error(object_id)
+    if existing.redaction:
+        filename = None if existing.filename is None else redact_text(filename)
     sent = {
         "purpose": (params["purpose"], existing.purpose),
         "filename": (filename, existing.filename),

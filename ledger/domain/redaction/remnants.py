@@ -32,7 +32,7 @@ from ledger.domain.redaction.rules import (
     redact_text,
 )
 from ledger.domain.refund import RefundCreated, RefundUpdated
-from ledger.domain.resource import ResourcePublished
+from ledger.domain.resource import ResourcePublished, redact_publication
 from ledger.domain.webhook_endpoint import (
     EventDestinationCreated,
     WebhookEndpointCreated,
@@ -113,7 +113,7 @@ REMNANT_RULES: dict[type[DomainEvent], Rules] = {
     FileUploaded: {"filename": redact_text},
     FileLinkCreated: _METADATA,
     FileLinkUpdated: {"changes": redact_members({**_METADATA, "expires_at": keep})},
-    ResourcePublished: {"object": redact_document},
+    ResourcePublished: {"object": redact_publication},
     EventImported: {"object": redact_document, "previous_attributes": redact_document},
     WebhookEndpointCreated: _ENDPOINT,
     EventDestinationCreated: {**_ENDPOINT, "name": redact_text},
@@ -125,7 +125,4 @@ REMNANT_RULES: dict[type[DomainEvent], Rules] = {
 def make_remnant(event: DomainEvent) -> dict[str, Any]:
     """The personal fields of `event` as they are once its data is erased; {} of an event that has none."""
     rules = REMNANT_RULES.get(type(event), {})
-    remnant = {name: rule(getattr(event, name)) for name, rule in rules.items()}
-    if isinstance(event, ResourcePublished) and remnant["object"] is not None:
-        remnant["object"] |= {"id": event.originator_id, "object": event.type}  # not told by their form
-    return remnant
+    return {name: rule(getattr(event, name)) for name, rule in rules.items()}
