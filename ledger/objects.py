@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import structlog
 
 from ledger.call import Call
-from ledger.domain.aggregate import State, check_not_redacted
+from ledger.domain.aggregate import State
 from ledger.domain.cards import SourceCard
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -60,14 +60,6 @@ async def get_target(call: Call, kind: type[Kind], fetch: Fetch, *, noun: str | 
     raise UnknownObject(row.noun, call.target, param=row.path_param, hint=hint)
 
 
-async def get_usable(call: Call, kind: type[Kind], fetch: Fetch) -> Kind:
-    """The object that the path names, for a change of it. Raises what `get_target` raises, and ObjectRedacted
-    once its personal data was erased."""
-    state = await get_target(call, kind, fetch)
-    check_not_redacted(state)
-    return state
-
-
 async def get_destination(call: Call, fetch: Fetch) -> WebhookEndpoint:
     """The event destination that the path names. Raises UnknownObject, also for a deleted one, and
     UnreadableRecord for the caller's own."""
@@ -94,14 +86,6 @@ async def get_param(call: Call, kind: type[Kind], param: str, object_id: str, fe
     state = _check_reference(await fetch_own(call, object_id, fetch), call, kind, param, object_id)
     if getattr(state, "deleted", False):
         raise UnknownReference(AGGREGATES_BY_STATE[kind].noun, object_id, param=param)
-    return state
-
-
-async def get_usable_param(call: Call, kind: type[Kind], param: str, object_id: str, fetch: Fetch) -> Kind:
-    """The object that the parameter `param` names, for a change that uses it. Raises what `get_param` raises,
-    and ObjectRedacted once its personal data was erased."""
-    state = await get_param(call, kind, param, object_id, fetch)
-    check_not_redacted(state, param)
     return state
 
 

@@ -9,11 +9,11 @@ from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import open_test_card_disputes
 from ledger.commands.execution import Decision, render_changed
 from ledger.commands.payment_intents import follow_charge
+from ledger.commands.usable_objects import get_usable, get_usable_param
 from ledger.domain import charge, charge_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.event import DomainEvent
-from ledger.objects import get_usable, get_usable_param
 from ledger.store.journal import Change, fold_changes
 
 

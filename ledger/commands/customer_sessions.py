@@ -8,11 +8,12 @@ from functools import partial
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision
+from ledger.commands.usable_objects import get_usable_param
 from ledger.domain import customer_session
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.errors import InvalidParameter
-from ledger.objects import expand, get_readable, get_target, get_usable_param
+from ledger.objects import expand, get_readable, get_target
 from ledger.store.journal import Change, fold_changes
 from ledger.wire import elements
 from ledger.wire.customer_sessions import render_customer_session

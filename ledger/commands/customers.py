@@ -5,9 +5,9 @@ from __future__ import annotations
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision, apply_and_render
+from ledger.commands.usable_objects import get_usable
 from ledger.domain import customer
 from ledger.domain.customer import Customer
-from ledger.objects import get_usable
 
 
 async def create(call: Call, context: DecisionContext, now: int) -> Decision:

@@ -12,6 +12,7 @@ from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision, apply_and_render
 from ledger.commands.files import get_evidence_sizes
+from ledger.commands.usable_objects import get_usable
 from ledger.domain import dispute_decisions
 from ledger.domain.aggregate import State, check_not_redacted
 from ledger.domain.charge import Charge
@@ -19,7 +20,7 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_decisions import FactReport
 from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
-from ledger.objects import get_target, get_usable, target_newest_dispute
+from ledger.objects import get_target, target_newest_dispute
 from ledger.store.journal import Change, fold_changes
 
 

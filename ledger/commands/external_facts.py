@@ -18,6 +18,7 @@ from ledger.commands import refunds, webhook_endpoints
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import read_paid_charge
 from ledger.commands.execution import Decide, Decision
+from ledger.commands.usable_objects import get_usable_param
 from ledger.domain import (
     charge_decisions,
     customer,
@@ -41,7 +42,7 @@ from ledger.domain.refund import Refund, RefundCreated
 from ledger.domain.webhook_endpoint import FROM_ACCOUNTS, FROM_SELF, WebhookEndpoint
 from ledger.errors import ContentConflict, InvalidParameter, InvalidState
 from ledger.ids import parse_id_time
-from ledger.objects import Kind, fetch_own, get_param, get_target, get_usable_param, is_visible, render_object
+from ledger.objects import Kind, fetch_own, get_param, get_target, is_visible, render_object
 from ledger.store.journal import Change, fold_changes
 from ledger.wire.event_destinations import check_enabled_events
 from ledger.wire.event_types import check_event_type

@@ -11,11 +11,12 @@ from typing import Any
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision, apply_and_render, render_changed
+from ledger.commands.usable_objects import get_usable, get_usable_param
 from ledger.domain import evidence, file, file_link
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.storage import Upload
-from ledger.objects import get_param, get_usable, get_usable_param
+from ledger.objects import get_param
 from ledger.store.journal import Change, fold_changes
 from ledger.wire.files import build_link_url
 

@@ -13,13 +13,14 @@ from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import open_test_card_disputes
 from ledger.commands.execution import Decision, render_changed
+from ledger.commands.usable_objects import get_usable, get_usable_param
 from ledger.domain import charge_decisions, payment_intent_decisions
 from ledger.domain.cards import SourceCard
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.errors import InvalidIntentState
-from ledger.objects import get_usable, get_usable_param, render_object
+from ledger.objects import render_object
 from ledger.store.journal import Change, fold_changes
 
 

@@ -10,13 +10,14 @@ from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import consequences, read_disputes
 from ledger.commands.execution import Decision, apply_and_render, render_changed
+from ledger.commands.usable_objects import get_usable
 from ledger.domain import charge, refund, refund_decisions
 from ledger.domain.aggregate import check_not_redacted
 from ledger.domain.charge import Charge
 from ledger.domain.payment_intent import SUCCEEDED, PaymentIntent
 from ledger.domain.refund import Refund
 from ledger.errors import InvalidState
-from ledger.objects import fetch_own, get_target, get_usable, is_visible
+from ledger.objects import fetch_own, get_target, is_visible
 from ledger.store.journal import Change
 
 

@@ -7,6 +7,7 @@ under the same id, as a new one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from ledger.domain.aggregate import State, check_not_redacted, next_header
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.redaction.documents import redact_document
+from ledger.domain.redaction.rules import Rule
 from ledger.errors import InvalidParameter
 
 ID_LENGTH_MAX = 255
@@ -21,6 +23,15 @@ CREATED_MAX = 2**53
 """The latest `created` that is taken for a time: every JSON reader has it as an exact number."""
 UPDATED_SUFFIX = ".updated"
 DELETED_SUFFIX = ".deleted"
+
+
+def redact_publication(object: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What stays of a publication once its personal data is erased: also its id and type, whatever their
+    form."""
+    if object is None:
+        return None
+    redacted: dict[str, Any] = redact_document(object)
+    return redacted | {name: object[name] for name in ("id", "object") if name in object}
 
 
 @domain_event
@@ -33,7 +44,8 @@ class ResourcePublished(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "resource.published"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"object"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"object": redact_publication}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
@@ -191,15 +203,6 @@ def delete(state: Resource, event_type: str, *, now: int) -> list[DomainEvent]:
         text = "Invalid event_type: must end in '.deleted'; use PUT with the object for other Events."
         raise InvalidParameter(text, param="event_type")
     return [ResourceDeleted(**next_header(state, now), event_type=event_type)]
-
-
-def redact_publication(object: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What stays of a publication once its personal data is erased: also its id and type, whatever their
-    form."""
-    if object is None:
-        return None
-    redacted: dict[str, Any] = redact_document(object)
-    return redacted | {name: object[name] for name in ("id", "object") if name in object}
 
 
 def check_mode(object: dict[str, Any], livemode: bool) -> None:

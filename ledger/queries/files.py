@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ledger.call import Call
+from ledger.domain.aggregate import check_not_redacted
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink, is_expired
-from ledger.objects import get_param, get_usable
+from ledger.objects import get_param, get_target
 from ledger.queries.context import QueryContext, list_objects, retrieve_object
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
@@ -54,7 +55,9 @@ async def list_links(call: Call, context: QueryContext) -> QueryResult:
 async def get_file(call: Call, context: QueryContext) -> File:
     """`GET /v1/files/{id}/contents`: the file whose contents are sent. Raises UnknownObject, and
     ObjectRedacted for one whose contents were erased."""
-    return await get_usable(call, File, context.get)
+    state = await get_target(call, File, context.get)
+    check_not_redacted(state)
+    return state
 
 
 async def find_linked_file(context: QueryContext, name: str) -> File | None:
