@@ -19,7 +19,7 @@ from ledger.domain.dispute import EvidenceStaged
 from ledger.domain.event import DomainEvent
 from ledger.domain.imported_event import EventImported
 from ledger.domain.redaction.documents import KEPT_TEXTS, REDACTED, redact_document
-from ledger.domain.redaction.remnants import REMNANT_RULES, make_remnant
+from ledger.domain.redaction.remnants import make_remnant
 from ledger.domain.resource import ResourcePublished
 from ledger.store.codec import evolve
 from ledger.wire.aggregates import AGGREGATES_BY_STATE, EVENT_CLASSES
@@ -68,7 +68,7 @@ def list_texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def test_each_personal_field_of_each_event_class_has_a_rule() -> None:
     for event_class in EVENT_CLASSES:
-        assert set(REMNANT_RULES.get(event_class, {})) == event_class.PERSONAL, event_class.TOPIC
+        assert set(event_class.REDACTION) == event_class.PERSONAL, event_class.TOPIC
 
 
 def test_whatever_a_command_may_change_has_a_rule() -> None:
@@ -80,7 +80,7 @@ def test_whatever_a_command_may_change_has_a_rule() -> None:
         "dispute.updated": {"metadata", "intended_submission_method"},
     }
     changeable["customer.updated"] |= {"invoice_settings"}
-    for event_class in REMNANT_RULES:
+    for event_class in EVENT_CLASSES:
         for name in changeable.get(event_class.TOPIC, ()):
             event = event_class.__new__(event_class)
             event.__dict__.update(dict.fromkeys(event_class.PERSONAL) | {"changes": {name: None}})

@@ -110,3 +110,19 @@ def redact_evidence(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
         for name, member in value.items()
         if name in _EVIDENCE_FIELDS
     }
+
+
+REDACTION_OF_PAYMENT: dict[str, Rule] = {
+    "description": redact_text,
+    "receipt_email": redact_text,
+    "shipping": redact_shipping,
+    "metadata": redact_metadata,
+}
+"""What charges and payment intents have in common."""
+REDACTION_OF_PAYMENT_CHANGES: dict[str, Rule] = {
+    **REDACTION_OF_PAYMENT,
+    "customer": keep,
+    "statement_descriptor": keep,
+    "statement_descriptor_suffix": keep,
+    "transfer_group": keep,
+}
