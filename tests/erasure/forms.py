@@ -66,14 +66,15 @@ def find_forms(content: bytes, stems: Iterable[str], *, depth: int = 0) -> set[t
         (stem, form) for stem in stems for form, pattern in make_patterns(stem).items() if pattern in content
     }
     if depth < DEPTH_MAX:
-        for container, inner in _unpack(content):
+        for container, inner in unpack(content):
             found |= {
                 (stem, f"{container}: {form}") for stem, form in find_forms(inner, stems, depth=depth + 1)
             }
     return found
 
 
-def _unpack(content: bytes) -> Iterator[tuple[str, bytes]]:
+def unpack(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """What the content holds in compressed form, with the name of the form."""
     view = memoryview(content)
     for start in _find_all(content, _ZSTD):
         for decompressor in _DECOMPRESSORS:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from ledger.postgres.embedded import find_wheel_bin_dir
+from ledger.postgres.binaries import find_wheel_bin_dir
 from tests.erasure.forms import find_forms
 from tests.erasure.markers import Person
 from tests.postgres.standby import Server
@@ -91,7 +91,7 @@ def scan_data_directory(server: Server, persons: Sequence[Person], *, database: 
         server.execute("VACUUM", database)
     server.execute("CHECKPOINT")
     with psycopg.connect(server.dsn(database)) as conn:
-        names = dict(conn.execute(_RELATIONS).fetchall())
+        names: dict[str, str] = dict(conn.execute(_RELATIONS).fetchall())
     return scan_files([server.directory], persons, names=names)
 
 

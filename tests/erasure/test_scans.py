@@ -1,4 +1,4 @@
-"""The scans find what is there: a text in a row, a compressed one, one that is toasted, on primary and standby.
+"""The scans find what is there: in a row, compressed, in many pages; on the primary and on its standby.
 
 Without this, a scan that finds nothing says nothing.
 """
