@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -47,6 +48,12 @@ class Traces:
         self.person = person
         self.ids: dict[str, list[str]] = {}
         self.sent: list[SentRequest] = []
+
+    def through(self, stage: Stage) -> Traces:
+        """The same traces, seen through another process."""
+        other = copy(self)
+        other.stage = stage
+        return other
 
     @property
     def customer(self) -> str:

@@ -74,6 +74,17 @@ def scan_files(
     return scan_contents(read(), persons)
 
 
+def find_bytes(folder: Path, needles: Mapping[str, bytes]) -> set[tuple[str, str]]:
+    """Which of the named bytes are in which files in and below the folder: pairs of name and path."""
+    found = set()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            place = str(path.relative_to(folder))
+            found |= {(name, place) for name, needle in needles.items() if needle in content}
+    return found
+
+
 def scan_dump(dsn: str, persons: Sequence[Person]) -> Findings:
     """A whole dump in plain text, by table."""
     dump = subprocess.run(

@@ -1,12 +1,10 @@
-"""A service on a primary and its standby, an account with two persons, and everybody who is told about them.
-
-The servers are our own, so that their files and WAL can be searched.
-"""
+"""A service with an account whose Events go to a receiver, and redaction jobs as an integrator runs them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import httpx
 from ledger.accounts import INTERNAL_SCOPES
 from tests.api.service import Account, Caller, Registrar, Service, ok
 from tests.internal.conftest import InternalClient
-from tests.postgres.standby import ReplicatedServers, run_replicated
 from tests.webhooks.receiver import Receiver, ScriptedResponse, run_receiver, wait_until
 
 PREVIEW = {"stripe-version": "2026-09-30.preview"}
@@ -27,15 +24,7 @@ REFUSED_PATH, ACCEPTED_PATH = "/refused", "/accepted"
 class Stage:
     """A running service, an account of it, and a receiver that sends back whatever it is sent."""
 
-    def __init__(
-        self,
-        servers: ReplicatedServers,
-        service: Service,
-        receiver: Receiver,
-        http: httpx.Client,
-        folder: Path,
-    ) -> None:
-        self.servers = servers
+    def __init__(self, service: Service, receiver: Receiver, http: httpx.Client, folder: Path) -> None:
         self.service = service
         self.receiver = receiver
         self.http = http
@@ -50,6 +39,14 @@ class Stage:
             receiver.scripts[path] = [ScriptedResponse(status, body=None)]
             form = {"url": receiver.url(path), "enabled_events[]": "*"}
             ok(self.raw.post("/v1/webhook_endpoints", form))
+
+    def through(self, service: Service, http: httpx.Client) -> Stage:
+        """The same stage, seen through another process."""
+        other = copy(self)
+        other.service, other.http = service, http
+        other.raw = Caller(http, self.account.secret)
+        other.operator = InternalClient(http, self.operator.key)
+        return other
 
     def wait_for_projections(self) -> None:
         """Wait until lists and Events show all that has been written."""
@@ -87,19 +84,18 @@ class Stage:
 
 
 @contextmanager
-def run_stage(folder: Path, **settings: str) -> Iterator[Stage]:
-    """A stage; its service tries a refused delivery again after a second. `settings` as in `Service`."""
+def run_stage(dsn: str, folder: Path, **settings: str) -> Iterator[Stage]:
+    """A stage on this database, with what its service writes in the folder. `settings` as in `Service`."""
     with ExitStack() as stack:
-        servers = stack.enter_context(run_replicated(settings={"wal_keep_size": "2GB"}))
         receiver = stack.enter_context(run_receiver())
-        service = start_service(servers.primary.dsn(), folder / "service", settings)
+        service = start_service(dsn, folder / "service", settings)
         http = stack.enter_context(httpx.Client(base_url=service.url, timeout=60))
-        yield Stage(servers, service, receiver, http, folder)
+        yield Stage(service, receiver, http, folder)
         service.stop()
 
 
 def start_service(dsn: str, data_dir: Path, settings: Mapping[str, str] = {}) -> Service:
-    """`ledger serve` on this database."""
+    """`ledger serve` on this database; a delivery that is refused is tried again after a second."""
     data_dir.mkdir(exist_ok=True)
     retries = {"LEDGER_WEBHOOK_RETRY_SECONDS_TEST": "1,1", "LEDGER_WEBHOOK_POLL_MS": "50"}
     return Service(dsn, data_dir, **{**retries, **settings})
