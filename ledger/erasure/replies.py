@@ -36,8 +36,8 @@ ON s.subject = ANY (%(subjects)s::text[])
 OR EXISTS (SELECT FROM ledger.erasure_streams e WHERE e.job = %(job)s AND e.stream = s.subject)
 """
 _UPDATE = """
-UPDATE ledger.replies SET body = NULL, compressed = %(compressed)s, secret_at = %(secret_at)s,
-    secret_of = CASE WHEN %(secret_at)s IS NULL THEN NULL ELSE secret_of END
+UPDATE ledger.replies SET body = NULL, compressed = %(compressed)s, secret_at = %(secret_at)s::integer,
+    secret_of = CASE WHEN %(secret_at)s::integer IS NULL THEN NULL ELSE secret_of END
 WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
 """
 _SECRET = "secret\x1fof\x1freply"  # noqa: S105 (a mark in the place of one; no JSON has it)
