@@ -39,7 +39,7 @@ LEDGER = (
     "api",
     "cli",
 )
-PROJECTIONS = ("projection", "read_models", "engine", "rebuild", "operate worker", "composition")
+PROJECTIONS = ("projection", "read_models stored_rows", "engine", "rebuild", "operate worker", "composition")
 # These rooms compose processes and may import all of `ledger`; the others only its lower floors.
 COMPOSED_IN = {"operate", "worker", "composition"}
 BELOW_PROJECTIONS = set(" ".join(LEDGER[:6]).split())

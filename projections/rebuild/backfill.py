@@ -13,7 +13,6 @@ from typing import Any
 
 from ledger.clock import Clock
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, connect, fetch_one
-from ledger.postgres.migrations import may_compress
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_SETTINGS, Recorded, read_streams
 from ledger.store.positions import find_last_position
@@ -22,6 +21,7 @@ from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_t
 from projections.engine.writes import Writer, write_or_isolate
 from projections.projection import Projection
 from projections.rebuild.states import RebuildState
+from projections.stored_rows import RowEncoder, load_row_form
 
 PAGE_EVENTS = 4000
 # Streams are read in the order of their ids, which only one index has.
@@ -91,8 +91,8 @@ async def backfill_shard(
         stream, done, upto, shard_count = row
         if not done:
             await conn.execute(_MARK_SHARD_STARTED, {"rebuild": rebuild_id, "share": shard})
-        compressed = await may_compress(conn)
-        backfill = _ShardBackfill(conn, codec, clock, builds, rebuild_id, shard, compressed=compressed)
+        encoder = RowEncoder(codec, await load_row_form(conn))
+        backfill = _ShardBackfill(conn, encoder, clock, builds, rebuild_id, shard)
         since = await backfill.load_start_position()
         while not done:
             recorded, done = await read_streams(
@@ -119,16 +119,14 @@ class _ShardBackfill:
     def __init__(
         self,
         conn: Conn,
-        codec: Codec,
+        encoder: RowEncoder,
         clock: Clock,
         builds: Sequence[tuple[Projection, int]],
         rebuild_id: int,
         shard: int,
-        *,
-        compressed: bool,
     ) -> None:
         self._conn = conn
-        self._codec = codec
+        self._encoder = encoder
         self._clock = clock
         self._builds = builds
         self._shard_parameters: dict[str, Any] = {
@@ -137,13 +135,12 @@ class _ShardBackfill:
             "backfilling": RebuildState.BACKFILLING,
         }
         self._days_made: dict[GenerationKey, set[int]] = {}
-        self._compressed = compressed
 
     def targets(self) -> list[Target]:
         """The new generations, each from the start of its retention on."""
         now = self._clock.now()
         return [
-            Target.create(projection, generation, now, detached=True, compressed=self._compressed)
+            Target.create(projection, generation, now, detached=True, encoder=self._encoder)
             for projection, generation in self._builds
         ]
 
@@ -159,6 +156,8 @@ class _ShardBackfill:
         targets = self.targets()
         fold = BatchFold(targets)
         fold.apply_events(recorded)
+        for target in targets:
+            await target.load_keys(self._conn)
         await self._make_days(fold, recorded)
 
         async def run(write: Writer) -> bool:

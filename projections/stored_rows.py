@@ -1,0 +1,146 @@
+"""How rows are stored and read: documents as JSON, compressed and sealed for the row's subject; texts by which
+rows are found as keyed hashes.
+
+What an older release cannot read is written once none may run any more; until then rows are as it writes
+them. Rows of any release are read: a rebuild writes them all in the newest form (docs/rebuilding.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ledger.compression.documents import compress, compress_as_text
+from ledger.keys.blind_index import BlindIndex, is_hash
+from ledger.keys.documents import load_keys_of, open_document, run_on, seal_document, seal_text_document
+from ledger.postgres.connections import Conn
+from ledger.postgres.migrations import may_compress, may_seal
+from ledger.store.codec import Codec
+from projections.projection import Column, EventRows, Projection, Row, RowUpsert
+
+Encode = Callable[[Any, RowUpsert], Any]
+"""Makes what is stored of a value of a row."""
+
+_DOCUMENTS = ("json", "document")
+_OWNER = slice(1, 3)
+"""Where OBJECT_COLUMNS have account and mode of a row."""
+_encode_json = msgspec.json.Encoder().encode
+
+
+class RowForm(NamedTuple):
+    """What every release that may run reads: compressed documents; sealed ones, and hashes."""
+
+    compressed: bool = False
+    sealed: bool = False
+
+
+async def load_row_form(conn: Conn) -> RowForm:
+    """The form of rows that may be written now. Raises psycopg.Error."""
+    return RowForm(await may_compress(conn), await may_seal(conn))
+
+
+class RowEncoder:
+    """Encodes rows for one process, in one form."""
+
+    def __init__(self, codec: Codec, form: RowForm) -> None:
+        self._keys = codec.data_keys
+        self._index = BlindIndex(codec.service_keys)
+        self._form = form
+
+    async def load_keys(self, conn: Conn, projection: Projection, event_rows: Iterable[EventRows]) -> None:
+        """Load the keys that `get_encoders` needs for these rows. Raises psycopg.Error."""
+        if self._form.sealed and any(column.sealed for column in projection.columns):
+            await self._keys.load(conn, {item.subject for item in event_rows})
+
+    def get_encoders(self, projection: Projection) -> list[tuple[int, Encode]]:
+        """How the values of columns are encoded that are not stored as they are, by the index of the
+        column."""
+        return [
+            (index, encode)
+            for index, column in enumerate(projection.columns)
+            if (encode := self._choose(column)) is not None
+        ]
+
+    def _choose(self, column: Column) -> Encode | None:
+        sealed = column.sealed and self._form.sealed
+        compressed = column.compressed and self._form.compressed
+        match column.type:
+            case "json" if sealed:
+                return lambda value, upsert: seal_document(self._keys, upsert.subject, _encode_json(value))
+            case "json" if compressed:
+                return lambda value, upsert: compress(_encode_json(value))
+            case "json":
+                return lambda value, upsert: _encode_json(value)
+            case "document" if sealed:
+                return lambda value, upsert: seal_text_document(self._keys, upsert.subject, value)
+            case "document":
+                return lambda value, upsert: compress_as_text(value) if compressed else value
+            case "hashes" if self._form.sealed:
+                return lambda value, upsert: _hash_texts(self._index, upsert.row, column.name, value)
+            case "hashes":
+                return lambda value, upsert: None
+            case "text" if column.hashed and self._form.sealed:
+                return lambda value, upsert: _hash_text(self._index, upsert.row, column.name, value)
+        return None
+
+
+class RowReader:
+    """Reads stored rows, and brings rows that a handler made into the same form: to compare them."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._keys = codec.data_keys
+        self._index = BlindIndex(codec.service_keys)
+
+    async def read(
+        self, conn: Conn, projection: Projection, names: Sequence[str], rows: Collection[Sequence[Any]]
+    ) -> list[dict[str, Any]]:
+        """The values of rows by column: documents as JSON, None where the subject has been erased; texts by
+        which rows are found as hashes. `names`: the columns of `rows`. Raises psycopg.Error."""
+        by_name = [dict(zip(names, values, strict=True)) for values in rows]
+        documents = [column.name for column in projection.columns if column.type in _DOCUMENTS]
+        await load_keys_of(run_on(conn), self._keys, (row[name] for row in by_name for name in documents))
+        for row in by_name:
+            for name in documents:
+                if (stored := row[name]) is not None:
+                    row[name] = open_document(self._keys, stored)
+            self._hash_plain_texts(projection, row)
+        return by_name
+
+    def convert(self, projection: Projection, upsert: RowUpsert) -> dict[str, Any]:
+        """The row that a handler made, as `read` returns a stored one."""
+        row = {
+            column.name: _encode_json(value) if column.type == "json" else value
+            for column, value in zip(projection.columns, upsert.row, strict=True)
+        }
+        for column in projection.columns:
+            if column.type == "hashes":
+                row[column.name] = _hash_texts(self._index, upsert.row, column.name, row[column.name])
+        self._hash_plain_texts(projection, row)
+        return row | {"position": upsert.position}
+
+    def _hash_plain_texts(self, projection: Projection, row: dict[str, Any]) -> None:
+        for column in projection.columns:
+            if column.hashed and (text := row[column.name]) is not None and not is_hash(text):
+                owner = (row["account"], row["livemode"])
+                row[column.name] = self._index.hash_as_text(*owner, column.name, text)
+
+
+def are_equal(projection: Projection, one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two rows hold the same. Hashes are missing in one that was written beside an older release."""
+    if one == other:
+        return True
+    optional = {column.name for column in projection.columns if column.type == "hashes"}
+    return all(
+        one[name] == other[name] or (name in optional and (one[name] is None or other[name] is None))
+        for name in one
+    )
+
+
+def _hash_text(index: BlindIndex, row: Row, name: str, text: str | None) -> str | None:
+    return None if text is None else index.hash_as_text(*row[_OWNER], name, text)
+
+
+def _hash_texts(index: BlindIndex, row: Row, name: str, texts: Sequence[str]) -> bytes:
+    return b"".join([index.hash(*row[_OWNER], name, text) for text in texts])
