@@ -14,7 +14,8 @@ import msgspec
 
 from ledger.compression.documents import compress, compress_as_text
 from ledger.keys.blind_index import BlindIndex, is_hash
-from ledger.keys.documents import load_keys_of, open_document, run_on, seal_document, seal_text_document
+from ledger.keys.data_keys import Keyring
+from ledger.keys.documents import load_keyring, open_document, run_on, seal_document, seal_text_document
 from ledger.postgres.connections import Conn
 from ledger.postgres.migrations import may_compress, may_seal
 from ledger.store.codec import Codec
@@ -46,35 +47,38 @@ class RowEncoder:
 
     def __init__(self, codec: Codec, form: RowForm) -> None:
         self._keys = codec.data_keys
-        self._index = BlindIndex(codec.service_keys)
+        self._index = BlindIndex(codec.data_keys.service_keys)
         self._form = form
 
-    async def load_keys(self, conn: Conn, projection: Projection, event_rows: Iterable[EventRows]) -> None:
-        """Load the keys that `get_encoders` needs for these rows. Raises psycopg.Error."""
+    async def load_keyring(
+        self, conn: Conn, projection: Projection, event_rows: Iterable[EventRows]
+    ) -> Keyring:
+        """The keys for which these rows are sealed. Raises psycopg.Error."""
         if self._form.sealed and any(column.sealed for column in projection.columns):
-            await self._keys.load(conn, {item.subject for item in event_rows})
+            return await self._keys.load(conn, {item.subject for item in event_rows})
+        return {}
 
-    def get_encoders(self, projection: Projection) -> list[tuple[int, Encode]]:
+    def get_encoders(self, projection: Projection, keyring: Keyring) -> list[tuple[int, Encode]]:
         """How the values of columns are encoded that are not stored as they are, by the index of the
         column."""
         return [
             (index, encode)
             for index, column in enumerate(projection.columns)
-            if (encode := self._choose(column)) is not None
+            if (encode := self._choose(column, keyring)) is not None
         ]
 
-    def _choose(self, column: Column) -> Encode | None:
+    def _choose(self, column: Column, keyring: Keyring) -> Encode | None:
         sealed = column.sealed and self._form.sealed
         compressed = column.compressed and self._form.compressed
         match column.type:
             case "json" if sealed:
-                return lambda value, upsert: seal_document(self._keys, upsert.subject, _encode_json(value))
+                return lambda value, upsert: seal_document(keyring, upsert.subject, _encode_json(value))
             case "json" if compressed:
                 return lambda value, upsert: compress(_encode_json(value))
             case "json":
                 return lambda value, upsert: _encode_json(value)
             case "document" if sealed:
-                return lambda value, upsert: seal_text_document(self._keys, upsert.subject, value)
+                return lambda value, upsert: seal_text_document(keyring, upsert.subject, value)
             case "document":
                 return lambda value, upsert: compress_as_text(value) if compressed else value
             case "hashes" if self._form.sealed:
@@ -91,7 +95,7 @@ class RowReader:
 
     def __init__(self, codec: Codec) -> None:
         self._keys = codec.data_keys
-        self._index = BlindIndex(codec.service_keys)
+        self._index = BlindIndex(codec.data_keys.service_keys)
 
     async def read(
         self, conn: Conn, projection: Projection, names: Sequence[str], rows: Collection[Sequence[Any]]
@@ -100,11 +104,12 @@ class RowReader:
         which rows are found as hashes. `names`: the columns of `rows`. Raises psycopg.Error."""
         by_name = [dict(zip(names, values, strict=True)) for values in rows]
         documents = [column.name for column in projection.columns if column.type in _DOCUMENTS]
-        await load_keys_of(run_on(conn), self._keys, (row[name] for row in by_name for name in documents))
+        stored = [row[name] for row in by_name for name in documents]
+        keyring = await load_keyring(run_on(conn), self._keys, stored)
         for row in by_name:
             for name in documents:
-                if (stored := row[name]) is not None:
-                    row[name] = open_document(self._keys, stored)
+                if row[name] is not None:
+                    row[name] = open_document(keyring, row[name])
             self._hash_plain_texts(projection, row)
         return by_name
 

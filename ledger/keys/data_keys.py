@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from psycopg.rows import TupleRow
 
 from ledger.crypto.entropy import RandomPieces
@@ -47,12 +47,13 @@ log = structlog.get_logger()
 class DataKey:
     """The key of one data subject. What it seals under one context, it opens under that context only."""
 
-    __slots__ = ("_derive_mac", "_last")
+    __slots__ = ("_derive_mac", "_last", "document_cipher")
 
     def __init__(self, key: bytes) -> None:
         # HKDF (RFC 5869) with SHA-256: this is its first half, `derive` the second.
         self._derive_mac = Mac(_extract(key))
         self._last: tuple[str, AESGCM] | None = None
+        self.document_cipher: AESSIV | None = None  # of `ledger.keys.documents`
 
     def derive(self, context: str) -> bytes:
         """The 32 bytes that only this key yields for `context`, as the key of a stream is."""

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from ledger.compression.documents import compress, compress_as_text, decompress, decompress_text
-from ledger.keys.data_keys import DataKey, DataKeys
+from ledger.keys.data_keys import DataKey, DataKeys, Keyring
 from ledger.postgres.connections import Conn
 
 _SEALED: Final = 1
@@ -25,8 +25,8 @@ _SEALED_TEXT = "A"
 """The same in base64: its first six bits are zero."""
 _HEADER_BYTES = 2
 _TEXT_START_MAX = 4 * ((_HEADER_BYTES + 255 + 2) // 3)
-_CIPHER_LABEL = b"ledger/documents/1"
-_CIPHER_KEY_BYTES = 64
+# No id of a stream, for which other keys are derived, has this character.
+_CIPHER_CONTEXTS = ("documents\x1fauthenticate", "documents\x1fencrypt")
 
 Stored = bytes | str
 """A document as a column has it: bytes, or text."""
@@ -34,24 +34,24 @@ RunQuery = Callable[[Callable[[Conn], Awaitable[Any]]], Awaitable[Any]]
 """Runs a query on a connection: `run_idempotent` of a pool, for example, or `run_on(conn)`."""
 
 
-def seal_document(keys: DataKeys, subject: str, document: bytes) -> bytes:
-    """The document for a column of bytes, sealed for the subject. One without a data key has nothing personal
-    in the log: its documents are only compressed. The subject's key has been loaded."""
-    key = keys.get(subject)
+def seal_document(keyring: Keyring, subject: str, document: bytes) -> bytes:
+    """The document for a column of bytes, sealed for the subject. That of a subject without a data key is
+    only compressed: nothing personal is in the log of it, or it has been redacted."""
+    key = keyring.get(subject)
     return compress(document) if key is None else _seal(key, subject, document)
 
 
-def seal_text_document(keys: DataKeys, subject: str, document: bytes) -> bytes:
+def seal_text_document(keyring: Keyring, subject: str, document: bytes) -> bytes:
     """As `seal_document`, for a column of text."""
-    key = keys.get(subject)
+    key = keyring.get(subject)
     if key is None:
         return compress_as_text(document)
     return b2a_base64(_seal(key, subject, document), newline=False)
 
 
-def open_document(keys: DataKeys, stored: Stored) -> bytes | None:
+def open_document(keyring: Keyring, stored: Stored) -> bytes | None:
     """The document of a column, whatever release stored it; None when its subject has been erased, or the
-    bytes were changed. The key of a sealed one has been loaded."""
+    bytes were changed. `keyring` has been loaded for it."""
     if isinstance(stored, str):
         if not stored.startswith(_SEALED_TEXT):
             return decompress_text(stored)
@@ -59,7 +59,7 @@ def open_document(keys: DataKeys, stored: Stored) -> bytes | None:
     elif not stored or stored[0] != _SEALED:
         return decompress(stored)
     subject, sealed = _split(stored)
-    key = keys.get(subject)
+    key = keyring.get(subject)
     if key is None:
         return None
     try:
@@ -79,12 +79,15 @@ def find_subject(stored: Stored) -> str | None:
     return stored[_HEADER_BYTES : _HEADER_BYTES + stored[1]].decode()
 
 
-async def load_keys_of(run: RunQuery, keys: DataKeys, stored: Iterable[Stored | None]) -> None:
-    """Load the keys with which the sealed ones of these documents are opened, with one statement if any is
-    not cached. Raises what `run` raises."""
+async def load_keyring(run: RunQuery, keys: DataKeys, stored: Iterable[Stored | None]) -> Keyring:
+    """The keys that open the sealed ones of these documents: one statement, unless all are cached. Raises
+    what `run` raises."""
     subjects = {subject for each in stored if each is not None and (subject := find_subject(each))}
-    if subjects and not keys.has_all(subjects):
-        await run(lambda conn: keys.load(conn, subjects))
+    cached = {subject: keys.get_cached(subject) for subject in subjects}
+    if None not in cached.values():
+        return cached
+    keyring: Keyring = await run(lambda conn: keys.load(conn, subjects))
+    return keyring
 
 
 def run_on(conn: Conn) -> RunQuery:
@@ -105,5 +108,5 @@ def _seal(key: DataKey, subject: str, document: bytes) -> bytes:
 def _get_cipher(key: DataKey) -> AESSIV:
     cipher = key.document_cipher
     if cipher is None:
-        cipher = key.document_cipher = AESSIV(key.derive(_CIPHER_LABEL, _CIPHER_KEY_BYTES))
+        cipher = key.document_cipher = AESSIV(b"".join(map(key.derive, _CIPHER_CONTEXTS)))
     return cipher

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from psycopg.rows import TupleRow
 
-from ledger.keys.documents import RunQuery, find_subject, load_keys_of, open_document
+from ledger.keys.documents import RunQuery, find_subject, load_keyring, open_document
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec, fold
 from ledger.store.log import read_log, read_stream
@@ -39,13 +39,12 @@ async def open_events(run: RunQuery, codec: Codec, rows: Sequence[TupleRow]) -> 
     One whose subject has been erased is made from the log while the feed still has it as it was. Raises what
     `run` raises, and UnreadableRecord.
     """
-    keys = codec.data_keys
     stored = [row[_DATA] for row in rows]
-    await load_keys_of(run, keys, stored)
+    keyring = await load_keyring(run, codec.data_keys, stored)
     events = []
     for row, data in zip(rows, stored, strict=True):
         *columns, position, ordinal = row
-        columns[_DATA] = open_document(keys, data)
+        columns[_DATA] = open_document(keyring, data)
         if columns[_DATA] is None:
             columns[_DATA] = await run(_make_derivation(codec, position, ordinal))
         events.append(FeedEvent(*columns, find_subject(data)))

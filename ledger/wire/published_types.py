@@ -303,9 +303,9 @@ EXPANDABLE_MEMBERS = {
 they are in the object; any other name in it has no effect."""
 
 
-def format_filter(name: str, value: Any) -> str:
+def format_filter(name: str, json: str) -> str:
     """A member and its value, as one text by which rows are found."""
-    return f"{name}={msgspec.json.encode(value).decode()}"
+    return f"{name}={json}"
 
 
 def list_filter_texts(object_type: str, object: Mapping[str, Any]) -> list[str]:
@@ -318,5 +318,5 @@ def list_filter_texts(object_type: str, object: Mapping[str, Any]) -> list[str]:
         if isinstance(value, dict) and value.get("id") is not None:
             value = value["id"]
         if row.served and row.name not in INDEXED_PARAMETERS and value is not None:
-            texts.append(format_filter(row.name, value))
+            texts.append(format_filter(row.name, msgspec.json.encode(value).decode()))
     return texts

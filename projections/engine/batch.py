@@ -16,6 +16,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.subjects import find_subject
 from ledger.errors import UnreadableRecord
+from ledger.keys.data_keys import Keyring
 from ledger.logs import describe_error
 from ledger.postgres.connections import Conn
 from ledger.store.codec import UnreadableEvent, evolve_stored
@@ -48,7 +49,7 @@ class Target:
 
     retention_start  unix seconds: events recorded before it make no rows, their day is dropped
     detached         a rebuild is filling the generation: its table has no index and no reader yet
-    encoder          encodes its rows; None: they are not written, only compared
+    encoder          encodes its rows, with the keys in `keyring`; None: they are only compared
     parked_streams   streams whose events the generation does not apply
     event_rows       the rows to write
     newly_parked     the streams that this batch parked
@@ -59,6 +60,7 @@ class Target:
     retention_start: float = 0.0
     detached: bool = False
     encoder: RowEncoder | None = None
+    keyring: Keyring = field(default_factory=dict)
     parked_streams: set[str] = field(default_factory=set)
     event_rows: list[EventRows] = field(default_factory=list)
     newly_parked: list[ParkedStream] = field(default_factory=list)
@@ -82,10 +84,10 @@ class Target:
         """The generation that the batch is applied to."""
         return GenerationKey(self.projection.name, self.generation)
 
-    async def load_keys(self, conn: Conn) -> None:
+    async def load_keyring(self, conn: Conn) -> None:
         """Load the keys for which the documents of the rows are sealed. Raises psycopg.Error."""
         if self.encoder is not None:
-            await self.encoder.load_keys(conn, self.projection, self.event_rows)
+            self.keyring = await self.encoder.load_keyring(conn, self.projection, self.event_rows)
 
     def park(self, stream: str, position: int, error: BaseException, topic: str | None = None) -> None:
         """Apply no event of the stream from the one at `position` on."""
@@ -159,7 +161,7 @@ class BatchFold:
                 self._fail(item, error, subscribers, parked)
                 continue
             states[stream] = after
-            subject = find_subject(after)
+            subject = find_subject(event, after)
             position, recorded_at = item.position, item.recorded_at
             for target in subscribers:
                 if recorded_at < target.retention_start:

@@ -343,7 +343,7 @@ class Engine:
         await _load_parked(conn, [target for target in targets if target.key in with_parked], recorded)
         await self._fold(conn, fold, recorded, batch_range.position)
         for target in targets:
-            await target.load_keys(conn)
+            await target.load_keyring(conn)
         return PreparedBatch(recorded, fold, targets)
 
     async def _fold(self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int) -> None:

@@ -156,7 +156,7 @@ async def _retry_generation(
                 conn, codec, AggregateCache(0), fold.get_prior_versions(parked_events), first_position - 1
             )
             fold.apply_events(parked_events)
-            await target.load_keys(conn)
+            await target.load_keyring(conn)
             write_errors = await write_each(conn, [target])
             if write_errors:
                 raise psycopg.Rollback

@@ -205,7 +205,7 @@ def _bind_insert(target: Target, upserts: Sequence[RowUpsert]) -> BoundStatement
 
 def _get_encoders(target: Target) -> list[tuple[int, Encode]]:
     assert target.encoder is not None, "made for rows that are only compared"
-    return target.encoder.get_encoders(target.projection)
+    return target.encoder.get_encoders(target.projection, target.keyring)
 
 
 @lru_cache

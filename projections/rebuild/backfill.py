@@ -157,7 +157,7 @@ class _ShardBackfill:
         fold = BatchFold(targets)
         fold.apply_events(recorded)
         for target in targets:
-            await target.load_keys(self._conn)
+            await target.load_keyring(self._conn)
         await self._make_days(fold, recorded)
 
         async def run(write: Writer) -> bool:
