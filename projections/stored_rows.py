@@ -14,7 +14,7 @@ import msgspec
 
 from ledger.compression.documents import compress, compress_as_text
 from ledger.keys.blind_index import BlindIndex, is_hash
-from ledger.keys.data_keys import Keyring
+from ledger.keys.data_keys import NO_KEYS, Keyring
 from ledger.keys.documents import load_keyring, open_document, run_on, seal_document, seal_text_document
 from ledger.postgres.connections import Conn
 from ledger.postgres.migrations import may_compress, may_seal
@@ -56,7 +56,7 @@ class RowEncoder:
         """The keys for which these rows are sealed. Raises psycopg.Error."""
         if self._form.sealed and any(column.sealed for column in projection.columns):
             return await self._keys.load(conn, {item.subject for item in event_rows})
-        return {}
+        return NO_KEYS
 
     def get_encoders(self, projection: Projection, keyring: Keyring) -> list[tuple[int, Encode]]:
         """How the values of columns are encoded that are not stored as they are, by the index of the

@@ -25,8 +25,9 @@ _SEALED_TEXT = "A"
 """The same in base64: its first six bits are zero."""
 _HEADER_BYTES = 2
 _TEXT_START_MAX = 4 * ((_HEADER_BYTES + 255 + 2) // 3)
-# No id of a stream, for which other keys are derived, has this character.
-_CIPHER_CONTEXTS = ("documents\x1fauthenticate", "documents\x1fencrypt")
+_CIPHER_INFO = b"documents\x1f1"
+"""No id of a stream, for which other keys are derived, has this character."""
+_CIPHER_KEY_BYTES = 64
 
 Stored = bytes | str
 """A document as a column has it: bytes, or text."""
@@ -83,9 +84,10 @@ async def load_keyring(run: RunQuery, keys: DataKeys, stored: Iterable[Stored | 
     """The keys that open the sealed ones of these documents: one statement, unless all are cached. Raises
     what `run` raises."""
     subjects = {subject for each in stored if each is not None and (subject := find_subject(each))}
-    cached = {subject: keys.get_cached(subject) for subject in subjects}
-    if None not in cached.values():
-        return cached
+    epoch = keys.watch.epoch
+    cached = {subject: key for subject in subjects if (key := keys.get_cached(subject)) is not None}
+    if len(cached) == len(subjects):
+        return Keyring(epoch, cached, {})
     keyring: Keyring = await run(lambda conn: keys.load(conn, subjects))
     return keyring
 
@@ -108,5 +110,5 @@ def _seal(key: DataKey, subject: str, document: bytes) -> bytes:
 def _get_cipher(key: DataKey) -> AESSIV:
     cipher = key.document_cipher
     if cipher is None:
-        cipher = key.document_cipher = AESSIV(b"".join(map(key.derive, _CIPHER_CONTEXTS)))
+        cipher = key.document_cipher = AESSIV(key.derive(_CIPHER_INFO, _CIPHER_KEY_BYTES))
     return cipher

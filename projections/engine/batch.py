@@ -16,7 +16,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.subjects import find_subject
 from ledger.errors import UnreadableRecord
-from ledger.keys.data_keys import Keyring
+from ledger.keys.data_keys import NO_KEYS, Keyring
 from ledger.logs import describe_error
 from ledger.postgres.connections import Conn
 from ledger.store.codec import UnreadableEvent, evolve_stored
@@ -60,7 +60,7 @@ class Target:
     retention_start: float = 0.0
     detached: bool = False
     encoder: RowEncoder | None = None
-    keyring: Keyring = field(default_factory=dict)
+    keyring: Keyring = NO_KEYS
     parked_streams: set[str] = field(default_factory=set)
     event_rows: list[EventRows] = field(default_factory=list)
     newly_parked: list[ParkedStream] = field(default_factory=list)
