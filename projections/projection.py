@@ -55,7 +55,6 @@ OBJECT_COLUMNS = (
 """The first columns of a row that represents one public object."""
 
 
-
 class RowUpsert(NamedTuple):
     """A row to insert or update, the position of its first change, which an update keeps, and the subject for
     which its documents are sealed."""

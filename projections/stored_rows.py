@@ -1,5 +1,5 @@
-"""How rows are stored and read: documents as JSON, compressed and sealed for the row's subject; texts by which
-rows are found as keyed hashes.
+"""How rows are stored and read: documents as JSON, compressed and sealed for the row's subject; texts by
+which rows are found as keyed hashes.
 
 What an older release cannot read is written once none may run any more; until then rows are as it writes
 them. Rows of any release are read: a rebuild writes them all in the newest form (docs/rebuilding.md).
@@ -8,16 +8,15 @@ them. Rows of any release are read: a rebuild writes them all in the newest form
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from ledger.compression.documents import compress, compress_as_text
 from ledger.keys.blind_index import BlindIndex, is_hash
 from ledger.keys.data_keys import NO_KEYS, Keyring
-from ledger.keys.documents import load_keyring, open_document, run_on, seal_document, seal_text_document
+from ledger.keys.documents import load_document_keys, open_document, run_on, seal_document, seal_text_document
 from ledger.postgres.connections import Conn
-from ledger.postgres.migrations import may_compress, may_seal
 from ledger.store.codec import Codec
 from projections.projection import Column, EventRows, Projection, Row, RowUpsert
 
@@ -25,36 +24,25 @@ Encode = Callable[[Any, RowUpsert], Any]
 """Makes what is stored of a value of a row."""
 
 _DOCUMENTS = ("json", "document")
-_OWNER = slice(1, 3)
-"""Where OBJECT_COLUMNS have account and mode of a row."""
+_ACCOUNT, _LIVEMODE = 1, 2
+"""Where OBJECT_COLUMNS have the owner of a row."""
 _encode_json = msgspec.json.Encoder().encode
 
 
-class RowForm(NamedTuple):
-    """What every release that may run reads: compressed documents; sealed ones, and hashes."""
-
-    compressed: bool = False
-    sealed: bool = False
-
-
-async def load_row_form(conn: Conn) -> RowForm:
-    """The form of rows that may be written now. Raises psycopg.Error."""
-    return RowForm(await may_compress(conn), await may_seal(conn))
-
-
 class RowEncoder:
-    """Encodes rows for one process, in one form."""
+    """Encodes rows for one process. `compressed`: whether every release that may run reads compressed
+    documents."""
 
-    def __init__(self, codec: Codec, form: RowForm) -> None:
+    def __init__(self, codec: Codec, *, compressed: bool = False) -> None:
         self._keys = codec.data_keys
         self._index = BlindIndex(codec.data_keys.service_keys)
-        self._form = form
+        self._compressed = compressed
 
     async def load_keyring(
         self, conn: Conn, projection: Projection, event_rows: Iterable[EventRows]
     ) -> Keyring:
         """The keys for which these rows are sealed. Raises psycopg.Error."""
-        if self._form.sealed and any(column.sealed for column in projection.columns):
+        if any(column.sealed for column in projection.columns):
             return await self._keys.load(conn, {item.subject for item in event_rows})
         return NO_KEYS
 
@@ -68,8 +56,8 @@ class RowEncoder:
         ]
 
     def _choose(self, column: Column, keyring: Keyring) -> Encode | None:
-        sealed = column.sealed and self._form.sealed
-        compressed = column.compressed and self._form.compressed
+        sealed = column.sealed and keyring.may_seal
+        compressed = column.compressed and self._compressed
         match column.type:
             case "json" if sealed:
                 return lambda value, upsert: seal_document(keyring, upsert.subject, _encode_json(value))
@@ -81,11 +69,11 @@ class RowEncoder:
                 return lambda value, upsert: seal_text_document(keyring, upsert.subject, value)
             case "document":
                 return lambda value, upsert: compress_as_text(value) if compressed else value
-            case "hashes" if self._form.sealed:
+            case "hashes" if keyring.may_seal:
                 return lambda value, upsert: _hash_texts(self._index, upsert.row, column.name, value)
             case "hashes":
                 return lambda value, upsert: None
-            case "text" if column.hashed and self._form.sealed:
+            case "text" if column.hashed and keyring.may_seal:
                 return lambda value, upsert: _hash_text(self._index, upsert.row, column.name, value)
         return None
 
@@ -105,7 +93,7 @@ class RowReader:
         by_name = [dict(zip(names, values, strict=True)) for values in rows]
         documents = [column.name for column in projection.columns if column.type in _DOCUMENTS]
         stored = [row[name] for row in by_name for name in documents]
-        keyring = await load_keyring(run_on(conn), self._keys, stored)
+        keyring = await load_document_keys(run_on(conn), self._keys, stored)
         for row in by_name:
             for name in documents:
                 if row[name] is not None:
@@ -115,7 +103,7 @@ class RowReader:
 
     def convert(self, projection: Projection, upsert: RowUpsert) -> dict[str, Any]:
         """The row that a handler made, as `read` returns a stored one."""
-        row = {
+        row: dict[str, Any] = {
             column.name: _encode_json(value) if column.type == "json" else value
             for column, value in zip(projection.columns, upsert.row, strict=True)
         }
@@ -128,8 +116,8 @@ class RowReader:
     def _hash_plain_texts(self, projection: Projection, row: dict[str, Any]) -> None:
         for column in projection.columns:
             if column.hashed and (text := row[column.name]) is not None and not is_hash(text):
-                owner = (row["account"], row["livemode"])
-                row[column.name] = self._index.hash_as_text(*owner, column.name, text)
+                hashed = self._index.hash_as_text(row["account"], row["livemode"], column.name, text)
+                row[column.name] = hashed
 
 
 def are_equal(projection: Projection, one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -144,8 +132,8 @@ def are_equal(projection: Projection, one: dict[str, Any], other: dict[str, Any]
 
 
 def _hash_text(index: BlindIndex, row: Row, name: str, text: str | None) -> str | None:
-    return None if text is None else index.hash_as_text(*row[_OWNER], name, text)
+    return None if text is None else index.hash_as_text(row[_ACCOUNT], row[_LIVEMODE], name, text)
 
 
 def _hash_texts(index: BlindIndex, row: Row, name: str, texts: Sequence[str]) -> bytes:
-    return b"".join([index.hash(*row[_OWNER], name, text) for text in texts])
+    return b"".join([index.hash(row[_ACCOUNT], row[_LIVEMODE], name, text) for text in texts])

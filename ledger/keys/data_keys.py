@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from ledger.crypto.entropy import RandomPieces
 from ledger.crypto.mac import Mac
-from ledger.keys.erasure_watch import ErasureWatch, LeasedCache
+from ledger.keys.erasure_watch import SEALED_BY_SUBJECT_SINCE_EPOCH, ErasureWatch, LeasedCache
 from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.postgres.statements import StatementPool, parse_statement
@@ -94,6 +94,11 @@ class Keyring:
         """The key of the subject; None for one that is erased, or that has none: nothing personal was ever
         sealed for it."""
         return self._keys.get(subject)
+
+    @property
+    def may_seal(self) -> bool:
+        """Whether every release that may run opens what is sealed under these keys."""
+        return self.epoch >= SEALED_BY_SUBJECT_SINCE_EPOCH
 
     def is_erased(self, subject: str) -> bool:
         """Whether the erasure of the subject has begun."""

@@ -9,7 +9,7 @@ still have equal digests. Documents that older releases stored unsealed are read
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -38,13 +38,13 @@ RunQuery = Callable[[Callable[[Conn], Awaitable[Any]]], Awaitable[Any]]
 def seal_document(keyring: Keyring, subject: str, document: bytes) -> bytes:
     """The document for a column of bytes, sealed for the subject. That of a subject without a data key is
     only compressed: nothing personal is in the log of it, or it has been redacted."""
-    key = keyring.get(subject)
+    key = keyring.get(subject) if keyring.may_seal else None
     return compress(document) if key is None else _seal(key, subject, document)
 
 
 def seal_text_document(keyring: Keyring, subject: str, document: bytes) -> bytes:
     """As `seal_document`, for a column of text."""
-    key = keyring.get(subject)
+    key = keyring.get(subject) if keyring.may_seal else None
     if key is None:
         return compress_as_text(document)
     return b2a_base64(_seal(key, subject, document), newline=False)
@@ -80,10 +80,14 @@ def find_subject(stored: Stored) -> str | None:
     return stored[_HEADER_BYTES : _HEADER_BYTES + stored[1]].decode()
 
 
-async def load_keyring(run: RunQuery, keys: DataKeys, stored: Iterable[Stored | None]) -> Keyring:
-    """The keys that open the sealed ones of these documents: one statement, unless all are cached. Raises
-    what `run` raises."""
+async def load_document_keys(run: RunQuery, keys: DataKeys, stored: Iterable[Stored | None]) -> Keyring:
+    """The keys that open the sealed ones of these documents. Raises what `run` raises."""
     subjects = {subject for each in stored if each is not None and (subject := find_subject(each))}
+    return await load_keyring(run, keys, subjects)
+
+
+async def load_keyring(run: RunQuery, keys: DataKeys, subjects: Collection[str]) -> Keyring:
+    """The keys of the subjects: with one statement, unless all are cached. Raises what `run` raises."""
     epoch = keys.watch.epoch
     cached = {subject: key for subject in subjects if (key := keys.get_cached(subject)) is not None}
     if len(cached) == len(subjects):

@@ -19,7 +19,7 @@ from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.urls import FileLinkUrls
 from ledger.keys.blind_index import BlindIndex
-from ledger.keys.documents import load_keyring, open_document
+from ledger.keys.documents import load_document_keys, open_document
 from ledger.objects import (
     Fetch,
     Kind,
@@ -80,7 +80,7 @@ class QueryContext:
     async def open_documents(self, stored: Sequence[bytes]) -> list[bytes | None]:
         """The documents of columns of the projections; None of one whose subject has been erased. Raises
         Unavailable."""
-        keyring = await load_keyring(self.pool.run_idempotent, self.store.codec.data_keys, stored)
+        keyring = await load_document_keys(self.pool.run_idempotent, self.store.codec.data_keys, stored)
         return [open_document(keyring, each) for each in stored]
 
     async def read_states(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from psycopg.rows import TupleRow
 
-from ledger.keys.documents import RunQuery, find_subject, load_keyring, open_document
+from ledger.keys.documents import RunQuery, find_subject, load_document_keys, open_document
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec, fold
 from ledger.store.log import read_log, read_stream
@@ -40,14 +40,15 @@ async def open_events(run: RunQuery, codec: Codec, rows: Sequence[TupleRow]) -> 
     `run` raises, and UnreadableRecord.
     """
     stored = [row[_DATA] for row in rows]
-    keyring = await load_keyring(run, codec.data_keys, stored)
+    keyring = await load_document_keys(run, codec.data_keys, stored)
     events = []
     for row, data in zip(rows, stored, strict=True):
         *columns, position, ordinal = row
-        columns[_DATA] = open_document(keyring, data)
-        if columns[_DATA] is None:
-            columns[_DATA] = await run(_make_derivation(codec, position, ordinal))
-        events.append(FeedEvent(*columns, find_subject(data)))
+        opened = open_document(keyring, data)
+        if opened is None:
+            opened = await run(_make_derivation(codec, position, ordinal))
+        event = FeedEvent._make((*columns, find_subject(data)))
+        events.append(event._replace(data=opened))
     return events
 
 

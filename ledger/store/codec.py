@@ -28,6 +28,7 @@ from ledger.crypto.mac import Mac
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import UnreadableReason, UnreadableRecord
+from ledger.keys.data_keys import DataKeys
 from ledger.logs import describe_error
 from ledger.wire.aggregates import AGGREGATES_BY_EVENT, EVENT_CLASSES
 
@@ -158,6 +159,7 @@ class Codec(Mapper[str]):
         super().__init__(JsonTranscoder())
         self._encode = msgspec.json.Encoder().encode
         self._key = key
+        self.data_keys = DataKeys(key)
         self._event_classes = tuple(event_classes)
         self._shapes = {each.TOPIC: _StoredShape.of(each) for each in self._event_classes}
         self._seal_mac = Mac(hmac.digest(key, b"ledger/events/seal/1", "sha256"))

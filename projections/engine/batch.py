@@ -1,8 +1,8 @@
 """One batch of recorded events for several projections: each event is folded once, each handler sees it.
 
-Pure but for the keys of the rows. A handler that raises parks the stream for its projection alone, from that event on; a record that
-cannot be read, or an aggregate that cannot be folded, parks it for all that follow the aggregate. The rows
-of earlier events stay.
+Pure but for the keys of the rows. A handler that raises parks the stream for its projection alone, from that
+event on; a record that cannot be read, or an aggregate that cannot be folded, parks it for all that follow
+the aggregate. The rows of earlier events stay.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from ledger.background import BackgroundLoop
 from ledger.clock import Clock
 from ledger.lru import LruCache
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection
+from ledger.postgres.migrations import may_compress
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, fetch_together
 from ledger.store.codec import Codec
 from ledger.store.durability import Durability
@@ -37,7 +38,7 @@ from projections.engine.registration import register_missing
 from projections.engine.retry import FIRST_PARKED, RETRY_PAGE_STREAMS, ParkedIn, retry_readable, retry_stream
 from projections.engine.writes import Writer, add_writes, write_all, write_each, write_or_isolate
 from projections.projection import Projection
-from projections.stored_rows import RowEncoder, RowForm, RowReader, load_row_form
+from projections.stored_rows import RowEncoder, RowReader
 
 BATCH_TIMEOUT_SECONDS = 60
 # Under a steady load the events of this pause make one batch, not many. There is none while lists wait.
@@ -127,7 +128,7 @@ class Engine:
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
         self._failures = BatchFailures()
-        self._encoder = RowEncoder(codec, RowForm())
+        self._encoder = RowEncoder(codec)
         self.row_reader = RowReader(codec)
         self._last_position_was_lowest = False
         self._loop: BackgroundLoop | None = None
@@ -241,8 +242,8 @@ class Engine:
 
     async def _prepare_tables(self, conn: Conn) -> None:
         """Register new projections, and maintain the daily partitions. Once a day this also finds out that
-        no older release is left that could not read compressed or sealed documents."""
-        self._encoder = RowEncoder(self._codec, await load_row_form(conn))
+        no older release is left that could not read compressed documents."""
+        self._encoder = RowEncoder(self._codec, compressed=await may_compress(conn))
         await register_missing(conn, self._projections.values())
         positions = await checkpoints.load_positions(conn, self._shapes)
         retention_days = {

@@ -16,6 +16,7 @@ import psycopg
 
 from ledger.errors import InvalidProjectionState, UnreadableReason, UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.migrations import may_compress
 from ledger.store.codec import Codec, fold
 from ledger.store.log import read_stream
 from projections.engine import checkpoints, operations
@@ -25,7 +26,7 @@ from projections.engine.daily_partitions import DailyPartitions
 from projections.engine.operations import Operator
 from projections.engine.writes import write_each
 from projections.projection import Projection
-from projections.stored_rows import RowEncoder, load_row_form
+from projections.stored_rows import RowEncoder
 
 # Those of generations that this release may write: see `checkpoints`.
 _UNREADABLE_STREAMS = """
@@ -103,7 +104,7 @@ async def retry_stream(
     """
     all_applied = True
     for generation in await _find_retryable(conn, projection, stream):
-        encoder = RowEncoder(codec, await load_row_form(conn))
+        encoder = RowEncoder(codec, compressed=await may_compress(conn))
         target = Target.create(projection, generation, now, encoder=encoder)
         all_applied &= await _retry_generation(conn, codec, target, stream, operator)
         operator = operator._replace(idempotency_key=None)  # the first record carries the call's key

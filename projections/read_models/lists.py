@@ -50,7 +50,6 @@ def _create_list(
     )
 
 
-
 def _list_filter_texts(state: Resource) -> list[str]:
     return list_filter_texts(state.type, state.object)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ledger.clock import Clock
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, connect, fetch_one
+from ledger.postgres.migrations import may_compress
 from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_SETTINGS, Recorded, read_streams
 from ledger.store.positions import find_last_position
@@ -21,7 +22,7 @@ from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_t
 from projections.engine.writes import Writer, write_or_isolate
 from projections.projection import Projection
 from projections.rebuild.states import RebuildState
-from projections.stored_rows import RowEncoder, load_row_form
+from projections.stored_rows import RowEncoder
 
 PAGE_EVENTS = 4000
 # Streams are read in the order of their ids, which only one index has.
@@ -91,7 +92,7 @@ async def backfill_shard(
         stream, done, upto, shard_count = row
         if not done:
             await conn.execute(_MARK_SHARD_STARTED, {"rebuild": rebuild_id, "share": shard})
-        encoder = RowEncoder(codec, await load_row_form(conn))
+        encoder = RowEncoder(codec, compressed=await may_compress(conn))
         backfill = _ShardBackfill(conn, encoder, clock, builds, rebuild_id, shard)
         since = await backfill.load_start_position()
         while not done:

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
-import msgspec
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 

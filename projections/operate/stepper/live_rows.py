@@ -132,4 +132,3 @@ async def _read_rows(
     await cur.execute(statement, {"keys": list(keys)})
     rows = await reader.read(conn, projection, names, await cur.fetchall())
     return {row[names[0]]: row for row in rows}
-
