@@ -18,6 +18,7 @@ from ledger.config import Settings
 from ledger.domain.money import Terms
 from ledger.files.storage import FileStorage
 from ledger.files.urls import FileLinkUrls
+from ledger.keys.blind_index import BlindIndex
 from ledger.postgres.connections import Pool
 from ledger.queries.charges import find_charge_id
 from ledger.queries.context import QueryContext
@@ -43,6 +44,7 @@ def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
         link_urls=FileLinkUrls(store.service_keys),
         page_tokens=PageTokens(store.service_keys),
         derive_intent_secret=PaymentIntentSecrets(store.service_keys).derive,
+        blind_index=BlindIndex(store.service_keys),
     )
     store.durability.on_failover.append(queries.totals.clear)
     return queries

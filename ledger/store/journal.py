@@ -128,7 +128,7 @@ class Journal:
         self._streams = streams
         self._notifier = notifier
         self._appender = Appender(dsn, clock, timeout_ms=timeout_ms)
-        self._replies = Replies(dsn)
+        self._replies = Replies(dsn, codec.data_keys)
         self._queue: BatchQueue[Append, int] = BatchQueue(
             self._commit, batch_max=batch_max, queue_max=queue_max, gather_max=GATHER_MAX
         )
