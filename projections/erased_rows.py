@@ -23,6 +23,7 @@ from ledger.store.log import Recorded, decode_log
 from projections.engine.batch import BatchFold, GenerationKey, Target
 from projections.engine.writes import list_rewritable, update_rows
 from projections.projection import Projection
+from projections.stored_rows import RowEncoder
 
 PAGE_EVENTS = 2000
 # Events folded before the event loop gets its turn, as in the engine.
@@ -102,9 +103,10 @@ class ErasedRows:
         self, conn: Conn, recorded: Sequence[Recorded], positions: Mapping[GenerationKey, int]
     ) -> dict[str, int]:
         """Write the rows of the events. Returns how many changed, by the name of the projection."""
-        now, compressed = self._clock.now(), await may_compress(conn)
+        now = self._clock.now()
+        encoder = RowEncoder(self._codec, compressed=await may_compress(conn))
         targets = [
-            Target.create(self._projections[key.projection], key.generation, now, compressed=compressed)
+            Target.create(self._projections[key.projection], key.generation, now, encoder=encoder)
             for key in positions
         ]
         batch = BatchFold(targets)
@@ -129,6 +131,7 @@ class ErasedRows:
                 for each in target.event_rows
                 if each.position <= upto and each.position < parked.get((target.key, each.stream), upto + 1)
             ]
+            await target.load_keyring(conn)  # of subjects that are not erased, if their stream is in it
         counts: dict[str, int] = {}
         for key, changed in (await update_rows(conn, targets)).items():
             kind = f"rows_{key.projection}"

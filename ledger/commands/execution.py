@@ -328,9 +328,7 @@ def fingerprint_of(method: str, path: str, parameters: Mapping[str, Any]) -> str
     return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
-def _make_reply(
-    fingerprint: str, status: int, body: str, decision: Decision, subject: str | None
-) -> Reply:
+def _make_reply(fingerprint: str, status: int, body: str, decision: Decision, subject: str | None) -> Reply:
     """The reply to store: the body without the secret, and the offset at which the secret was."""
     if decision.secret is None:
         return Reply(fingerprint, status, body, subject=subject)

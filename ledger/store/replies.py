@@ -50,6 +50,7 @@ _DELETE_APPENDERS = (
     "DELETE FROM ledger.appenders WHERE recorded_at < to_timestamp(%(before)s) AND id <> %(own)s"
 )
 
+
 class IdempotencyKeyUsed(LedgerError):
     """The idempotency key has a reply already: respond with that reply."""
 

@@ -247,7 +247,7 @@ def list_rewritable(projection: Projection) -> list[Column]:
     return [
         column
         for column in projection.columns
-        if column.name in projection.mutable_columns or column.type in ("json", "document")
+        if column.name in projection.mutable_columns or column.type in ("json", "document", "hashes")
     ]
 
 
