@@ -8,7 +8,7 @@ being erased, too: from then on nothing can be sealed for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ledger.domain.dispute import EvidenceStaged, EvidenceSubmitted

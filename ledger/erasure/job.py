@@ -4,7 +4,7 @@
             → certificate → ended
 
 Nothing of the subjects can be opened or sealed since the job was run; only the erasure opens it, until `keys`
-has ended. What comes before `keys` makes what will be shown instead, and what comes after it shows it. A page that is
+has ended. What comes before makes what will be shown instead, and what comes after shows it. A page that is
 lost with its process is done again by any other. A step that cannot go on says why, and is tried again.
 """
 
