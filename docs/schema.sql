@@ -241,6 +241,9 @@ CREATE TABLE ledger.data_keys (
     CONSTRAINT data_keys_erased CHECK (wrapped IS NOT NULL OR erasing_since IS NOT NULL),
     CONSTRAINT data_keys_wrap CHECK ((wrapped IS NULL) = (wrapped_by IS NULL))
 ) PARTITION BY HASH (subject);
+ALTER TABLE ledger.data_keys ALTER COLUMN subject SET STORAGE PLAIN;
+ALTER TABLE ledger.data_keys ALTER COLUMN wrapped SET STORAGE PLAIN;
+ALTER TABLE ledger.data_keys ALTER COLUMN wrapped_by SET STORAGE PLAIN;
 GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.data_keys TO ledger_api;
 GRANT SELECT ON ledger.data_keys TO ledger_projector;
 
@@ -417,7 +420,7 @@ GRANT INSERT, SELECT, UPDATE ON ledger.signing_keys TO ledger_api;
 CREATE TABLE ledger.stream_keys (
     stream text NOT NULL,
     subject text NOT NULL,
-    wrapped bytea NOT NULL,
+    wrapped bytea,
     CONSTRAINT stream_keys_stream PRIMARY KEY (stream)
 );
 CREATE INDEX stream_keys_by_subject ON ledger.stream_keys USING btree (subject);
@@ -572,27 +575,6 @@ BEGIN
             recorded_at = excluded.recorded_at;
 END $function$;
 
-CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
- RETURNS record
- LANGUAGE plpgsql
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    erasures bigint;
-BEGIN
-    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_any(
-        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
-        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
-        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
-        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
-        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
-        reply_place, NULL, NULL, NULL, NULL) AS a;
-    IF erasures IS NOT NULL THEN
-        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
-            USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-END $function$;
-
 CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, erasures_seen bigint, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], key_command integer[], key_subject text[], key_wrapped bytea[], key_wrapped_by text[], OUT base bigint, OUT stale integer[], OUT taken integer[], OUT erasures bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -605,7 +587,7 @@ DECLARE
     answered ledger.appenders;
     refused integer[] := '{}';
     epoch bigint;
-    erased_count integer;
+    erased text[];
     refused_places integer[];  -- in the batch, 1, 2, 3 …; those after them move up
 BEGIN
     SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
@@ -707,18 +689,34 @@ BEGIN
             FROM (SELECT unnest(key_command) AS command, unnest(key_subject) AS subject,
                          unnest(key_wrapped) AS wrapped, unnest(key_wrapped_by) AS wrapped_by) AS k
             WHERE k.wrapped IS NOT NULL AND k.command <> ALL (refused);
-        -- Erasures of subjects: from here on nothing is sealed or opened under their keys.
-        INSERT INTO ledger.data_keys AS d (subject, created_at, erasing_since)
-        SELECT DISTINCT k.subject, recorded, recorded
+        SELECT array_agg(k.subject) INTO erased
             FROM (SELECT unnest(key_command) AS command, unnest(key_subject) AS subject,
                          unnest(key_wrapped) AS wrapped) AS k
-            WHERE k.wrapped IS NULL AND k.command <> ALL (refused)
-            ON CONFLICT (subject) DO UPDATE SET erasing_since = recorded WHERE d.erasing_since IS NULL;
-        GET DIAGNOSTICS erased_count = ROW_COUNT;
-        IF erased_count > 0 THEN
-            UPDATE ledger.erasure_epoch AS r SET epoch = r.epoch + 1 RETURNING r.epoch INTO erasures;
-            PERFORM pg_notify('ledger_erasures', erasures::text);
+            WHERE k.wrapped IS NULL AND k.command <> ALL (refused);
+        IF erased IS NOT NULL THEN
+            erasures := ledger.begin_erasing(erased);
         END IF;
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    erasures bigint;
+BEGIN
+    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_any(
+        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
+        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
+        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
+        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
+        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
+        reply_place, NULL, NULL, NULL, NULL) AS a;
+    IF erasures IS NOT NULL THEN
+        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
 END $function$;
 
@@ -1005,6 +1003,24 @@ BEGIN
         RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.begin_erasing(subjects text[])
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    locked boolean;
+    raised bigint;
+BEGIN
+    SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
+    INSERT INTO ledger.data_keys AS d (subject, erasing_since)
+        SELECT DISTINCT unnest(subjects), now()
+        ON CONFLICT (subject) DO UPDATE SET erasing_since = now() WHERE d.erasing_since IS NULL;
+    UPDATE ledger.erasure_epoch r SET epoch = r.epoch + 1 RETURNING r.epoch INTO raised;
+    PERFORM pg_notify('ledger_erasures', raised::text);
+    RETURN raised;
 END $function$;
 
 CREATE OR REPLACE FUNCTION ledger.is_active_database()

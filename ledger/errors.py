@@ -22,6 +22,7 @@ LedgerError
     │   ├── ContentConflict          an id or a reference is used again, with other content
     │   ├── InvalidDisputeState      a network fact that cannot follow the dispute's state
     │   ├── InvalidIntentState       the payment intent's status does not allow the change
+    │   ├── ObjectRedacted           the object's personal data was erased: it is inoperable
     │   ├── NotSealedYet             the record is in the log, but not yet in the Merkle tree: try again
     │   ├── InvalidProjectionState   an operator's request that the projection's state does not allow
     │   ├── InvalidWebhookState      an operator's request that the endpoint or the delivery does not allow
@@ -235,6 +236,17 @@ class InvalidIntentState(InvalidState):
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, code="payment_intent_unexpected_state", param=param)
+
+
+class ObjectRedacted(InvalidState):
+    """The personal data of the object was erased, or is being erased; `param` is the parameter that names it,
+    if the path does not."""
+
+    def __init__(self, object_id: str, *, param: str | None = None) -> None:
+        text = (
+            f"{object_id} has been redacted: its personal data is erased, and it cannot be used or changed."
+        )
+        super().__init__(text, param=param)
 
 
 class NotSealedYet(InvalidState):

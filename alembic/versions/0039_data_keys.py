@@ -37,11 +37,15 @@ CREATE TABLE ledger.data_keys (
     CONSTRAINT data_keys_erased CHECK (wrapped IS NOT NULL OR erasing_since IS NOT NULL),
     CONSTRAINT data_keys_destroyed CHECK (destroyed_at IS NULL OR wrapped IS NULL)
 ) PARTITION BY HASH (subject);
+-- Nothing of a row is in another file.
+ALTER TABLE ledger.data_keys ALTER subject SET STORAGE PLAIN, ALTER wrapped SET STORAGE PLAIN,
+    ALTER wrapped_by SET STORAGE PLAIN;
 DO $$
 BEGIN
-    FOR part IN 0 .. 15 LOOP
+    FOR part IN 0 .. 63 LOOP
         EXECUTE format('CREATE TABLE ledger.data_keys_%s PARTITION OF ledger.data_keys
-                        FOR VALUES WITH (MODULUS 16, REMAINDER %s)', part, part);
+                        FOR VALUES WITH (MODULUS 64, REMAINDER %s)', part, part);
+        EXECUTE format('GRANT SELECT, INSERT, TRUNCATE ON ledger.data_keys_%s TO ledger_api', part);
     END LOOP;
 END $$;
 
@@ -50,7 +54,7 @@ END $$;
 CREATE TABLE ledger.stream_keys (
     stream text COLLATE "C" CONSTRAINT stream_keys_stream PRIMARY KEY,
     subject text COLLATE "C" NOT NULL,
-    wrapped bytea NOT NULL
+    wrapped bytea
 );
 CREATE INDEX stream_keys_by_subject ON ledger.stream_keys (subject);
 
@@ -98,6 +102,23 @@ GRANT UPDATE ON ledger.key_migration, ledger.erasure_epoch TO ledger_api;
 
 
 FUNCTIONS = """
+-- From its commit on nothing is sealed or opened under the keys of these subjects. Returns the epoch, which
+-- this raises under the head lock: appends that have not seen it are refused.
+CREATE FUNCTION ledger.begin_erasing(subjects text[]) RETURNS bigint LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    locked boolean;
+    raised bigint;
+BEGIN
+    SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
+    INSERT INTO ledger.data_keys AS d (subject, erasing_since)
+        SELECT DISTINCT unnest(subjects), now()
+        ON CONFLICT (subject) DO UPDATE SET erasing_since = now() WHERE d.erasing_since IS NULL;
+    UPDATE ledger.erasure_epoch r SET epoch = r.epoch + 1 RETURNING r.epoch INTO raised;
+    PERFORM pg_notify('ledger_erasures', raised::text);
+    RETURN raised;
+END $$;
+
 -- As in migration 0031, with the keys of subjects that the batch's events are sealed under. A process that
 -- has not seen the last erasure may have used what it forgets when it does: `erasures_seen` says what it has
 -- seen, and a batch that has not seen all is refused as a whole, with the epoch in `erasures`. A batch whose
@@ -124,7 +145,7 @@ DECLARE
     answered ledger.appenders;
     refused integer[] := '{}';
     epoch bigint;
-    erased_count integer;
+    erased text[];
     refused_places integer[];  -- in the batch, 1, 2, 3 …; those after them move up
 BEGIN
     SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
@@ -226,17 +247,12 @@ BEGIN
             FROM (SELECT unnest(key_command) AS command, unnest(key_subject) AS subject,
                          unnest(key_wrapped) AS wrapped, unnest(key_wrapped_by) AS wrapped_by) AS k
             WHERE k.wrapped IS NOT NULL AND k.command <> ALL (refused);
-        -- Erasures of subjects: from here on nothing is sealed or opened under their keys.
-        INSERT INTO ledger.data_keys AS d (subject, created_at, erasing_since)
-        SELECT DISTINCT k.subject, recorded, recorded
+        SELECT array_agg(k.subject) INTO erased
             FROM (SELECT unnest(key_command) AS command, unnest(key_subject) AS subject,
                          unnest(key_wrapped) AS wrapped) AS k
-            WHERE k.wrapped IS NULL AND k.command <> ALL (refused)
-            ON CONFLICT (subject) DO UPDATE SET erasing_since = recorded WHERE d.erasing_since IS NULL;
-        GET DIAGNOSTICS erased_count = ROW_COUNT;
-        IF erased_count > 0 THEN
-            UPDATE ledger.erasure_epoch AS r SET epoch = r.epoch + 1 RETURNING r.epoch INTO erasures;
-            PERFORM pg_notify('ledger_erasures', erasures::text);
+            WHERE k.wrapped IS NULL AND k.command <> ALL (refused);
+        IF erased IS NOT NULL THEN
+            erasures := ledger.begin_erasing(erased);
         END IF;
     END IF;
 END $$;

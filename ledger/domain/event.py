@@ -37,3 +37,7 @@ class DomainEvent:
     PERSONAL: ClassVar[frozenset[str]] = frozenset()
     """Fields with personal data or evidence. The codec encrypts them, and they may later be erased: then they
     are read as None, so each is declared `| None` and `evolve` accepts None."""
+    redaction: ClassVar[str | None] = None
+    """How far the erasure of its personal data is; the codec sets it on an event that it decodes, and it is
+    never stored. None: nothing is erased. `processing`: the key is given up, and the personal fields are
+    None. `redacted`: they are what stays of them (`domain/redaction`)."""

@@ -31,32 +31,36 @@ _NONCE_BYTES = 12
 _nonces = RandomPieces(_NONCE_BYTES)
 _extract = Mac(b"ledger/data-key/1").digest
 
+# The epoch is of the same moment as the keys.
 _SELECT_KEYS = """
-SELECT k.subject, k.wrapped, k.wrapped_by, k.erasing_since IS NOT NULL
-FROM unnest(%(subjects)s::text[]) AS wanted(subject) JOIN ledger.data_keys k ON k.subject = wanted.subject
+SELECT e.epoch, k.subject, k.wrapped, k.wrapped_by, k.erasing_since IS NOT NULL, k.destroyed_at IS NOT NULL
+FROM ledger.erasure_epoch e LEFT JOIN (
+    SELECT k.* FROM unnest(%(subjects)s::text[]) AS wanted(subject)
+    JOIN ledger.data_keys k ON k.subject = wanted.subject
+) k ON true
 """
 
 Source = Conn | StatementPool
 """Where rows are read: a connection, or kept connections for many readers."""
-Keyring = Mapping[str, "DataKey | None"]
-"""Loaded keys by subject; None for one that is erased or being erased. One that has no key is absent."""
-
 log = structlog.get_logger()
 
 
 class DataKey:
     """The key of one data subject. What it seals under one context, it opens under that context only."""
 
-    __slots__ = ("_derive_mac", "_last")
-
     def __init__(self, key: bytes) -> None:
         # HKDF (RFC 5869) with SHA-256: this is its first half, `derive` the second.
-        self._derive_mac = Mac(_extract(key))
+        self._expand = Mac(_extract(key)).digest
         self._last: tuple[str, AESGCM] | None = None
 
-    def derive(self, context: str) -> bytes:
-        """The 32 bytes that only this key yields for `context`, as the key of a stream is."""
-        return self._derive_mac.digest(context.encode() + b"\x01")
+    def derive(self, info: bytes, length: int = 32) -> bytes:
+        """The `length` bytes that only this key yields for `info`."""
+        block = self._expand(info + b"\x01")
+        derived = block
+        for number in range(2, -(-length // len(block)) + 1):
+            block = self._expand(block + info + bytes([number]))
+            derived += block
+        return derived[:length]
 
     def seal(self, context: str, plaintext: bytes, associated_data: bytes | None = None) -> bytes:
         """`plaintext`, encrypted by AES-256-GCM under the key derived for `context`."""
@@ -70,8 +74,29 @@ class DataKey:
 
     def _get_cipher(self, context: str) -> AESGCM:
         if self._last is None or self._last[0] != context:  # a long stream has one context
-            self._last = (context, AESGCM(self.derive(context)))
+            self._last = (context, AESGCM(self.derive(context.encode())))
         return self._last[1]
+
+
+class Keyring:
+    """The keys that were loaded for some subjects, as of one moment: the erasure epoch `epoch`.
+
+    erased  those among them that have no key any more, because they are being erased; True once it is gone
+    """
+
+    def __init__(self, epoch: int, keys: dict[str, DataKey], erased: dict[str, bool]) -> None:
+        self.epoch = epoch
+        self.erased = erased
+        self._keys = keys
+
+    def get(self, subject: str) -> DataKey | None:
+        """The key of the subject; None for one that is erased, or that has none: nothing personal was ever
+        sealed for it."""
+        return self._keys.get(subject)
+
+    def is_erased(self, subject: str) -> bool:
+        """Whether the erasure of the subject has begun."""
+        return subject in self.erased
 
 
 class NewKey(NamedTuple):
@@ -102,24 +127,28 @@ class DataKeys:
         """How many keys are cached."""
         return len(self._cache)
 
-    async def load(self, source: Source, subjects: Iterable[str]) -> Keyring:
+    async def load(self, source: Source, subjects: Iterable[str], *, erasing: bool = False) -> Keyring:
         """The keys of the subjects, with one statement for those that are not cached. What is returned has
-        all of them, however small the cache. Raises what reading from `source` raises."""
+        all of them, however small the cache. With `erasing`, those too whose erasure has begun and that are
+        still there. Raises what reading from `source` raises, and ServiceKeyMissing."""
         wanted = list(dict.fromkeys(subjects))
-        keyring: dict[str, DataKey | None] = {}
+        keys: dict[str, DataKey] = {}
 
         async def fetch_rest() -> list[TupleRow]:
-            keyring.clear()
-            keyring.update((each, key) for each in wanted if (key := self._cache.get(each)) is not None)
-            missing = [each for each in wanted if each not in keyring]
+            keys.clear()
+            keys.update((each, key) for each in wanted if (key := self._cache.get(each)) is not None)
+            missing = [each for each in wanted if each not in keys]
             return await fetch_from(source, _SELECT_KEYS, {"subjects": missing}) if missing else []
 
-        for subject, wrapped, wrapped_by, is_erased in await self._cache.complete(fetch_rest):
-            if is_erased:
-                keyring[subject] = None
-            elif (key := self._unwrap(subject, wrapped, wrapped_by)) is not None:
-                keyring[subject] = key
-                self._cache.put(subject, key)
+        rows = await self._cache.complete(fetch_rest)
+        keyring = Keyring(rows[0][0] if rows else self.watch.epoch, keys, {})
+        for _, subject, wrapped, wrapped_by, is_erased, is_destroyed in rows:
+            if is_erased and not (erasing and wrapped):
+                keyring.erased[subject] = is_destroyed
+            elif subject is not None and (key := self._unwrap(subject, wrapped, wrapped_by)) is not None:
+                keys[subject] = key
+                if not is_erased:
+                    self._cache.put(subject, key)
         return keyring
 
     def get_cached(self, subject: str) -> DataKey | None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ledger.domain.subjects import find_subject, find_subject_of_object
+from ledger.domain import imported_event
+from ledger.domain.subjects import find_subject
 from ledger.store.codec import evolve
 from tests.domain.histories import HISTORIES
 
@@ -27,22 +28,20 @@ from tests.domain.histories import HISTORIES
         ({"id": "kunde 1"}, "evt_1"),
     ],
 )
-def test_the_subject_of_an_object_is_its_customer_or_else_itself(
+def test_the_subject_of_an_imported_event_is_the_customer_or_else_the_object(
     public_object: dict[str, Any], subject: str
 ) -> None:
-    assert find_subject_of_object(public_object, "evt_1") == subject
+    [event] = imported_event.create(
+        event_id="evt_1", account="acct_1", livemode=False, type="charge.succeeded",
+        object=public_object, previous_attributes=None, now=1,
+    )  # fmt: skip
+    assert find_subject(imported_event.evolve(None, event)) == subject
 
 
-def test_every_event_has_its_customer_or_else_its_stream_as_subject() -> None:
+def test_every_other_event_has_its_customer_or_else_its_stream_as_subject() -> None:
     for history in HISTORIES:
         state = None
         for event in history:
             state = evolve(state, event)
-            subject = find_subject(event, state)
-            customer = getattr(state, "customer", None)
-            if customer is not None:
-                assert subject == customer
-            elif event.TOPIC == "past_event.imported":
-                assert subject == find_subject_of_object(event.object, event.originator_id)  # type: ignore[attr-defined]
-            else:
-                assert subject == event.originator_id
+            if not isinstance(state, imported_event.ImportedEvent):
+                assert find_subject(state) == (getattr(state, "customer", None) or state.id)
