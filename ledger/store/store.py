@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ledger.clock import Clock
 from ledger.config import Settings
+from ledger.keys.announcements import KeyAnnouncement
 from ledger.keys.service_keys import ServiceKeys
 from ledger.store.codec import Codec
 from ledger.store.durability import Durability
@@ -30,7 +31,10 @@ class Store:
         self.streams = StreamReader(
             dsn, self.codec, self.notifier, cached_streams_max=settings.cached_streams_max
         )
-        self.notifier.on_listen = self.durability.note_failover  # of each new connection
+        self.notifier.on_listen += [
+            self.durability.note_failover,  # of each new connection
+            KeyAnnouncement(self.service_keys).refresh,
+        ]
         replica_url = settings.replica_url
         self.replica = None if replica_url is None else Replica(replica_url.get_secret_value(), dsn)
         self.past_streams = PastStreams(dsn, self.codec, self.streams, self.replica)
