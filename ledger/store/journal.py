@@ -370,7 +370,9 @@ def _to_rows(
             if stream not in new_versions:
                 rows.checks.append((index, stream, version))
         if subjects and keys is not None:
-            rows.keys.extend((index, new.subject, new.wrapped, new.wrapped_by) for new in keys.get_created(subjects))
+            rows.keys.extend(
+                (index, new.subject, new.wrapped, new.wrapped_by) for new in keys.get_created(subjects)
+            )
         rows.keys.extend((index, subject, None, None) for subject in command.erased_subjects)
         if command.reply is not None:
             fingerprint, status, body, secret_of, secret_at = command.reply
