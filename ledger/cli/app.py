@@ -33,6 +33,7 @@ from ledger.cli.groups import (
     print_json,
     require_consent,
 )
+from ledger.cli.secrets import build_secrets_group
 from ledger.cli.shell import clean_up_at_signals, configure_service, format_count, make_printable
 from ledger.cli.webhooks.group import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
@@ -76,6 +77,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     cli.add_typer(build_console_group(), name="console")
     cli.add_typer(build_feed_group(), name="feed")
     cli.add_typer(build_keys_group(), name="keys")
+    cli.add_typer(build_secrets_group(), name="secrets")
     cli.add_typer(build_webhooks_group(), name="webhooks")
     return cli
 
