@@ -8,7 +8,6 @@ stored topic is looked up in a closed table: what is stored never decides what i
 
 from __future__ import annotations
 
-import hmac
 from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable
@@ -28,6 +27,7 @@ from ledger.crypto.mac import Mac
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import UnreadableReason, UnreadableRecord
+from ledger.keys.service_keys import ServiceKeys
 from ledger.logs import describe_error
 from ledger.wire.aggregates import AGGREGATES_BY_EVENT, EVENT_CLASSES
 
@@ -149,18 +149,20 @@ class JsonTranscoder(Transcoder):
 class Codec(Mapper[str]):
     """The library's mapper, which also seals personal data.
 
-    key            the service key's bytes
+    key            the service keys, or the bytes of one
     event_classes  those that the log may contain; a record of any other topic cannot be read
     """
 
-    def __init__(self, key: bytes, event_classes: Iterable[type[DomainEvent]] = EVENT_CLASSES) -> None:
+    def __init__(
+        self, key: ServiceKeys | bytes, event_classes: Iterable[type[DomainEvent]] = EVENT_CLASSES
+    ) -> None:
         register_topics()
         super().__init__(JsonTranscoder())
         self._encode = msgspec.json.Encoder().encode
         self._key = key
         self._event_classes = tuple(event_classes)
         self._shapes = {each.TOPIC: _StoredShape.of(each) for each in self._event_classes}
-        self._seal_mac = Mac(hmac.digest(key, b"ledger/events/seal/1", "sha256"))
+        self._seal_mac = Mac(ServiceKeys.of(key).derive(b"ledger/events/seal/1"))
         self._cipher = lru_cache(CACHED_CIPHERS_MAX)(self._make_cipher)
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
