@@ -281,6 +281,8 @@ def test_only_alembic_makes_tables() -> None:
         "projections/engine/partitions.py",
         "projections/engine/daily_partitions.py",
         "ledger/postgres/migrations.py",
+        "ledger/postgres/programs/keys.py",  # what a restore leaves out
+        "ledger/postgres/programs/restore.py",  # a restore that failed
     }
     for module in load_all_modules():
         for node in module.nodes:

@@ -38,6 +38,7 @@ from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
 from ledger.api.internal.disputes import dispute_board_routes
+from ledger.api.internal.erasure.certificates import erasure_routes
 from ledger.api.internal.external_facts import external_fact_routes
 from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
@@ -221,6 +222,7 @@ def create_app(
     routers = [
         *_create_internal_routers(components, callers),
         audit_routes(callers, queries, components.accesses, reader, settings),
+        erasure_routes(callers, queries, components.accesses),
         *(
             create_router(callers, store, components.accesses)
             for create_router in extensions.router_factories

@@ -21,6 +21,7 @@ from ledger.cli.alerts.group import build_alerts_group
 from ledger.cli.console import build_console_group
 from ledger.cli.database.commands import add_database_commands
 from ledger.cli.erasure.commands import add_verify_erasure_command
+from ledger.cli.erasure.group import build_erase_group
 from ledger.cli.events.listen import add_listen_command
 from ledger.cli.events.trigger import add_trigger_command
 from ledger.cli.feed.group import build_feed_group
@@ -75,6 +76,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_alerts_group(), name="alerts")
     cli.add_typer(build_console_group(), name="console")
+    cli.add_typer(build_erase_group(), name="erase")
     cli.add_typer(build_feed_group(), name="feed")
     cli.add_typer(build_keys_group(), name="keys")
     cli.add_typer(build_secrets_group(), name="secrets")

@@ -32,6 +32,7 @@ _INSERT = """
 INSERT INTO ledger.erasure_certificates (job, account, livemode, requested, completed, note)
 VALUES (%(job)s, %(account)s, %(livemode)s, %(requested)s, %(completed)s, %(note)s)
 """
+_STREAMS = 'SELECT stream FROM ledger.erasure_streams WHERE job = %(job)s ORDER BY stream COLLATE "C"'
 _WAIT_FOR_COMMIT = "SET LOCAL synchronous_commit = on"
 
 
@@ -115,6 +116,12 @@ async def list_certificates(
     psycopg.Error."""
     parameters = {"account": account, "livemode": livemode, "before": before, "limit": limit}
     return [KeptCertificate(*row) for row in await fetch_all(conn, _PAGE, parameters)]
+
+
+async def list_streams(conn: Conn, job: str) -> list[str]:
+    """The ids of all that an erasure reached, in the order in which the certificate digests them. Raises
+    psycopg.Error."""
+    return [row[0] for row in await fetch_all(conn, _STREAMS, {"job": job})]
 
 
 async def make_certified_proof(conn: Conn, position: int) -> str:
