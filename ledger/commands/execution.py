@@ -21,6 +21,7 @@ import structlog
 
 from ledger.call import Call, Cause
 from ledger.commands.context import CommandEnvironment, DecisionContext, GroupContext
+from ledger.commands.reply_subjects import choose_reply_subject, find_reply_subject
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
@@ -325,9 +326,7 @@ def fingerprint_of(method: str, path: str, parameters: Mapping[str, Any]) -> str
     return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
-def _make_reply(
-    fingerprint: str, status: int, body: str, decision: Decision, subject: str | None
-) -> Reply:
+def _make_reply(fingerprint: str, status: int, body: str, decision: Decision, subject: str | None) -> Reply:
     """The reply to store: the body without the secret, and the offset at which the secret was."""
     if decision.secret is None:
         return Reply(fingerprint, status, body, subject=subject)

@@ -23,13 +23,14 @@ from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError
+from ledger.keys.data_keys import Keyring
 from ledger.store.append_call import CheckRow, EventRow, ReplyRow
 from ledger.store.appender import Appender, BatchResult
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
-from ledger.store.replies import EncodeBody, IdempotencyKeyUsed, Replies, Reply, StoredReply
+from ledger.store.replies import IdempotencyKeyUsed, Replies, Reply, StoredReply, encode_body
 
 GATHER_MAX = 16
 """A larger batch saves little more for each command; then it is better that the database has work."""
@@ -173,9 +174,11 @@ class Journal:
     async def _commit_group(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
         """Commit in one transaction; returns the accepted commands."""
         started = asyncio.get_running_loop().time()
-        encode_body = await self._replies.get_body_encoder()
+        replies = [pending.item.reply for pending in batch if pending.item.reply is not None]
+        as_bytes = await self._replies.may_store_bytes()
+        keyring = await self._replies.load_keyring(replies)
         try:
-            rows = _to_rows(self._codec, encode_body, batch)
+            rows = _to_rows(self._codec, keyring, batch, as_bytes=as_bytes)
             try:
                 result = await self._appender.append(rows.checks, rows.events, rows.replies)
             except psycopg.errors.UniqueViolation:
@@ -269,7 +272,9 @@ class _Rows(NamedTuple):
     replies: list[ReplyRow]
 
 
-def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Append, int]]) -> _Rows:
+def _to_rows(
+    codec: Codec, keyring: Keyring, batch: Sequence[Pending[Append, int]], *, as_bytes: bool
+) -> _Rows:
     """The rows of a batch. Raises ValueError when the versions of a stream are not consecutive."""
     rows = _Rows([], [], [], [])
     for index, (command, _) in enumerate(batch):
@@ -299,11 +304,12 @@ def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Appe
             if stream not in new_versions:
                 rows.checks.append((index, stream, version))
         if command.reply is not None:
-            fingerprint, status, body, secret_of, secret_at = command.reply
+            fingerprint, status, _, secret_of, secret_at, _ = command.reply
+            body = encode_body(command.reply, keyring, as_bytes=as_bytes)
             place = len(rows.events) if command.changes else None
             rows.replies.append(
                 (
-                    index, account, livemode, key, fingerprint, status, *encode_body(body),
+                    index, account, livemode, key, fingerprint, status, *body,
                     secret_of, secret_at, request_id, place,
                 )
             )  # fmt: skip

@@ -7,6 +7,7 @@ that.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -15,8 +16,8 @@ from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.compression.documents import compress, decompress_text
 from ledger.errors import LedgerError, Unavailable
-from ledger.keys.data_keys import DataKeys, Keyring
-from ledger.keys.documents import load_document_keys, open_document, seal_document
+from ledger.keys.data_keys import NO_KEYS, DataKeys, Keyring
+from ledger.keys.documents import load_document_keys, load_keyring, open_document, seal_document
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
 from ledger.postgres.migrations import may_store_replies_as_bytes
 from ledger.postgres.sessions import LOCAL_COMMITS
@@ -49,6 +50,7 @@ DELETE FROM ledger.replies WHERE ctid = ANY (ARRAY(
 _DELETE_APPENDERS = (
     "DELETE FROM ledger.appenders WHERE recorded_at < to_timestamp(%(before)s) AND id <> %(own)s"
 )
+
 
 class IdempotencyKeyUsed(LedgerError):
     """The idempotency key has a reply already: respond with that reply."""
@@ -101,15 +103,16 @@ class Replies:
         if row is None:
             return None
         fingerprint, status, text, stored, *secret = row[:6]
-        if stored is None:
-            body = decompress_text(text)
-        else:
-            keyring = await load_document_keys(self._connection.run_idempotent, self._keys, [stored])
-            opened = open_document(keyring, stored)
-            if opened is None:
-                raise Unavailable("the reply to this idempotency key is being redacted")
-            body = opened
-        return StoredReply(Reply(fingerprint, status, body.decode(), *secret), *row[6:])
+        keyring = await load_document_keys(self._connection.run_idempotent, self._keys, [stored])
+        body = read_body(text, stored, keyring)
+        if body is None:
+            raise Unavailable("the reply to this idempotency key is being redacted")
+        return StoredReply(Reply(fingerprint, status, body, *secret), *row[6:])
+
+    async def load_keyring(self, replies: Iterable[Reply]) -> Keyring:
+        """The keys for which these replies are sealed. Raises Unavailable."""
+        subjects = {reply.subject for reply in replies if reply.subject is not None}
+        return await load_keyring(self._connection.run_idempotent, self._keys, subjects)
 
     async def may_store_bytes(self) -> bool:
         """Whether every release that may run reads bodies in the column `compressed`. Raises Unavailable."""
@@ -192,6 +195,16 @@ async def insert_reply(conn: Conn, keys: DataKeys, cause: Cause, reply: Reply, c
     )
     if not cur.rowcount:
         raise IdempotencyKeyUsed
+
+
+def read_body(text: str | None, stored: bytes | None, keyring: Keyring = NO_KEYS) -> str | None:
+    """The body of the columns `body` and `compressed`, whatever release stored it; None when its subject has
+    been erased."""
+    if stored is None:
+        assert text is not None
+        return decompress_text(text).decode()
+    opened = open_document(keyring, stored)
+    return None if opened is None else opened.decode()
 
 
 def encode_body(reply: Reply, keyring: Keyring, *, as_bytes: bool) -> tuple[str | None, bytes | None]:

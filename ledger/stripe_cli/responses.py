@@ -121,7 +121,6 @@ class ResponseRecorder:
             log.warning("listener_responses_dropped", count=self._dropped)
             self._dropped = 0
 
-
     async def _seal_answer(self, conn: Conn, parameters: dict[str, Any]) -> dict[str, bytes | None]:
         """The answer, sealed for the subject of the Event, which it may repeat."""
         answer: bytes = parameters["answer"]

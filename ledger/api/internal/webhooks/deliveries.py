@@ -115,9 +115,7 @@ def delivery_routes(callers: Callers, execution: Execution, queries: QueryContex
             await retry_delivery(conn, codec, delivery, owner, request)
             return (await read_delivery(conn, codec, delivery, owner, request.now)).to_json()
 
-        return await change_once(
-            execution, pool, exchange, {}, retry, replay_answer=_leave_out_answers
-        )
+        return await change_once(execution, pool, exchange, {}, retry, replay_answer=_leave_out_answers)
 
     return router
 
