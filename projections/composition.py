@@ -40,7 +40,7 @@ def make_extensions(settings: Settings) -> Extensions:
         lambda store: RebuildSupervisor(
             store,
             lambda: _create_engine(store, settings),
-            BackfillProcesses(store.dsn, store.secret_key).backfill_shard,
+            BackfillProcesses(store.dsn, store.service_keys).backfill_shard,
         ),
         lambda store: ParkedStreamRetry(store),
         lambda store: OperationLog(store),
@@ -75,7 +75,7 @@ def _create_engine(store: Store, settings: Settings) -> Engine:
 def _create_sealer(store: Store, settings: Settings) -> Sealer:
     return Sealer(
         store,
-        make_keyring(store.secret_key, settings),
+        make_keyring(store.service_keys, settings),
         pause_ms=settings.seal_ms,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
@@ -87,4 +87,4 @@ def _prepare_checkpoint_file(path: Path) -> ServiceFactory:
 
 
 def _create_webhook_service(store: Store, settings: Settings) -> WebhookService:
-    return WebhookService(store, settings, WebhookSecrets(store.secret_key).derive_valid)
+    return WebhookService(store, settings, WebhookSecrets(store.service_keys).derive_valid)

@@ -1,13 +1,13 @@
 """What is stored beside the log can be sealed for its data subject.
 
 Revision ID: 0041
-Revises: 0039
+Revises: 0040
 """
 
 from alembic import op
 
 revision = "0041"
-down_revision = "0039"
+down_revision = "0040"
 branch_labels = None
 depends_on = None
 

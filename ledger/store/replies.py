@@ -7,7 +7,6 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -17,7 +16,7 @@ from ledger.clock import Clock
 from ledger.compression.documents import compress, decompress_text
 from ledger.errors import LedgerError, Unavailable
 from ledger.keys.data_keys import NO_KEYS, DataKeys, Keyring
-from ledger.keys.documents import load_document_keys, load_keyring, open_document, seal_document
+from ledger.keys.documents import load_document_keys, open_document, seal_document
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
 from ledger.postgres.migrations import may_store_replies_as_bytes
 from ledger.postgres.sessions import LOCAL_COMMITS
@@ -108,11 +107,6 @@ class Replies:
         if body is None:
             raise Unavailable("the reply to this idempotency key is being redacted")
         return StoredReply(Reply(fingerprint, status, body, *secret), *row[6:])
-
-    async def load_keyring(self, replies: Iterable[Reply]) -> Keyring:
-        """The keys for which these replies are sealed. Raises Unavailable."""
-        subjects = {reply.subject for reply in replies if reply.subject is not None}
-        return await load_keyring(self._connection.run_idempotent, self._keys, subjects)
 
     async def may_store_bytes(self) -> bool:
         """Whether every release that may run reads bodies in the column `compressed`. Raises Unavailable."""

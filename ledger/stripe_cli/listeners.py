@@ -59,7 +59,7 @@ class Listeners:
         self._codec = store.codec
         self._notifier = store.notifier
         self._metrics = metrics
-        self._secrets = ListenerSecrets(store.secret_key)
+        self._secrets = ListenerSecrets(store.service_keys)
         self._connection = ReconnectingConnection(
             store.dsn, "ledger_api", name="listeners", settings=_SETTINGS
         )

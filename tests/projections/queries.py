@@ -23,7 +23,7 @@ async def open_queries(author: Author, *, wait_ms: int = 0) -> AsyncIterator[Que
     async with Pool(author.dsn) as pool:
         await pool.wait()
         await author.store.streams.read("cus_x")
-        key = author.store.secret_key
+        key = author.store.service_keys
         pages = Pages(author.dsn, author.store.clock, author.store.notifier, wait_ms=wait_ms)
         await pages._statements.fetch(parse_statement("SELECT 1"), {})
         yield QueryContext(

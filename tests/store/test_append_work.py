@@ -9,7 +9,6 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
-from ledger.keys.data_keys import NO_KEYS
 from ledger.postgres.prepared import PreparedConnection
 from ledger.store.appender import Appender
 from ledger.store.batching import Pending
@@ -123,7 +122,7 @@ def test_a_command_more_costs_few_calls() -> None:
     async def count(size: int) -> int:
         loop = asyncio.get_running_loop()
         batch = [Pending(command, loop.create_future()) for command in commands("a", size)]
-        _to_rows(CODEC, NO_KEYS, batch, as_bytes=False)  # derive each stream's key
-        return count_calls(lambda: _to_rows(CODEC, NO_KEYS, batch, as_bytes=False))
+        _to_rows(CODEC, False, batch)  # derive each stream's key
+        return count_calls(lambda: _to_rows(CODEC, False, batch))
 
     assert asyncio.run(count(32)) - asyncio.run(count(16)) <= 16 * 40

@@ -17,16 +17,22 @@ from typing import NamedTuple
 from ledger.cli.shell import get_shell_user
 from ledger.config import Settings
 from ledger.errors import SettingError
+from ledger.keys.registered_keys import find_unusable
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import open_connection
-from ledger.postgres.deployment import get_database_url, get_key_file
+from ledger.postgres.deployment import (
+    ConfiguredKeys,
+    get_database_url,
+    get_key_file,
+    read_configured_keys,
+    read_key_file,
+)
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 from ledger.postgres.private_files import write_private_file
 from ledger.postgres.programs.restore import DumpFacts, check_empty, read_facts, restore_dump
 from ledger.service_key import check_service_key, derive_check_value
 from ledger.webhooks.switch import declare_copy, read_switch
-
-KEY_LENGTH_MIN = 32
 
 
 class Restored(NamedTuple):
@@ -47,13 +53,13 @@ def restore(settings: Settings, file: Path, key_file: Path | None) -> Restored:
 def _restore_into_url(settings: Settings, dsn: str, file: Path, key_file: Path | None) -> Restored:
     if key_file is not None:
         raise SettingError("--key-file: only for an embedded database; LEDGER_SECRET_KEY is the key here")
-    assert settings.secret_key is not None
-    key = settings.secret_key.get_secret_value().encode()
+    configured = read_configured_keys(settings)
+    assert configured is not None
     check_empty(dsn)
     facts = read_facts(file)
-    _check_key(facts, key, "LEDGER_SECRET_KEY")
+    _check_keys(facts, configured, "LEDGER_SECRET_KEY")
     missing_roles = restore_dump(dsn, file)
-    _finish(settings, dsn, key)
+    _finish(settings, dsn, configured)
     return Restored(facts, missing_roles)
 
 
@@ -70,14 +76,14 @@ def _restore_embedded(settings: Settings, file: Path, key_file: Path | None) -> 
             f"{data_dir} is not empty (it has {others[0]}): nothing was restored. Set LEDGER_DATA_DIR "
             "to a new directory"
         )
-    key, source = _read_key(settings, own_key_file, key_file)
+    configured, source = _read_keys(settings, own_key_file, key_file)
     facts = read_facts(file)
-    _check_key(facts, key, source)
+    _check_keys(facts, configured, source)
     with _create_embedded(data_dir) as server:
         missing_roles = restore_dump(server.dsn(), file)
         if settings.secret_key is None and not own_key_file.exists():
-            write_private_file(own_key_file, key.decode())
-        _finish(settings, server.dsn(), key)
+            write_private_file(own_key_file, configured.current.decode())
+        _finish(settings, server.dsn(), configured)
     return Restored(facts, missing_roles)
 
 
@@ -104,38 +110,42 @@ def _remove_made(data_dir: Path, kept: set[Path], *, keep_directory: bool) -> No
         data_dir.rmdir()
 
 
-def _read_key(settings: Settings, own_key_file: Path, key_file: Path | None) -> tuple[bytes, str]:
-    """The service key, and where it is from."""
-    if settings.secret_key is not None:
+def _read_keys(settings: Settings, own_key_file: Path, key_file: Path | None) -> tuple[ConfiguredKeys, str]:
+    """The service keys, and where they are from."""
+    configured = read_configured_keys(settings)
+    if configured is not None:
         if key_file is not None:
             raise SettingError("--key-file: LEDGER_SECRET_KEY is set, too: use one of them")
-        return settings.secret_key.get_secret_value().encode(), "LEDGER_SECRET_KEY"
+        return configured, "LEDGER_SECRET_KEY"
     path = key_file or own_key_file
     if key_file is None and not own_key_file.exists():
         raise SettingError(
             "the key is missing with which the data was made: name its file with --key-file, or set "
             "LEDGER_SECRET_KEY"
         )
-    try:
-        key = path.read_bytes()
-    except OSError as error:
-        raise SettingError(f"cannot read {path}: {error.strerror}") from None
-    if len(key) < KEY_LENGTH_MIN or not key.isascii():
-        raise SettingError(f"{path} is not a file with a service key")
-    return key, str(path)
+    return ConfiguredKeys(read_key_file(path)), str(path)
 
 
-def _check_key(facts: DumpFacts, key: bytes, source: str) -> None:
-    if facts.check_value is not None and not hmac.compare_digest(facts.check_value, derive_check_value(key)):
+def _check_keys(facts: DumpFacts, configured: ConfiguredKeys, source: str) -> None:
+    """Raises SettingError for other keys than those that the data was made with."""
+    if facts.service_keys:
+        reason = find_unusable(facts.service_keys, ServiceKeys(*configured).ids)
+        if reason is not None:
+            raise SettingError(f"{source} {reason}: nothing was restored")
+    elif facts.check_value is not None and not any(
+        hmac.compare_digest(facts.check_value, derive_check_value(key))
+        for key in configured
+        if key is not None
+    ):
         raise SettingError(
             f"{source} is not the key that the data of this backup was made with: nothing was restored. Use "
             "that key (docs/operations.md, Backups)"
         )
 
 
-def _finish(settings: Settings, dsn: str, key: bytes) -> None:
+def _finish(settings: Settings, dsn: str, configured: ConfiguredKeys) -> None:
     migrate(dsn)
-    check_service_key(settings, dsn, key)
+    check_service_key(settings, dsn, configured)
     asyncio.run(_mark_as_copy(dsn))
 
 

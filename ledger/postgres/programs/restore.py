@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -30,7 +30,7 @@ from ledger.postgres.programs.client import (
 from ledger.postgres.sessions import ROLES
 
 _MAGIC = b"PGDMP"
-_FACTS = ("alembic_version", "served", "service_key")
+_FACTS = ("alembic_version", "served", "service_key", "service_keys")
 _COPIED = re.compile(r"^COPY ledger\.(\w+) \(([^)]*)\) FROM stdin;\n(.*?)^\\\.$", re.MULTILINE | re.DOTALL)
 _OWNER = re.compile(r'^ALTER .* OWNER TO ("?)(.+)\1;$')
 _GRANT = re.compile(r'^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .* (?:TO|FROM) ("?)(.+)\1(?: WITH .*)?;$')
@@ -70,12 +70,14 @@ class DumpFacts(NamedTuple):
 
     schema_version  of the release that migrated it last
     oldest_release  the oldest release that may run on it
-    check_value     of its service key; None if no process with a key ever started on it
+    check_value     of its first service key, of releases before 0040; None if no process with a key started
+    service_keys    its service keys: id → state, as in ledger.service_keys
     """
 
     schema_version: str
     oldest_release: str
     check_value: bytes | None
+    service_keys: Mapping[str, str]
 
 
 def read_facts(path: Path) -> DumpFacts:
@@ -84,7 +86,9 @@ def read_facts(path: Path) -> DumpFacts:
     _check_file(path)
     selection = ["--data-only", "--schema=ledger", *(f"--table={name}" for name in _FACTS)]
     script = _read_script(find_newest_program("pg_restore"), path, *selection)
-    rows = {name: text.splitlines() for name, _, text in _COPIED.findall(script)}
+    found = _COPIED.findall(script)
+    rows = {name: text.splitlines() for name, _, text in found}
+    columns = {name: text.split(", ") for name, text, _ in found}
     if not rows.get("alembic_version"):
         raise SettingError(f"{path} is a dump of another database than a ledger's")
     schema_version = rows["alembic_version"][0]
@@ -99,7 +103,11 @@ def read_facts(path: Path) -> DumpFacts:
         check_value = bytes.fromhex(key_rows[0].split("\t")[0].removeprefix("\\\\x")) if key_rows else None
     except ValueError:
         raise _damaged_error(path, "its check value of the service key is none") from None
-    return DumpFacts(schema_version, oldest, check_value)
+    keys = [
+        dict(zip(columns["service_keys"], row.split("\t"), strict=True))
+        for row in rows.get("service_keys", ())
+    ]
+    return DumpFacts(schema_version, oldest, check_value, {key["id"]: key["state"] for key in keys})
 
 
 def check_empty(dsn: str) -> None:
