@@ -21,6 +21,7 @@ import structlog
 
 from ledger.call import Call, Cause
 from ledger.commands.context import CommandEnvironment, DecisionContext, GroupContext
+from ledger.commands.reply_subjects import choose_reply_subject, find_reply_subject
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File

@@ -50,5 +50,5 @@ async def load_past_event(
         row.idempotency_key,
         row.data,
         pending_webhooks,
-        find_subject(event, after),
+        find_subject(after),
     )

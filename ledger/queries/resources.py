@@ -32,9 +32,9 @@ _STATE_FILTERS = {
     "not_canceled": "AND status IS DISTINCT FROM 'canceled'",
     "ended": "AND status IN ('canceled', 'incomplete_expired')",
 }
-# By the hash of the member, the second text. Rows of older releases have none, but a state in the clear: there
-# by the member as JSON, the first text; of an expanded object by its id. Few of them contain the value at all:
-# only they are parsed, which takes ten times as long as to look for it.
+# By the hash of the member, the second text. Rows of older releases have none, but a state in the clear:
+# there by the member as JSON, the first text; of an expanded object by its id. Few of them contain the value
+# at all: only they are parsed, which takes ten times as long as to look for it.
 _MEMBER_FILTER = """AND CASE WHEN members IS NOT NULL
 THEN position(decode((%(member_{name})s::text[])[2], 'hex') IN members) > 0
 ELSE position(convert_to((%(member_{name})s::text[])[1], 'UTF8') IN state) > 0

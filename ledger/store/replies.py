@@ -15,7 +15,7 @@ from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.compression.documents import compress, decompress_text
 from ledger.errors import LedgerError, Unavailable
-from ledger.keys.data_keys import DataKeys, Keyring
+from ledger.keys.data_keys import NO_KEYS, DataKeys, Keyring
 from ledger.keys.documents import load_document_keys, open_document, seal_document
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
 from ledger.postgres.migrations import may_store_replies_as_bytes
@@ -102,15 +102,11 @@ class Replies:
         if row is None:
             return None
         fingerprint, status, text, stored, *secret = row[:6]
-        if stored is None:
-            body = decompress_text(text)
-        else:
-            keyring = await load_document_keys(self._connection.run_idempotent, self._keys, [stored])
-            opened = open_document(keyring, stored)
-            if opened is None:
-                raise Unavailable("the reply to this idempotency key is being redacted")
-            body = opened
-        return StoredReply(Reply(fingerprint, status, body.decode(), *secret), *row[6:])
+        keyring = await load_document_keys(self._connection.run_idempotent, self._keys, [stored])
+        body = read_body(text, stored, keyring)
+        if body is None:
+            raise Unavailable("the reply to this idempotency key is being redacted")
+        return StoredReply(Reply(fingerprint, status, body, *secret), *row[6:])
 
     async def may_store_bytes(self) -> bool:
         """Whether every release that may run reads bodies in the column `compressed`. Raises Unavailable."""
@@ -193,6 +189,16 @@ async def insert_reply(conn: Conn, keys: DataKeys, cause: Cause, reply: Reply, c
     )
     if not cur.rowcount:
         raise IdempotencyKeyUsed
+
+
+def read_body(text: str | None, stored: bytes | None, keyring: Keyring = NO_KEYS) -> str | None:
+    """The body of the columns `body` and `compressed`, whatever release stored it; None when its subject has
+    been erased."""
+    if stored is None:
+        assert text is not None
+        return decompress_text(text).decode()
+    opened = open_document(keyring, stored)
+    return None if opened is None else opened.decode()
 
 
 def encode_body(reply: Reply, keyring: Keyring, *, as_bytes: bool) -> tuple[str | None, bytes | None]:

@@ -147,7 +147,10 @@ async def read_events(conn: Conn, codec: Codec, account: str, livemode: bool, af
     places = [row[2:5] for row in rows if row[2] is not None]
     feed_rows = [(*row[5:], *row[2:4]) for row in rows if row[2] is not None]
     opened = await open_events(run_on(conn), codec, feed_rows)
-    events = [ListenerEvent(*place, event) for place, event in zip(places, opened, strict=True)]
+    events = [
+        ListenerEvent(position, ordinal, owner, event)
+        for (position, ordinal, owner), event in zip(places, opened, strict=True)
+    ]
     return Batch(events, max(upto, after), head)
 
 
@@ -186,7 +189,7 @@ async def read_resends(conn: Conn, codec: Codec, session: str, after: int) -> li
     parameters = {"session": session, "after": after, "limit": CHANGES_MAX}
     rows = await fetch_all(conn, _RESENDS, parameters)
     events = await open_events(run_on(conn), codec, [row[2:] for row in rows])
-    return [Resend(*row[:2], event) for row, event in zip(rows, events, strict=True)]
+    return [Resend(row[0], row[1], event) for row, event in zip(rows, events, strict=True)]
 
 
 async def delete_resends(conn: Conn, session: str, ids: list[int]) -> None:

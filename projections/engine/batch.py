@@ -161,7 +161,7 @@ class BatchFold:
                 self._fail(item, error, subscribers, parked)
                 continue
             states[stream] = after
-            subject = find_subject(event, after)
+            subject = find_subject(after)
             position, recorded_at = item.position, item.recorded_at
             for target in subscribers:
                 if recorded_at < target.retention_start:

@@ -107,9 +107,9 @@ def test_events_of_others_cost_a_listener_nothing(
     reads: list[int] = []
     read_events = feed.read_events
 
-    async def count_reads(conn: Conn, account: str, livemode: bool, after: int) -> feed.Batch:
+    async def count_reads(conn: Conn, codec: Codec, account: str, livemode: bool, after: int) -> feed.Batch:
         reads.append(after)
-        return await read_events(conn, account, livemode, after)
+        return await read_events(conn, codec, account, livemode, after)
 
     monkeypatch.setattr(feed, "read_events", count_reads)
     stranger = Caller(raw.http, registrar.account().secret)
