@@ -7,7 +7,9 @@ standby. Proofs made before still verify, and a rebuild makes the same rows.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +31,8 @@ from tests.erasure.scans import (
 from tests.erasure.stage import ACCEPTED_PATH, PREVIEW, REFUSED_PATH, Stage, run_stage
 from tests.postgres.standby import ReplicatedServers, run_replicated
 from tests.serving.process import run_ledger
-from tests.webhooks.receiver import wait_until
+from tests.stripe_cli.cli import OBSTACLE, StripeCli, run_refusing_proxy
+from tests.webhooks.receiver import ScriptedResponse, wait_until
 
 MARKS_MIN = 40
 
@@ -63,8 +66,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         run_stage(servers.primary.dsn(), folder) as stage,
     ):
         wal_start = servers.primary.read_wal_position()
-        ada, ben = plant(stage, Person("Ada")), plant(stage, Person("Ben"))
-        stage.wait_for_projections()
+        with run_stripe_cli(stage, folder):
+            ada, ben = plant(stage, Person("Ada")), plant(stage, Person("Ben"))
+            stage.wait_for_projections()
         before = {traces.person.name: read_all(traces) for traces in (ada, ben)}
         write_exports(stage, folder)
         checkpoint, proofs = keep_proofs(stage, folder)
@@ -82,6 +86,27 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         after = {traces.person.name: read_all(traces) for traces in (ada, ben)}
         servers.wait_caught_up()
         yield Story(servers, stage, ada, ben, before, after, wraps, proofs, checkpoint, wal_start, job)
+
+
+@contextmanager
+def run_stripe_cli(stage: Stage, folder: Path) -> Iterator[None]:
+    """`stripe listen` and `stripe logs tail` meanwhile, where the Stripe CLI is installed. What it forwards
+    is sent back, and the service keeps that answer."""
+    if OBSTACLE is not None:
+        yield
+        return
+    home = folder.with_name("cli-home")
+    home.mkdir()
+    with run_refusing_proxy() as proxy:
+        cli = StripeCli(home, stage.service.url, stage.raw.key or "", proxy)
+        stage.receiver.scripts["/forwarded"] = [ScriptedResponse(body=None)]
+        with (
+            cli.listen("--forward-to", stage.receiver.url("/forwarded")) as listener,
+            cli.start("logs", "tail", "--format", "JSON") as tail,
+        ):
+            tail.wait_for("Ready!")
+            yield
+            listener.wait_for(r"<--.*\[200\]", 20)
 
 
 def write_exports(stage: Stage, folder: Path) -> None:
@@ -201,7 +226,7 @@ def test_no_receiver_is_sent_anything_of_the_erased_person_again(story: Story) -
     known = len(receiver.requests)
     endpoints = ok(operator.get("/webhooks/endpoints"))["data"]
     for endpoint in endpoints:
-        body = {"endpoint": endpoint["id"], "from": 1, "to": 4_000_000_000, "reason": "to look again"}
+        body = {"endpoint": endpoint["id"], "from": 1, "to": int(time.time()), "reason": "to look again"}
         ok(operator.post("/webhooks/replay", body))
     paths = {ACCEPTED_PATH, REFUSED_PATH}
     wait_until(lambda: {each.path for each in receiver.requests[known:]} == paths)
