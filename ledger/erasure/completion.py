@@ -8,6 +8,7 @@ from ledger.clock import Clock
 from ledger.domain import redaction_job_decisions
 from ledger.domain.redaction_job import RedactionJob, RedactionJobSucceeded
 from ledger.erasure.certificate import digest_streams
+from ledger.erasure.exports import list_not_reached
 from ledger.erasure.issuance import CompletedErasure, make_certificate
 from ledger.erasure.records import WAIT, Erasure, Page, read_seconds_to_wait
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
@@ -65,6 +66,7 @@ class Completion:
             streams=len(streams),
             streams_digest=digest_streams(streams),
             counts=job.counts,
+            not_reached=await list_not_reached(conn, erasure.job),
         )
         await self._clock.refresh(conn)
         made = await make_certificate(conn, self._keyring, completed, self._clock.now())

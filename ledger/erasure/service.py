@@ -12,10 +12,11 @@ from ledger.domain.redaction_job import REDACTING, RedactionJob, RedactionJobRun
 from ledger.erasure.answers import AnswersRemoval
 from ledger.erasure.closure import Closure
 from ledger.erasure.completion import Completion, wait_for_lease
+from ledger.erasure.exports import rewrite_exports
 from ledger.erasure.job import ErasureJob, RunPage, StepWork
 from ledger.erasure.key_destruction import KeyDestruction
 from ledger.erasure.purge import delete_chunks, delete_requests
-from ledger.erasure.records import Step, begin_erasure
+from ledger.erasure.records import Erasure, Page, Step, begin_erasure
 from ledger.erasure.remnants import Remnants
 from ledger.erasure.replies import RepliesRewrite
 from ledger.keys.erasure_watch import LEASE_SECONDS
@@ -119,7 +120,12 @@ def _make_steps(store: Store, keyring: Keyring, rewrite_rows: RunPage) -> Mappin
         Step.ANSWERS: StepWork(AnswersRemoval(codec).run_page),
         Step.FILES: StepWork(delete_chunks),
         Step.REQUEST_LOGS: StepWork(delete_requests),
+        Step.EXPORTS: StepWork(_rewrite_exports),
         Step.LEASE: StepWork(wait_for_lease),
         Step.COMPLETE: StepWork(completion.complete),
         Step.CERTIFICATE: StepWork(completion.certify),
     }
+
+
+async def _rewrite_exports(conn: Conn, erasure: Erasure) -> Page:
+    return Page(counts={"exports": await rewrite_exports(conn, erasure.job)})

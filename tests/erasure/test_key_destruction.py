@@ -41,7 +41,7 @@ class Keys:
                 old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 old.execute("SELECT count(*) FROM ledger.head_lock")  # its snapshot; holds no partition
                 self.pages = asyncio.run(self._destroy())
-                self.seen_by_old = dict(
+                self.seen_by_old: dict[str, bytes | None] = dict(
                     old.execute("SELECT subject, wrapped FROM ledger.data_keys").fetchall()
                 )
             conn.execute("CHECKPOINT")
