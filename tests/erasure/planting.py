@@ -59,6 +59,16 @@ class Traces:
     def customer(self) -> str:
         return self.ids["customers"][0]
 
+    @property
+    def is_guest(self) -> bool:
+        """Whether the person has paid without being a customer."""
+        return "customers" not in self.ids
+
+    def pay(self, amount: int) -> dict[str, Any]:
+        """A form's members of who pays."""
+        payer = {"source": "tok_visa"} if self.is_guest else {"customer": self.customer}
+        return {"amount": amount, "currency": "usd", **payer}
+
     def mark(self, place: str) -> str:
         return self.person.mark(place)
 
@@ -104,6 +114,15 @@ def plant(stage: Stage, person: Person) -> Traces:
     _plant_published(traces)
     _plant_imported(traces)
     _plant_refusals(traces)
+    return traces
+
+
+def plant_guest(stage: Stage, person: Person) -> Traces:
+    """What a person leaves who never becomes a customer."""
+    traces = Traces(stage, person)
+    _plant_charges(traces)
+    _plant_payment_intents(traces)
+    _plant_dispute(traces)
     return traces
 
 
@@ -160,9 +179,9 @@ def _plant_customer(traces: Traces) -> None:
 
 
 def _plant_charges(traces: Traces) -> None:
-    mark, customer = traces.mark, traces.customer
+    mark = traces.mark
     form = {
-        "amount": 2000, "currency": "usd", "customer": customer,
+        **traces.pay(2000),
         "description": mark("charge description"),
         "receipt_email": f"{mark('charge receipt')}@example.com",
         **_shipping(traces, "charge"),
@@ -174,19 +193,20 @@ def _plant_charges(traces: Traces) -> None:
     traces.post("refunds", {"charge": charge, "amount": 500, **_metadata(traces, "refund")})
     refund = traces.ids["refunds"][0]
     traces.post("refunds", _metadata(traces, "refund second"), f"/v1/refunds/{refund}")
-    held = {"amount": 900, "currency": "usd", "customer": customer, "capture": "false"}
+    held = {**traces.pay(900), "capture": "false"}
     authorized = traces.post("charges", held)["id"]
     capture = {"receipt_email": f"{mark('capture receipt')}@example.com"}
     traces.post("charges", capture, f"/v1/charges/{authorized}/capture")
     failing = {
-        "amount": 700, "currency": "usd", "customer": customer, "source": "tok_chargeDeclined",
+        **traces.pay(700), "source": "tok_chargeDeclined",
         "description": mark("declined description"),
     }  # fmt: skip
     declined = traces.send("/v1/charges", failing)
     assert declined.status_code == 402, declined.text
     traces.keep("charges", declined.json()["error"]["charge"])
     registered = {
-        "id": f"ch_{uuid4().hex}", "amount": 1234, "currency": "eur", "customer": customer,
+        "id": f"ch_{uuid4().hex}", "amount": 1234, "currency": "eur",
+        "customer": None if traces.is_guest else traces.customer,
         "description": mark("registered description"),
         "billing_details": {
             "name": mark("billing name"), "email": f"{mark('billing email')}@example.com",
@@ -206,8 +226,8 @@ def _plant_payment_intents(traces: Traces) -> None:
     mark = traces.mark
     for end in ("confirm", "cancel"):
         form = {
-            "amount": 3000, "currency": "usd", "customer": traces.customer,
-            "payment_method": "pm_card_visa",
+            "amount": 3000, "currency": "usd", "payment_method": "pm_card_visa",
+            **({} if traces.is_guest else {"customer": traces.customer}),
             "description": mark(f"intent to {end} description"),
             "receipt_email": f"{mark(f'intent to {end} receipt')}@example.com",
             **_shipping(traces, f"intent to {end}"),
@@ -259,7 +279,7 @@ def _plant_file(traces: Traces, of: str, *, compressed: bool) -> str:
 
 def _plant_dispute(traces: Traces) -> None:
     mark, stage = traces.mark, traces.stage
-    form = {"amount": 5000, "currency": "usd", "customer": traces.customer, "source": "tok_createDispute"}
+    form = {**traces.pay(5000), "source": "tok_createDispute"}
     charge = traces.post("charges", form)["id"]
     dispute = ok(stage.raw.get(f"/v1/disputes?charge={charge}"))["data"][0]["id"]
     evidence = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from pathlib import Path
@@ -53,21 +53,20 @@ class Stage:
         lists = ("/v1/customers", "/v1/events")
         wait_until(lambda: not any("ledger-behind-events" in self.raw.get(each).headers for each in lists))
 
-    def start_erasure(self, *customers: str, raw: Caller | None = None) -> str:
-        """Have a redaction job of these customers validated and run. Returns its id."""
-        raw = raw or self.raw
-        objects = {f"objects[customers][{n}]": customer for n, customer in enumerate(customers)}
+    def start_erasure(self, **ids: Sequence[str]) -> str:
+        """Have a redaction job of objects, by their plural, validated and run. Returns its id."""
+        objects = {f"objects[{plural}][{n}]": each for plural in ids for n, each in enumerate(ids[plural])}
         form = {**objects, "validation_behavior": "error"}
-        job = ok(raw.call("POST", JOBS, form, PREVIEW))["id"]
-        assert self.wait_for_status(job, "ready", "failed", raw=raw) == "ready", self.list_errors(job)
-        ok(raw.call("POST", f"{JOBS}/{job}/run", None, PREVIEW))
+        job = ok(self.raw.call("POST", JOBS, form, PREVIEW))["id"]
+        assert self.wait_for_status(job, "ready", "failed") == "ready", self.list_errors(job)
+        ok(self.raw.call("POST", f"{JOBS}/{job}/run", None, PREVIEW))
         return str(job)
 
-    def wait_for_status(self, job: str, *statuses: str, raw: Caller | None = None) -> str:
+    def wait_for_status(self, job: str, *statuses: str) -> str:
         """The job's status once it is one of these."""
 
         def read() -> str | None:
-            status = str(ok((raw or self.raw).call("GET", f"{JOBS}/{job}", None, PREVIEW))["status"])
+            status = str(ok(self.raw.call("GET", f"{JOBS}/{job}", None, PREVIEW))["status"])
             return status if status in statuses else None
 
         return str(wait_until(read, seconds=ERASED_SECONDS))
@@ -76,9 +75,9 @@ class Stage:
         """Why the job did not pass."""
         return ok(self.raw.call("GET", f"{JOBS}/{job}/validation_errors", None, PREVIEW))["data"]
 
-    def erase(self, *customers: str) -> str:
-        """Erase these customers. Returns the job's id once it has succeeded."""
-        job = self.start_erasure(*customers)
+    def erase(self, **ids: Sequence[str]) -> str:
+        """Erase objects, by their plural. Returns the job's id once it has succeeded."""
+        job = self.start_erasure(**ids)
         self.wait_for_status(job, "succeeded")
         return job
 

@@ -67,7 +67,7 @@ class Killed:
             steps = [step for (step,) in conn.execute(LIST_STEPS) if step != "ended"]
             assert len(steps) >= STEPS_MIN
             conn.execute(HOLD, (steps[0],))
-            job = self.stage.start_erasure(self.ada.customer)
+            job = self.stage.start_erasure(customers=[self.ada.customer])
             for step, following in zip(steps, [*steps[1:], None], strict=True):
                 held = wait_until(partial(self._find_held, conn, step))
                 self.killed.append(step)

@@ -76,7 +76,7 @@ def processes(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
             os.kill(pid, signal.SIGSTOP)
         services[2].send_signal(signal.SIGSTOP)
         try:
-            stage.erase(traces.customer)
+            stage.erase(customers=[traces.customer])
             yield seen
         finally:
             for pid in listeners[1]:

@@ -74,7 +74,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         checkpoint, proofs = keep_proofs(stage, folder)
         with psycopg.connect(stage.service.dsn) as conn:
             keys = conn.execute("SELECT subject, wrapped FROM ledger.data_keys").fetchall()
-        job = stage.erase(ada.customer)
+        job = stage.erase(customers=[ada.customer])
         stage.wait_for_projections()
         with psycopg.connect(stage.service.dsn) as conn:
             row = conn.execute(

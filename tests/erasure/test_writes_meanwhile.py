@@ -107,9 +107,9 @@ def outcome(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         stage = Stage(services[0], stack.enter_context(run_receiver()), clients[0], folder)
         traces = plant(stage, Person("Ada"))
         writers = Writers([traces, traces.through(stage.through(services[1], clients[1]))])
-        writers.run(lambda: stage.erase(traces.customer))
+        writers.run(lambda: stage.erase(customers=[traces.customer]))
         stage.wait_for_projections()
-        yield Outcome(traces, writers.writes, stage.erase(traces.customer))
+        yield Outcome(traces, writers.writes, stage.erase(customers=[traces.customer]))
         for service in services:
             service.stop()
 
