@@ -424,7 +424,30 @@ CREATE TABLE ledger.service_key (
     CONSTRAINT service_key_check_value CHECK (length(check_value) = 32),
     CONSTRAINT service_key_one CHECK (one)
 );
-GRANT INSERT, SELECT ON ledger.service_key TO ledger_api;
+GRANT INSERT, SELECT, UPDATE ON ledger.service_key TO ledger_api;
+
+CREATE TABLE ledger.service_keys (
+    id text NOT NULL,
+    state text NOT NULL,
+    is_root boolean NOT NULL DEFAULT false,
+    accepted_at timestamp with time zone NOT NULL DEFAULT now(),
+    current_at timestamp with time zone,
+    retired_at timestamp with time zone,
+    CONSTRAINT service_keys_key PRIMARY KEY (id),
+    CONSTRAINT service_keys_retired CHECK ((state = 'retired'::text) = (retired_at IS NOT NULL)),
+    CONSTRAINT service_keys_state CHECK (state = ANY (ARRAY['accepted'::text, 'current'::text, 'retired'::text]))
+);
+CREATE UNIQUE INDEX service_keys_one_current ON ledger.service_keys USING btree (state) WHERE (state = 'current'::text);
+GRANT INSERT, SELECT, UPDATE ON ledger.service_keys TO ledger_api;
+
+CREATE TABLE ledger.service_secrets (
+    purpose text NOT NULL,
+    wrapped bytea NOT NULL,
+    wrapped_by text NOT NULL,
+    CONSTRAINT service_secrets_key PRIMARY KEY (purpose),
+    CONSTRAINT service_secrets_wrapped_by FOREIGN KEY (wrapped_by) REFERENCES ledger.service_keys(id)
+);
+GRANT INSERT, SELECT, UPDATE ON ledger.service_secrets TO ledger_api;
 
 CREATE TABLE ledger.signing_keys (
     id text NOT NULL,

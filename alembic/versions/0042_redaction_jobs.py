@@ -1,13 +1,13 @@
 """Lists of redaction jobs and of legal holds.
 
 Revision ID: 0042
-Revises: 0039
+Revises: 0041
 """
 
 from alembic import op
 
 revision = "0042"
-down_revision = "0039"
+down_revision = "0041"
 branch_labels = None
 depends_on = None
 

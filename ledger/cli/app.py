@@ -35,6 +35,7 @@ from ledger.cli.groups import (
     print_json,
     require_consent,
 )
+from ledger.cli.secrets import build_secrets_group
 from ledger.cli.shell import clean_up_at_signals, configure_service, format_count, make_printable
 from ledger.cli.webhooks.group import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
@@ -80,6 +81,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     cli.add_typer(build_feed_group(), name="feed")
     cli.add_typer(build_hold_group(), name="hold")
     cli.add_typer(build_keys_group(), name="keys")
+    cli.add_typer(build_secrets_group(), name="secrets")
     cli.add_typer(build_webhooks_group(), name="webhooks")
     return cli
 
@@ -289,9 +291,9 @@ def _add_migrate_command(cli: typer.Typer) -> None:
         _print_unknown_settings()
         if contract:
             require_consent("No older release can start on this database afterwards.", yes=yes)
-        with open_database(settings) as (dsn, service_key):
+        with open_database(settings) as (dsn, configured):
             kept = migrate_database(settings, dsn, contract=contract)
-            check_service_key(settings, dsn, service_key)
+            check_service_key(settings, dsn, configured)
             owner = find_blind_owner(dsn)
         if owner is not None:
             print(

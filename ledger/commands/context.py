@@ -86,6 +86,7 @@ class DecisionContext:
         self.decided_at = decided_at
         self.expected_versions: dict[str, int] = {}
         self.used_cache = False
+        self.first_read: State | None = None
         self._streams = streams
         self._exact = exact
 
@@ -111,6 +112,7 @@ class DecisionContext:
             state = await self._streams.read(stream)
         else:
             self.used_cache = True
+        self.first_read = self.first_read or state
         self.expected_versions[stream] = state.version if state is not None else 0
         return state
 

@@ -34,7 +34,7 @@ WHERE j.job = %(job)s AND e.position < j.requested_position AND e.removed_at IS 
 ORDER BY e.id
 """  # noqa: S608 (a constant)
 _ERASED = """
-SELECT unnest(roots) FROM ledger.erasures WHERE job = %(job)s
+SELECT unnest(subjects) FROM ledger.erasures WHERE job = %(job)s
 UNION SELECT stream FROM ledger.erasure_streams WHERE job = %(job)s
 """
 _RECORD = """

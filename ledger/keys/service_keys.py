@@ -15,6 +15,23 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ledger.crypto.entropy import RandomPieces
 from ledger.errors import ServiceKeyMissing
 
+PURPOSES = (
+    b"ledger/alerts/receiver/1",
+    b"ledger/audit/access/1",
+    b"ledger/blind-index/1",
+    b"ledger/customer_session/secret/1",
+    b"ledger/file_link/address/1",
+    b"ledger/payment_intent/secret/1",
+    b"ledger/signing-keys/seal/1",
+    b"ledger/stripe_cli/secret/1",
+    b"ledger/stripe_login/form/1",
+    b"ledger/v2_page/token/1",
+    b"ledger/webhook_endpoint/secret/1",
+)
+"""What the database keeps a secret of, by label."""
+ROOTS = (b"ledger/events/seal/1", b"ledger/files/seal/1")
+"""The roots of what releases before data keys have sealed. They go with the service key."""
+
 _NONCE_BYTES = 12
 _ID_CHARACTERS = 12
 _nonces = RandomPieces(_NONCE_BYTES)
@@ -23,8 +40,8 @@ _nonces = RandomPieces(_NONCE_BYTES)
 class ServiceKeys:
     """The service keys of a process.
 
-    current   wraps, and unwraps what it has wrapped
-    previous  unwraps only
+    current   wraps, and unwraps what it has wrapped; `current_id` is its id
+    previous  another one, which unwraps only
     kept      the secrets of purposes, by label, as the database keeps them; None: each is derived from
               `current`, as at the first start of a deployment
     """
@@ -33,7 +50,6 @@ class ServiceKeys:
         self, current: bytes, previous: bytes | None = None, kept: Mapping[bytes, bytes] | None = None
     ) -> None:
         self.current_id = derive_key_id(current)
-        self.previous_id = None if previous is None else derive_key_id(previous)
         self._keys = {derive_key_id(key): key for key in (previous, current) if key is not None}
         self._ciphers = {key_id: AESGCM(_derive_wrap_key(key)) for key_id, key in self._keys.items()}
         self._kept = kept
@@ -48,7 +64,7 @@ class ServiceKeys:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids of the keys, the current one last."""
+        """The ids of the keys."""
         return tuple(self._keys)
 
     def wrap(self, plaintext: bytes, context: str) -> tuple[bytes, str]:
@@ -67,20 +83,27 @@ class ServiceKeys:
         return cipher.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], context.encode())
 
     def derive(self, label: bytes) -> bytes:
-        """The secret of the purpose `label`: 32 bytes, the same after the service key was replaced. Raises
-        KeyError for a purpose that the database has no secret of."""
-        if self._kept is not None:
+        """The secret of a purpose: 32 bytes, the same after the service key was replaced; or a root. Raises
+        KeyError for a purpose that the database keeps no secret of."""
+        if self._kept is not None and label not in ROOTS:
             return self._kept[label]
-        return self.derive_anew(label)
-
-    def derive_anew(self, label: bytes) -> bytes:
-        """A secret from the current key itself, which is another one after the key was replaced."""
         return hmac.digest(self._keys[self.current_id], label, "sha256")
+
+    def wrap_under(self, key_id: str) -> None:
+        """Wrap under another one of the keys from now on. Raises ServiceKeyMissing."""
+        if key_id not in self._keys:
+            raise ServiceKeyMissing(key_id, self.ids)
+        self.current_id = key_id
 
     def with_kept(self, kept: Mapping[bytes, bytes]) -> ServiceKeys:
         """The same keys with the secrets of purposes that the database keeps."""
-        current, previous = self._keys[self.current_id], self._keys.get(self.previous_id or "")
-        return ServiceKeys(current, previous, kept)
+        current = self._keys[self.current_id]
+        return ServiceKeys(current, next((key for key in self._keys.values() if key != current), None), kept)
+
+    def to_settings(self) -> dict[str, str]:
+        """The environment of a child process that is to have the same keys."""
+        texts = [self._keys[key_id].decode() for key_id in sorted(self._keys, key=self.current_id.__ne__)]
+        return dict(zip(("LEDGER_SECRET_KEY", "LEDGER_PREVIOUS_SECRET_KEY"), texts, strict=False))
 
 
 def derive_key_id(key: bytes) -> str:

@@ -31,7 +31,7 @@ FEED = Projection(
         Column("api_version", "text"),
         Column("request_id", "text"),
         Column("idempotency_key", "text"),
-        Column("data", "document", compressed=True),
+        Column("data", "document", compressed=True, sealed=True),
     ),
     apply=derive_public_event_rows,
     # Events of an aggregate that only a later release knows would otherwise never be shown nor delivered.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hmac
+import re
+from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidTag
 
 from ledger.errors import ServiceKeyMissing, Unavailable
-from ledger.keys.service_keys import ServiceKeys
+from ledger.keys.service_keys import PURPOSES, ROOTS, ServiceKeys
 
 OLD = b"an old service key of enough characters"
 NEW = b"a new service key of enough characters"
+OLD_ID, NEW_ID = ServiceKeys(OLD).current_id, ServiceKeys(NEW).current_id
 LABEL = b"ledger/webhook_endpoint/secret/1"
 
 
@@ -42,6 +45,9 @@ def test_the_previous_key_unwraps_and_the_current_one_wraps() -> None:
     wrapped_before, old_id = ServiceKeys(OLD).wrap(b"data key", "data_key cus_1")
     both = ServiceKeys(NEW, OLD)
     assert both.ids == (old_id, ServiceKeys(NEW).current_id)
+    assert both.to_settings() == {
+        "LEDGER_SECRET_KEY": NEW.decode(), "LEDGER_PREVIOUS_SECRET_KEY": OLD.decode()
+    }  # fmt: skip
     assert both.unwrap(wrapped_before, old_id, "data_key cus_1") == b"data key"
     wrapped_after, new_id = both.wrap(b"data key", "data_key cus_1")
     assert ServiceKeys(NEW).unwrap(wrapped_after, new_id, "data_key cus_1") == b"data key"
@@ -61,11 +67,31 @@ def test_secrets_of_purposes_are_those_of_releases_without_service_keys() -> Non
 
 def test_a_kept_secret_is_the_same_under_another_service_key() -> None:
     secret = ServiceKeys(OLD).derive(LABEL)
-    replaced = ServiceKeys(NEW, OLD).with_kept({LABEL: secret})
+    replaced = ServiceKeys(NEW, OLD, {LABEL: secret})
     assert replaced.derive(LABEL) == secret
-    assert replaced.previous_id == ServiceKeys(OLD).current_id
     with pytest.raises(KeyError):
         replaced.derive(b"a purpose that the database does not keep")
+
+
+def test_the_roots_of_older_releases_go_with_their_service_key() -> None:
+    for root in ROOTS:
+        assert ServiceKeys(OLD, None, {}).derive(root) == hmac.digest(OLD, root, "sha256")
+        assert ServiceKeys(NEW, OLD, {}).derive(root) != ServiceKeys(OLD).derive(root)
+
+
+def test_a_process_changes_the_key_that_wraps_while_it_runs() -> None:
+    keys = ServiceKeys(OLD, NEW)
+    new_id = ServiceKeys(NEW).current_id
+    keys.wrap_under(new_id)
+    assert keys.wrap(b"data key", "data_key cus_1")[1] == new_id
+    with pytest.raises(ServiceKeyMissing):
+        keys.wrap_under("another")
+
+
+def test_every_purpose_in_the_sources_is_kept_or_a_root() -> None:
+    text = "".join(file.read_text() for file in Path("ledger").rglob("*.py"))
+    used = {label.encode() for label in re.findall(r'derive\(\s*b"([^"]+)"', text)}
+    assert used == {*PURPOSES, *ROOTS}
 
 
 def test_an_id_is_short_and_reveals_nothing_of_its_key() -> None:
@@ -77,7 +103,7 @@ def test_an_id_is_short_and_reveals_nothing_of_its_key() -> None:
 
 def test_the_text_of_service_keys_has_ids_only() -> None:
     keys = ServiceKeys(NEW, OLD)
-    assert repr(keys) == str(keys) == f"ServiceKeys({keys.previous_id}, {keys.current_id})"
+    assert repr(keys) == str(keys) == f"ServiceKeys({OLD_ID}, {NEW_ID})"
 
 
 def test_bytes_stand_for_the_keys_of_a_deployment_with_one() -> None:

@@ -18,8 +18,16 @@ from ledger.cli.database.backup import name_keys_file
 from ledger.cli.shell import format_count, get_shell_user
 from ledger.config import Settings
 from ledger.errors import SettingError
+from ledger.keys.registered_keys import find_unusable
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import open_connection
-from ledger.postgres.deployment import get_database_url, get_key_file
+from ledger.postgres.deployment import (
+    ConfiguredKeys,
+    get_database_url,
+    get_key_file,
+    read_configured_keys,
+    read_key_file,
+)
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 from ledger.postgres.private_files import write_private_file
@@ -33,8 +41,6 @@ from ledger.postgres.programs.restore import (
 )
 from ledger.service_key import check_service_key, derive_check_value
 from ledger.webhooks.switch import declare_copy, read_switch
-
-KEY_LENGTH_MIN = 32
 
 
 class Restored(NamedTuple):
@@ -60,9 +66,9 @@ class _Facts(NamedTuple):
     keys: DumpFacts | None
 
     @property
-    def check_value(self) -> bytes | None:
-        """That of the service key, which wraps what is in the file of the keys if there is one."""
-        return self.log.check_value if self.keys is None else self.keys.check_value
+    def of_keys(self) -> DumpFacts:
+        """What tells of the service key: it wraps what is in the file of the keys, if there is one."""
+        return self.log if self.keys is None else self.keys
 
     @property
     def are_of_one_time(self) -> bool:
@@ -106,14 +112,14 @@ def restore(settings: Settings, dumps: Dumps, key_file: Path | None) -> Restored
 def _restore_into_url(settings: Settings, dsn: str, dumps: Dumps, key_file: Path | None) -> Restored:
     if key_file is not None:
         raise SettingError("--key-file: only for an embedded database; LEDGER_SECRET_KEY is the key here")
-    assert settings.secret_key is not None
-    key = settings.secret_key.get_secret_value().encode()
+    configured = read_configured_keys(settings)
+    assert configured is not None
     check_empty(dsn)
     facts = _read_facts(dumps)
-    _check_key(facts, key, "LEDGER_SECRET_KEY")
+    _check_keys(facts.of_keys, configured, "LEDGER_SECRET_KEY")
     missing_roles = restore_dump(dsn, dumps.log)
     try:
-        return Restored(missing_roles, _finish(settings, dsn, key, dumps, facts))
+        return Restored(missing_roles, _finish(settings, dsn, configured, dumps, facts))
     except BaseException:
         empty_again(dsn)
         raise
@@ -132,14 +138,14 @@ def _restore_embedded(settings: Settings, dumps: Dumps, key_file: Path | None) -
             f"{data_dir} is not empty (it has {others[0]}): nothing was restored. Set LEDGER_DATA_DIR "
             "to a new directory"
         )
-    key, source = _read_key(settings, own_key_file, key_file)
+    configured, source = _read_keys(settings, own_key_file, key_file)
     facts = _read_facts(dumps)
-    _check_key(facts, key, source)
+    _check_keys(facts.of_keys, configured, source)
     with _create_embedded(data_dir) as server:
         missing_roles = restore_dump(server.dsn(), dumps.log)
         if settings.secret_key is None and not own_key_file.exists():
-            write_private_file(own_key_file, key.decode())
-        keys = _finish(settings, server.dsn(), key, dumps, facts)
+            write_private_file(own_key_file, configured.current.decode())
+        keys = _finish(settings, server.dsn(), configured, dumps, facts)
     return Restored(missing_roles, keys)
 
 
@@ -193,43 +199,49 @@ def _remove_made(data_dir: Path, kept: set[Path], *, keep_directory: bool) -> No
         data_dir.rmdir()
 
 
-def _read_key(settings: Settings, own_key_file: Path, key_file: Path | None) -> tuple[bytes, str]:
-    """The service key, and where it is from."""
-    if settings.secret_key is not None:
+def _read_keys(settings: Settings, own_key_file: Path, key_file: Path | None) -> tuple[ConfiguredKeys, str]:
+    """The service keys, and where they are from."""
+    configured = read_configured_keys(settings)
+    if configured is not None:
         if key_file is not None:
             raise SettingError("--key-file: LEDGER_SECRET_KEY is set, too: use one of them")
-        return settings.secret_key.get_secret_value().encode(), "LEDGER_SECRET_KEY"
+        return configured, "LEDGER_SECRET_KEY"
     path = key_file or own_key_file
     if key_file is None and not own_key_file.exists():
         raise SettingError(
             "the key is missing with which the data was made: name its file with --key-file, or set "
             "LEDGER_SECRET_KEY"
         )
-    try:
-        key = path.read_bytes()
-    except OSError as error:
-        raise SettingError(f"cannot read {path}: {error.strerror}") from None
-    if len(key) < KEY_LENGTH_MIN or not key.isascii():
-        raise SettingError(f"{path} is not a file with a service key")
-    return key, str(path)
+    return ConfiguredKeys(read_key_file(path)), str(path)
 
 
-def _check_key(facts: _Facts, key: bytes, source: str) -> None:
-    if facts.check_value is not None and not hmac.compare_digest(facts.check_value, derive_check_value(key)):
+def _check_keys(facts: DumpFacts, configured: ConfiguredKeys, source: str) -> None:
+    """Raises SettingError for other keys than those that the data was made with."""
+    if facts.service_keys:
+        reason = find_unusable(facts.service_keys, ServiceKeys(*configured).ids)
+        if reason is not None:
+            raise SettingError(f"{source} {reason}: nothing was restored")
+    elif facts.check_value is not None and not any(
+        hmac.compare_digest(facts.check_value, derive_check_value(key))
+        for key in configured
+        if key is not None
+    ):
         raise SettingError(
             f"{source} is not the key that the data of this backup was made with: nothing was restored. Use "
             "that key (docs/operations.md, Backups)"
         )
 
 
-def _finish(settings: Settings, dsn: str, key: bytes, dumps: Dumps, facts: _Facts) -> RestoredKeys:
+def _finish(
+    settings: Settings, dsn: str, configured: ConfiguredKeys, dumps: Dumps, facts: _Facts
+) -> RestoredKeys:
     # The keys follow the migration: they may be of a later release than the log is.
     migrate(dsn)
     if dumps.keys is not None:
         restore_keys(dsn, dumps.keys, with_projections=facts.are_of_one_time)
     is_old = facts.log.erasures is None and facts.keys is None  # its keys follow from the service key
     restored = RestoredKeys(0, 0) if is_old else mark_unreadable(dsn)
-    check_service_key(settings, dsn, key)
+    check_service_key(settings, dsn, configured)
     asyncio.run(_mark_as_copy(dsn))
     return restored
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -30,8 +30,8 @@ from ledger.postgres.programs.client import (
 from ledger.postgres.sessions import ROLES
 
 _MAGIC = b"PGDMP"
-_FACTS = ("activations", "alembic_version", "erasure_epoch", "served", "service_key")
-_IDENTITY = ("database_oid", "system_identifier")
+_FACTS = ("activations", "alembic_version", "erasure_epoch", "served", "service_key", "service_keys")
+_IDENTITY = ("at", "database_oid", "system_identifier")
 _DEFINES_TABLES = " TABLE ledger events "
 _COPIED = re.compile(r"^COPY ledger\.(\w+) \(([^)]*)\) FROM stdin;\n(.*?)^\\\.$", re.MULTILINE | re.DOTALL)
 _OWNER = re.compile(r'^ALTER .* OWNER TO ("?)(.+)\1;$')
@@ -84,7 +84,8 @@ class DumpFacts(NamedTuple):
 
     schema_version  of the release that migrated it last
     oldest_release  the oldest release that may run on it
-    check_value     of its service key; None if no process with a key ever started on it
+    check_value     of its first service key, of releases before 0040; None if no process with a key started
+    service_keys    its service keys: id → state, as in ledger.service_keys
     identity        of the database that it was made of, and of that one's first start; None before that
     erasures        how many erasures its keys know of; None before there were any keys of persons
     is_of_keys      whether it is the file of the keys, without the log
@@ -93,6 +94,7 @@ class DumpFacts(NamedTuple):
     schema_version: str
     oldest_release: str
     check_value: bytes | None
+    service_keys: Mapping[str, str]
     identity: tuple[str, ...] | None
     erasures: int | None
     is_of_keys: bool
@@ -105,36 +107,37 @@ def read_facts(path: Path) -> DumpFacts:
     selection = ["--data-only", "--schema=ledger", *(f"--table={name}" for name in _FACTS)]
     pg_restore = find_newest_program("pg_restore")
     script = read_script(pg_restore, path, *selection)
-    copied = _COPIED.findall(script)
-    columns = {name: names.split(", ") for name, names, _ in copied}
-    rows = {name: text.splitlines() for name, _, text in copied}
-    if not rows.get("alembic_version"):
+    tables = {name: _read_rows(columns, text) for name, columns, text in _COPIED.findall(script)}
+    if not tables.get("alembic_version"):
         raise SettingError(f"{path} is a dump of another database than a ledger's")
-    schema_version = rows["alembic_version"][0]
-    oldest = (rows.get("served") or [schema_version])[0].split("\t")[0]
+    schema_version = tables["alembic_version"][0]["version_num"]
+    oldest = next((row["oldest"] for row in tables.get("served", ())), schema_version)
     if schema_version > release_version() < oldest:
         raise SettingError(
             f"{path} has schema {schema_version}, which supports releases from {oldest} on; this release is "
             f"{release_version()}: use a newer one"
         )
-    key_rows = rows.get("service_key")
+    key_rows = tables.get("service_key")
     try:
-        check_value = bytes.fromhex(key_rows[0].split("\t")[0].removeprefix("\\\\x")) if key_rows else None
+        check_value = bytes.fromhex(key_rows[0]["check_value"].removeprefix("\\\\x")) if key_rows else None
     except ValueError:
         raise damaged_error(path, "its check value of the service key is none") from None
-    starts = [
-        dict(zip(columns["activations"], row.split("\t"), strict=True)) for row in rows.get("activations", ())
-    ]
-    first = min(starts, key=lambda start: int(start["id"]), default=None)
-    epoch = rows.get("erasure_epoch")
+    starts = sorted(tables.get("activations", ()), key=lambda row: int(row["id"]))
+    epochs = tables.get("erasure_epoch")
     return DumpFacts(
         schema_version,
         oldest,
         check_value,
-        None if first is None else tuple(first[name] for name in (*_IDENTITY, "at")),
-        int(epoch[0].split("\t")[columns["erasure_epoch"].index("epoch")]) if epoch else None,
+        {row["id"]: row["state"] for row in tables.get("service_keys", ())},
+        tuple(starts[0][name] for name in _IDENTITY) if starts else None,
+        int(epochs[0]["epoch"]) if epochs else None,
         is_of_keys=_DEFINES_TABLES not in read_script(pg_restore, path, "--list"),
     )
+
+
+def _read_rows(columns: str, text: str) -> list[dict[str, str]]:
+    """The rows of a COPY, each by the names of its columns."""
+    return [dict(zip(columns.split(", "), line.split("\t"), strict=False)) for line in text.splitlines()]
 
 
 def check_empty(dsn: str) -> None:
