@@ -60,8 +60,9 @@ def _add_object_command(group: typer.Typer) -> None:
     ) -> None:
         """Erase a customer's data everywhere, for good.
 
-        With it goes all that belongs to the customer. `ledger erase CUSTOMER` is short for it. It makes a redaction job, says what that reaches, and asks
-        before it runs. Running processes of the service do the work; --wait waits for them."""
+        With it goes all that belongs to the customer. `ledger erase CUSTOMER` is short for it. It makes a
+        redaction job, says what that reaches, and asks before it runs. Running processes of the service do
+        the work; --wait waits for them."""
         from ledger.cli.erasure import requests
 
         requests.check_reason(why, "--why")

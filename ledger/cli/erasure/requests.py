@@ -87,7 +87,7 @@ def run_in_shell(action: Callable[[Shell], Awaitable[ReturnValue]]) -> ReturnVal
 async def open_shell(deployment: Deployment) -> AsyncIterator[Shell]:
     """What commands run on, until the block ends. Raises Unavailable."""
     settings = deployment.settings
-    store = Store(deployment.dsn, deployment.service_key, settings, Clock(movable=settings.test_clock))
+    store = Store(deployment.dsn, deployment.service_keys, settings, Clock(movable=settings.test_clock))
     pool = Pool(deployment.dsn)
     await pool.open()
     try:
