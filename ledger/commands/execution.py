@@ -282,7 +282,7 @@ class Execution:
             await self._store.durability.confirm(failovers)
             return CommandResult(status, body)
         position = await self._store.journal.append(
-            Append(cause, decision.changes, reply, context.expected_versions)
+            Append(cause, decision.changes, reply, context.expected_versions, decision.erased_subjects)
         )
         return CommandResult(status, body, position=position if decision.changes else None)
 
