@@ -4,7 +4,8 @@ LedgerError
 ├── SettingError                 a setting or its surroundings cannot be used: one line, the process exits
 │   └── DataDirectoryInUse       another process uses the data directory
 ├── Unavailable                  the database cannot be used now; an append may have happened all the same
-│   └── FailedOver               another server is the primary now, and may lack what was read: decide again
+│   ├── FailedOver               another server is the primary now, and may lack what was read: decide again
+│   └── ServiceKeyMissing        data is wrapped under a service key that this process does not have
 ├── StepAbandoned                a step of a background loop took too long; the loop begins another
 ├── QueueFull                    the append queue is full; nothing was changed
 ├── ConcurrencyConflict          the object changed during every attempt to decide; nothing was changed
@@ -70,6 +71,17 @@ class Unavailable(LedgerError):
 
 class FailedOver(Unavailable):
     """Another server has become the primary, and may not have what was read before: decide again."""
+
+
+class ServiceKeyMissing(Unavailable):
+    """What is needed is wrapped under a service key that this process was not started with. The data is not
+    damaged: it waits for a process that has the key."""
+
+    def __init__(self, key_id: str, own_ids: tuple[str, ...]) -> None:
+        super().__init__(
+            f"data is wrapped under the service key {key_id}, and this process has {' and '.join(own_ids)}: "
+            "start it with that key too (docs/operations.md, Replace the service key)"
+        )
 
 
 class StepAbandoned(LedgerError):

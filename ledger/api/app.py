@@ -38,6 +38,7 @@ from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
 from ledger.api.internal.disputes import dispute_board_routes
+from ledger.api.internal.erasure.certificates import erasure_routes
 from ledger.api.internal.external_facts import external_fact_routes
 from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
@@ -70,6 +71,7 @@ from ledger.commands.resources import Publications
 from ledger.commands.session_secrets import EphemeralKeys
 from ledger.config import Settings
 from ledger.feed.feed import Feed
+from ledger.keys.service_keys import ServiceKeys
 from ledger.metrics.lag_samples import LagSampler
 from ledger.metrics.loops import LoopBoard
 from ledger.metrics.prometheus import Metrics
@@ -178,10 +180,10 @@ class _Components(NamedTuple):
 
 
 def create_app(
-    settings: Settings, dsn: str, secret_key: bytes, *, extensions: Extensions = NO_EXTENSIONS
+    settings: Settings, dsn: str, service_keys: ServiceKeys | bytes, *, extensions: Extensions = NO_EXTENSIONS
 ) -> LedgerApp:
     """The application of one process. It serves requests once its lifespan has started."""
-    components = _create_components(settings, dsn, secret_key)
+    components = _create_components(settings, dsn, service_keys)
     loop_board = extensions.loop_board or LoopBoard()
     clock, clock_reader = components.clock, components.clock_reader
     store, pool, queries = components.store, components.pool, components.queries
@@ -220,6 +222,7 @@ def create_app(
     routers = [
         *_create_internal_routers(components, callers),
         audit_routes(callers, queries, components.accesses, reader, settings),
+        erasure_routes(callers, queries, components.accesses),
         *(
             create_router(callers, store, components.accesses)
             for create_router in extensions.router_factories
@@ -239,9 +242,9 @@ def create_app(
     return app
 
 
-def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Components:
+def _create_components(settings: Settings, dsn: str, service_keys: ServiceKeys | bytes) -> _Components:
     clock = Clock(movable=settings.test_clock)
-    store = Store(dsn, secret_key, settings, clock)
+    store = Store(dsn, service_keys, settings, clock)
     pool = Pool(dsn)
     metrics, kept = Metrics(), settings.request_log
     store.journal.on_append = metrics.observe_append
@@ -265,7 +268,7 @@ def _create_components(settings: Settings, dsn: str, secret_key: bytes) -> _Comp
         metrics=metrics,
         queries=queries,
         execution=execution,
-        accesses=Accesses(pool, clock, store.durability, secret_key),
+        accesses=Accesses(pool, clock, store.durability, service_keys),
         feed=Feed(store, metrics),
         listeners=Listeners(store, metrics),
         request_tails=RequestTails(store),
@@ -323,7 +326,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         webhook_routes(callers, execution, components.queries),
         feed_routes(callers, readers),
         request_routes(callers, pool, components.clock, components.settings.request_log),
-        alert_routes(callers, execution, pool, components.settings, store.secret_key),
+        alert_routes(callers, execution, pool, components.settings, store.service_keys),
     ]
 
 

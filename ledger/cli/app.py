@@ -20,6 +20,8 @@ from ledger.cli.accounts import build_accounts_group, build_keys_group
 from ledger.cli.alerts.group import build_alerts_group
 from ledger.cli.console import build_console_group
 from ledger.cli.database.commands import add_database_commands
+from ledger.cli.erasure.commands import add_verify_erasure_command
+from ledger.cli.erasure.group import build_erase_group
 from ledger.cli.events.listen import add_listen_command
 from ledger.cli.events.trigger import add_trigger_command
 from ledger.cli.feed.group import build_feed_group
@@ -32,6 +34,7 @@ from ledger.cli.groups import (
     print_json,
     require_consent,
 )
+from ledger.cli.secrets import build_secrets_group
 from ledger.cli.shell import clean_up_at_signals, configure_service, format_count, make_printable
 from ledger.cli.webhooks.group import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
@@ -65,6 +68,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     _add_migrate_command(cli)
     _add_openapi_command(cli, make_extensions)
     _add_verify_command(cli)
+    add_verify_erasure_command(cli)
     _add_witness_command(cli)
     add_database_commands(cli)
     add_listen_command(cli)
@@ -72,8 +76,10 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_alerts_group(), name="alerts")
     cli.add_typer(build_console_group(), name="console")
+    cli.add_typer(build_erase_group(), name="erase")
     cli.add_typer(build_feed_group(), name="feed")
     cli.add_typer(build_keys_group(), name="keys")
+    cli.add_typer(build_secrets_group(), name="secrets")
     cli.add_typer(build_webhooks_group(), name="webhooks")
     return cli
 
@@ -283,9 +289,9 @@ def _add_migrate_command(cli: typer.Typer) -> None:
         _print_unknown_settings()
         if contract:
             require_consent("No older release can start on this database afterwards.", yes=yes)
-        with open_database(settings) as (dsn, service_key):
+        with open_database(settings) as (dsn, configured):
             kept = migrate_database(settings, dsn, contract=contract)
-            check_service_key(settings, dsn, service_key)
+            check_service_key(settings, dsn, configured)
             owner = find_blind_owner(dsn)
         if owner is not None:
             print(

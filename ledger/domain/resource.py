@@ -105,18 +105,18 @@ class Resource(State, frozen=True, kw_only=True):
         details = self.object.get("parent")
         for member in ("subscription_details", "subscription"):
             details = details.get(member) if isinstance(details, dict) else None
-        return self._get_reference("subscription") or _to_id(details)
+        return self._get_reference("subscription") or to_reference(details)
 
     @property
     def status(self) -> str | None:
         """The member `status`."""
-        return _to_id(self.object.get("status"))
+        return to_reference(self.object.get("status"))
 
     def _get_reference(self, member: str) -> str | None:
-        return _to_id(self.object.get(member))
+        return to_reference(self.object.get(member))
 
 
-def _to_id(reference: Any) -> str | None:
+def to_reference(reference: Any) -> str | None:
     """The id in a member of a publication, which may contain any value; None for other values.
 
     A text that is too long for an id may not fit into an index either.

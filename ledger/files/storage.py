@@ -22,6 +22,7 @@ from psycopg.rows import TupleRow
 from ledger.domain.file import EVIDENCE_BYTES_MAX, SNIFF_BYTES, File, detect_type
 from ledger.errors import InvalidParameter
 from ledger.files.pdf import count_pages
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, Pool
 
 CHUNK_BYTES = 256 * 1024
@@ -65,8 +66,8 @@ class Upload:
 class ChunkCipher:
     """Encrypts and decrypts the chunks of files. `key` is the service key."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = hmac.digest(key, b"ledger/files/seal/1", "sha256")
+    def __init__(self, key: ServiceKeys | bytes) -> None:
+        self._key = ServiceKeys.of(key).derive(b"ledger/files/seal/1")
 
     def seal(self, file_id: str, number: int, plaintext: bytes) -> bytes:
         """A chunk as it is stored."""
@@ -94,7 +95,7 @@ class ChunkCipher:
 class FileStorage:
     """The contents of all files. `key` is the service key."""
 
-    def __init__(self, pool: Pool, key: bytes) -> None:
+    def __init__(self, pool: Pool, key: ServiceKeys | bytes) -> None:
         self._pool = pool
         self._cipher = ChunkCipher(key)
 

@@ -29,6 +29,7 @@ VERSIONS: frozenset[str] = frozenset(ORDERED_VERSIONS)
 LATEST_VERSION: str = ORDERED_VERSIONS[-1]
 """The version in which objects are rendered; both pinned SDKs send it."""
 
+PREVIEW_SUFFIX = ".preview"
 _match_preview = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\.preview", re.ASCII).fullmatch
 
 

@@ -22,6 +22,7 @@ from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_t
 from projections.engine.writes import Writer, write_or_isolate
 from projections.projection import Projection
 from projections.rebuild.states import RebuildState
+from projections.stored_rows import RowEncoder
 
 PAGE_EVENTS = 4000
 # Streams are read in the order of their ids, which only one index has.
@@ -91,8 +92,8 @@ async def backfill_shard(
         stream, done, upto, shard_count = row
         if not done:
             await conn.execute(_MARK_SHARD_STARTED, {"rebuild": rebuild_id, "share": shard})
-        compressed = await may_compress(conn)
-        backfill = _ShardBackfill(conn, codec, clock, builds, rebuild_id, shard, compressed=compressed)
+        encoder = RowEncoder(codec, compressed=await may_compress(conn))
+        backfill = _ShardBackfill(conn, encoder, clock, builds, rebuild_id, shard)
         since = await backfill.load_start_position()
         while not done:
             recorded, done = await read_streams(
@@ -119,16 +120,14 @@ class _ShardBackfill:
     def __init__(
         self,
         conn: Conn,
-        codec: Codec,
+        encoder: RowEncoder,
         clock: Clock,
         builds: Sequence[tuple[Projection, int]],
         rebuild_id: int,
         shard: int,
-        *,
-        compressed: bool,
     ) -> None:
         self._conn = conn
-        self._codec = codec
+        self._encoder = encoder
         self._clock = clock
         self._builds = builds
         self._shard_parameters: dict[str, Any] = {
@@ -137,13 +136,12 @@ class _ShardBackfill:
             "backfilling": RebuildState.BACKFILLING,
         }
         self._days_made: dict[GenerationKey, set[int]] = {}
-        self._compressed = compressed
 
     def targets(self) -> list[Target]:
         """The new generations, each from the start of its retention on."""
         now = self._clock.now()
         return [
-            Target.create(projection, generation, now, detached=True, compressed=self._compressed)
+            Target.create(projection, generation, now, detached=True, encoder=self._encoder)
             for projection, generation in self._builds
         ]
 
@@ -159,6 +157,8 @@ class _ShardBackfill:
         targets = self.targets()
         fold = BatchFold(targets)
         fold.apply_events(recorded)
+        for target in targets:
+            await target.load_keyring(self._conn)
         await self._make_days(fold, recorded)
 
         async def run(write: Writer) -> bool:

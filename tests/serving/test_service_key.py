@@ -15,6 +15,7 @@ from ledger.config import load_settings
 from ledger.errors import SettingError
 from ledger.files.storage import FileStorage
 from ledger.postgres.connections import Pool
+from ledger.postgres.deployment import ConfiguredKeys
 from ledger.service_key import check_service_key, derive_check_value
 from projections.rebuild.processes import BackfillProcesses
 from projections.rebuild.shards import BackfillFailed
@@ -52,7 +53,7 @@ VALUES (1, 'cus_1', 1, 'customer.created', '{"metadata":{"sealed":"AAAA"}}', 'ac
 
 
 def check(dsn: str, key: str) -> None:
-    check_service_key(load_settings(database_url=dsn, secret_key=key), dsn, key.encode())
+    check_service_key(load_settings(database_url=dsn, secret_key=key), dsn, ConfiguredKeys(key.encode()))
 
 
 def append_customers(dsn: str, count: int, first: int = 0) -> None:

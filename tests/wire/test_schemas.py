@@ -42,6 +42,7 @@ ELSEWHERE = {
     "customer.subscriptions",
     "customer.tax",
     "customer.tax_ids",
+    "privacy.redaction_job.objects",
     # in answers that are not the state of one aggregate
     "elements_session.customer",
     "event.account",

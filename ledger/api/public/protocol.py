@@ -41,6 +41,7 @@ from ledger.api.public.downloads import build_file_headers
 from ledger.api.public.multipart import MULTIPART_CONTENT_TYPE, UploadReceiver
 from ledger.api.public.operations import RouteTable
 from ledger.api.rate_limits import RateLimits
+from ledger.api.unknown_routes.hints import preview_route_error
 from ledger.call import Call
 from ledger.commands.execution import Execution, fingerprint_of
 from ledger.domain.file import File
@@ -50,7 +51,7 @@ from ledger.queries.context import QueryContext
 from ledger.queries.shared_reads import SharedReads
 from ledger.time_limits import RequestLimit
 from ledger.wire.expansion import ExpandTree, parse_expand
-from ledger.wire.versions import VERSIONS, is_version
+from ledger.wire.versions import PREVIEW_SUFFIX, VERSIONS, is_version
 
 _JSON_HEADERS = HeaderBlock.of(JSON_CONTENT_TYPE, *CORS_HEADERS)
 _DOWNLOAD_HEADERS = HeaderBlock.of(*CORS_HEADERS)
@@ -212,6 +213,8 @@ class PublicApi:
             exchange.response_headers.append((b"cache-control", b"no-store"))  # the answer contains a key
         if not version_is_known:
             raise InvalidParameter(f"Invalid Stripe API version: {version.decode('latin-1')[:80]}")
+        if operation.is_preview and not version.endswith(PREVIEW_SUFFIX.encode()):
+            raise preview_route_error(exchange.method, exchange.path)
         if _ACCOUNT_HEADER in headers or _CONTEXT_HEADER in headers:
             await self._resolve_account(exchange)
         if operation.targets_account and not await self._keys.can_access(key, target):

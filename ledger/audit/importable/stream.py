@@ -26,7 +26,9 @@ from ledger.domain import (
     file,
     file_link,
     imported_event,
+    legal_hold,
     payment_intent,
+    redaction_job,
     refund,
     resource,
     webhook_endpoint,
@@ -70,6 +72,8 @@ _UNSUPPORTED: dict[type[DomainEvent], str] = {
     payment_intent.PaymentIntentCreated: "payment intents",
     customer_session.CustomerSessionCreated: "customer sessions",
     file_link.FileLinkCreated: "file links",
+    redaction_job.RedactionJobCreated: "redaction jobs",
+    legal_hold.LegalHoldPlaced: "legal holds",
 }
 # What an import refuses without its personal data.
 _SEALED_WHOLE: dict[type[DomainEvent], str] = {
@@ -118,7 +122,7 @@ async def stream_objects(
         codec if auditor.shows_personal_data else codec.without_personal_data(),
         auditor,
         summary,
-        FileStorage(context.pool, context.store.secret_key),
+        FileStorage(context.pool, context.store.service_keys),
     )
     for index, classes in enumerate((_FIRST, _SECOND)):
         ignored = [each.TOPIC for each in EVENT_CLASSES if each not in classes]

@@ -1,0 +1,89 @@
+"""Checks a certificate of erasure and its two proof files offline, against a policy (C2SP tlog-policy)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ledger.erasure.certificate import Certificate, ErasureStep, parse_certificate
+from ledger.tlog.keys import VerifierKey
+from ledger.tlog.merkle import ProofError
+from ledger.tlog.notes import parse_note, verify_note
+from ledger.tlog.policies import Policy, Trusted
+from ledger.tlog.proof_files import parse_proof_file, verify_proof_file
+from ledger.tree.records import Record, decode_record, derive_leaf_hash
+
+
+class ProvenStep(NamedTuple):
+    """A record of the erasure, and the checkpoint that proves that it is in the log."""
+
+    record: Record
+    trusted: Trusted
+
+
+class VerifiedCertificate(NamedTuple):
+    """A certificate that a policy's log has signed, and its records, proved to be in this log."""
+
+    certificate: Certificate
+    signers: list[VerifierKey]
+    requested: ProvenStep
+    completed: ProvenStep
+
+
+def verify_certificate(
+    note_text: str | bytes, request_proof: str | bytes, completion_proof: str | bytes, policy: Policy
+) -> VerifiedCertificate:
+    """Check the signature of the certificate, that both records are in trees that the policy accepts, and
+    that they are those of the certificate. Raises ProofError, which says what is missing or wrong."""
+    note = parse_note(note_text)
+    certificate = parse_certificate(note.text)
+    keys = [log.key for log in policy.logs if log.name == certificate.log]
+    if not keys:
+        raise ProofError(f"the policy has no log named {certificate.log!a}")
+    signers = verify_note(note, keys)
+    return VerifiedCertificate(
+        certificate,
+        signers,
+        _verify_step(certificate, certificate.requested, request_proof, policy, "the request"),
+        _verify_step(certificate, certificate.completed, completion_proof, policy, "the completion"),
+    )
+
+
+def _verify_step(
+    certificate: Certificate, step: ErasureStep, proof_text: str | bytes, policy: Policy, what: str
+) -> ProvenStep:
+    try:
+        proof = parse_proof_file(proof_text)
+        if proof.extra is None:
+            raise ProofError("the proof file does not hold its record")
+        record = decode_record(proof.extra)
+        trusted = verify_proof_file(proof, derive_leaf_hash(record), policy)
+    except ProofError as error:
+        raise ProofError(f"{what}: {error}") from None
+    if trusted.checkpoint.origin != certificate.log:
+        raise ProofError(f"{what} is in another log than the certificate's: {trusted.checkpoint.origin!a}")
+    if (record.position, proof.index + 1) != (step.position, step.position):
+        raise ProofError(f"{what} is at position {proof.index + 1}, not at {step.position}")
+    if (record.stream, record.account, record.livemode, record.recorded_at) != (
+        certificate.job,
+        certificate.account,
+        certificate.livemode,
+        step.recorded_at,
+    ):
+        raise ProofError(
+            f"{what}: the record is of another job, account, mode or time than the certificate's"
+        )
+    _compare_facts(certificate, record, what)
+    return ProvenStep(record, trusted)
+
+
+def _compare_facts(certificate: Certificate, record: Record, what: str) -> None:
+    """Check that what the record itself says is what the certificate says: it may have the counts."""
+    try:
+        state = msgspec.json.decode(record.state)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ProofError(f"{what}: the record is no JSON") from None
+    counts = state.get("counts") if isinstance(state, dict) else None
+    if isinstance(counts, dict) and counts != dict(certificate.counts):
+        raise ProofError(f"{what}: the record has other counts than the certificate")
