@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ledger.call import Call
-from ledger.domain.aggregate import check_not_redacted
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink, is_expired
 from ledger.objects import get_param, get_target
@@ -53,20 +52,17 @@ async def list_links(call: Call, context: QueryContext) -> QueryResult:
 
 
 async def get_file(call: Call, context: QueryContext) -> File:
-    """`GET /v1/files/{id}/contents`: the file whose contents are sent. Raises UnknownObject, and
-    ObjectRedacted for one whose contents were erased."""
-    state = await get_target(call, File, context.get)
-    check_not_redacted(state)
-    return state
+    """`GET /v1/files/{id}/contents`: the file whose contents are sent. Raises UnknownObject."""
+    return await get_target(call, File, context.get)
 
 
 async def find_linked_file(context: QueryContext, name: str) -> File | None:
-    """The file that a link serves; `name` is the last segment of its URL. None if the name is forged, the
-    link has expired or the file was erased."""
+    """The file that a link serves; `name` is the last segment of its URL. None if the name is forged, or the
+    link has expired."""
     link_id = context.link_urls.parse_link_name(name)
     link = await context.get(link_id) if link_id is not None else None
     if not isinstance(link, FileLink) or is_expired(link, context.now()):
         return None
     file = await context.get(link.file)
     assert isinstance(file, File)
-    return None if file.redaction else file
+    return file

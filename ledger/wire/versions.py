@@ -35,5 +35,6 @@ _match_preview = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\.previ
 
 def is_version(name: str) -> bool:
     """Whether a request may name this version: one of VERSIONS, or a preview (`2026-09-30.preview`), as
-    Stripe's pre-release clients send. Objects look in a preview as they do in the latest version."""
+    Stripe's pre-release clients send. Objects look in a preview as they do in the latest version, but for
+    `redaction` (`wire/redaction`)."""
     return name in VERSIONS or _match_preview(name) is not None

@@ -26,6 +26,7 @@ from ledger.wire.aggregates import AGGREGATES_BY_STATE, EVENT_CLASSES
 from ledger.wire.public_events import derive_public_events
 from tests.domain.builders import NOW
 from tests.domain.histories import HISTORIES
+from tests.domain.redacted_events import erase, redact
 
 EVENTS = [event for events in HISTORIES for event in events if event.PERSONAL]
 IDS = [f"{event.TOPIC}-{number}" for number, event in enumerate(EVENTS)]
@@ -48,10 +49,6 @@ documents = st.recursive(
     lambda values: st.lists(values, max_size=4) | st.dictionaries(names, values, max_size=5),
     max_leaves=25,
 )
-
-
-def redact(event: DomainEvent) -> DomainEvent:
-    return dataclasses.replace(event, **make_remnant(event))
 
 
 def list_texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -108,8 +105,7 @@ def test_a_stream_folds_and_renders_whatever_of_it_is_redacted(
     """The first events have a remnant already, of the others the key is destroyed."""
     state = None
     for number, event in enumerate(events):
-        nothing: dict[str, Any] = dict.fromkeys(event.PERSONAL)
-        shown = redact(event) if number < erased_until else dataclasses.replace(event, **nothing)
+        shown = redact(event) if number < erased_until else erase(event)
         before, state = state, evolve(state, shown)
         rendered = AGGREGATES_BY_STATE[type(state)].render(state, NOW)
         answers = json.dumps((rendered, derive_public_events(before, shown, state)))
