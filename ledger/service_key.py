@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from contextlib import suppress
 
 from ledger.config import Settings
-from ledger.errors import SettingError
+from ledger.errors import ServiceKeyMissing, SettingError
 from ledger.keys.registered_keys import (
     KeyState,
     RegisteredKeys,
@@ -148,6 +149,8 @@ async def _opens_data(conn: Conn, key: bytes) -> bool:
 
     codec = Codec(key)
     events = await fetch_all(conn, _SAMPLE_SEALED_EVENTS, {"limit": SAMPLED_EVENTS})
+    with suppress(ServiceKeyMissing):  # then it does not open what is sealed under data keys
+        codec = await codec.prepare(conn, events)
     opened = [can_open for row in events if (can_open := codec.can_open(*row)) is not None]
     if not opened:
         chunks = await fetch_all(conn, _SAMPLE_CHUNKS, {"limit": SAMPLED_CHUNKS})

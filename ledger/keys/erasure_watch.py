@@ -79,6 +79,12 @@ class ErasureWatch:
         if epoch == self.epoch:
             self._held_until = max(self._held_until, asked_at + LEASE_SECONDS)
 
+    def forget(self) -> None:
+        """Begin anew: another server is the primary now, and may lack the last erasures."""
+        self.epoch, self.is_known, self._held_until = 0, False, 0.0
+        for forget in self.on_erasure:
+            forget()
+
     async def look(self, source: Conn | StatementPool) -> int:
         """The epoch as it is now. On a standby it may be an earlier one. Raises what reading raises."""
         asked_at = time.monotonic()

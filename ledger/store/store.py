@@ -7,6 +7,8 @@ from __future__ import annotations
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.keys.announcements import KeyAnnouncement
+from ledger.keys.data_keys import DataKeys
+from ledger.keys.erasure_watch import CHANNEL, ErasureWatch
 from ledger.keys.service_keys import ServiceKeys
 from ledger.store.codec import Codec
 from ledger.store.durability import Durability
@@ -25,7 +27,8 @@ class Store:
         self.dsn = dsn
         self.service_keys = ServiceKeys.of(service_keys)
         self.clock = clock
-        self.codec = Codec(self.service_keys)
+        self.watch = ErasureWatch()
+        self.codec = Codec(DataKeys(self.service_keys, self.watch))
         self.notifier = HeadNotifier(dsn, "ledger_api")
         self.durability = Durability(dsn, "ledger_api", self.notifier)
         self.streams = StreamReader(
@@ -35,11 +38,16 @@ class Store:
             self.durability.note_failover,  # of each new connection
             KeyAnnouncement(self.service_keys).refresh,
         ]
+        self.notifier.subscribe(CHANNEL, self.watch.wake)
         replica_url = settings.replica_url
         self.replica = None if replica_url is None else Replica(replica_url.get_secret_value(), dsn)
         self.past_streams = PastStreams(dsn, self.codec, self.streams, self.replica)
         # Caches may have what was visible on the server that is lost, and on no standby.
-        self.durability.on_failover += [self.streams.forget_all, self.past_streams.forget_all]
+        self.durability.on_failover += [
+            self.watch.forget,
+            self.streams.forget_all,
+            self.past_streams.forget_all,
+        ]
         self.journal = Journal(
             dsn,
             self.codec,
@@ -56,6 +64,7 @@ class Store:
         lost."""
         await self.notifier.start()
         await self.streams.start()
+        await self.watch.start(self.streams.source)
         await self.past_streams.start()
         await self.journal.start()
 
@@ -63,6 +72,7 @@ class Store:
         """Commit what was submitted, then close all connections."""
         await self.journal.close()
         await self.past_streams.close()
+        await self.watch.close()
         await self.streams.close()
         await self.durability.close()
         await self.notifier.close()
