@@ -78,8 +78,8 @@ class Append(msgspec.Struct, frozen=True):
 
     expected_versions  the versions of further streams that the decision relied on
     erased_subjects    data subjects whose erasure begins with it
-    erasures           the erasure epoch that this process had seen before it read what it decided on; None: it
-                       read and decided without a pause
+    erasures           the erasure epoch that this process had seen before it read what it decided on; None:
+                       it read and decided without a pause
     """
 
     cause: Cause
@@ -250,11 +250,8 @@ class Journal:
         if self._watch.seals_by_subject:
             keys = BatchKeys(self._data_keys)
             changes = [change[:2] for pending in batch for change in pending.item.changes]
-            shown = [
-                reply.subject
-                for pending in batch
-                if (reply := pending.item.reply) is not None and reply.subject
-            ]
+            replies = [pending.item.reply for pending in batch if pending.item.reply is not None]
+            shown = [reply.subject for reply in replies if reply.subject is not None]
             await keys.load(self._streams.source, changes, shown=shown, look_up_all=look_up_all)
         return keys, _to_rows(self._codec, as_bytes, batch, keys, epoch)
 
@@ -364,7 +361,8 @@ def _to_rows(
                 subjects.append(subject)
             rows.events.append(
                 (
-                    index, stream, version, *codec.encode_event(event, subject, data_key), account, livemode, actor,
+                    index, stream, version, *codec.encode_event(event, subject, data_key),
+                    account, livemode, actor,
                     None if causation else request_id,
                     None if causation else key,
                     causation or of_request,
