@@ -53,8 +53,8 @@ class LiveEvents(NamedTuple):
         lost = False
         while True:
             try:
-                dsn, service_keys = read_running_database(self.settings)
-                codec = Codec(ServiceKeys(*service_keys))
+                dsn, configured = read_running_database(self.settings)
+                codec = Codec(ServiceKeys(*configured))
                 async with open_connection(dsn, "ledger_api", name="events", settings=SNAPSHOT_FIRST) as conn:
                     await conn.execute(_LISTEN, prepare=False)
                     while True:
