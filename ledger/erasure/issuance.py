@@ -36,13 +36,14 @@ _STREAMS = 'SELECT stream FROM ledger.erasure_streams WHERE job = %(job)s ORDER 
 # What releases before 0039 sealed has a key that follows from the service key, and is in copies of the log.
 _OPENS_BY_SERVICE_KEY = """
 SELECT EXISTS (
-    SELECT FROM ledger.stream_keys k JOIN ledger.erasure_streams s ON k.stream IN (s.stream, s.stream || '/chunks')
+    SELECT FROM ledger.stream_keys k
+    JOIN ledger.erasure_streams s ON k.stream IN (s.stream, s.stream || '/chunks')
     WHERE s.job = %(job)s
 ) AND EXISTS (SELECT FROM ledger.service_keys WHERE is_root AND state <> 'retired')
 """
 OPENS_BY_SERVICE_KEY = (
-    "copies of what releases before 0039 sealed: the service key opens them until it is replaced (ledger secrets "
-    "rotate) and destroyed"
+    "copies of what releases before 0039 sealed: the service key opens them until it is replaced (ledger "
+    "secrets rotate) and destroyed"
 )
 _WAIT_FOR_COMMIT = "SET LOCAL synchronous_commit = on"
 

@@ -11,7 +11,7 @@ from ledger.erasure.certificate import digest_streams
 from ledger.erasure.issuance import CompletedErasure
 from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import evolve, fold
-from ledger.store.journal import Append, Change
+from ledger.store.journal import Append, Change, fold_changes
 from ledger.store.store import Store
 from ledger.tree.sealer import Sealer
 from tests.store.stores import CAUSE, NOW, create_customer, open_store
@@ -47,9 +47,7 @@ async def open_completed(dsn: str) -> AsyncIterator[tuple[Conn, Store, Sealer]]:
         )  # fmt: skip
         job = fold(created)
         assert isinstance(job, RedactionJob)
-        await store.journal.append(
-            Append(CAUSE, [Change(event, fold(created[: index + 1])) for index, event in enumerate(created)])
-        )
+        await store.journal.append(Append(CAUSE, fold_changes(created)))
         request = RedactionJobRunRequested(
             originator_id=JOB, originator_version=job.version + 1, at=NOW, subjects=["cus_1"]
         )

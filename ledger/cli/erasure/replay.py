@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ledger.cli.erasure.requests import Shell
     from ledger.erasure.certificate import Certificate
 
-_ERASED = (
-    "SELECT EXISTS (SELECT FROM ledger.data_keys WHERE subject = %(subject)s AND erasing_since IS NOT NULL)"
-)
+_ERASED = """
+SELECT EXISTS (SELECT FROM ledger.data_keys WHERE subject = %(subject)s AND erasing_since IS NOT NULL)
+"""
 REQUESTED, ERASED, ABSENT = "requested", "erased already", "not in this database"
 
 
@@ -49,8 +49,8 @@ def add_replay_command(group: typer.Typer) -> None:
     ) -> None:
         """Request erasures again that a restored database lacks.
 
-        For a backup that was restored with keys from before an erasure. Each certificate has to be signed by a
-        key of this log. What is erased already, or not in this database, is left alone."""
+        For a backup that was restored with keys from before an erasure. Each certificate has to be signed by
+        a key of this log. What is erased already, or not in this database, is left alone."""
         from ledger.cli.erasure import requests
 
         notes = [(file, _read(file)) for file in files]
