@@ -32,6 +32,7 @@ from ledger.wire import balance_transactions, charges, customers, files, payment
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
 from ledger.wire.expansion import EXTERNAL_FIELDS, ExpandTree
 from ledger.wire.json_values import make_list_object
+from ledger.wire.redaction import render_redaction
 
 Kind = TypeVar("Kind", bound=State)
 Result = TypeVar("Result")
@@ -129,13 +130,16 @@ async def get_readable(fetch: Fetch, stream: str) -> State | None:
 
 
 def render_object(state: State, now: int) -> dict[str, Any]:
-    """The object's JSON at `now` (unix seconds), with nothing expanded and without secrets.
+    """The object's JSON at `now` (unix seconds), with nothing expanded and without secrets; of a redacted one
+    it says so, which only preview versions show in the end (`wire/redaction`).
 
     Of a deleted object only id and type remain.
     """
     rendered = AGGREGATES_BY_STATE[type(state)].render(state, now)
     if getattr(state, "deleted", False):
         return {"id": state.id, "object": rendered["object"], "deleted": True}
+    if state.redaction:
+        rendered |= render_redaction(state)
     return rendered
 
 

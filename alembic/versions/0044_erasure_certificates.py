@@ -1,13 +1,13 @@
 """Certificates of erasures, and the exports in the clear that an erasure has to write again.
 
 Revision ID: 0044
-Revises: 0040
+Revises: 0043
 """
 
 from alembic import op
 
 revision = "0044"
-down_revision = "0040"
+down_revision = "0043"
 branch_labels = None
 depends_on = None
 

@@ -52,9 +52,10 @@ EVENTS: tuple[type[DomainEvent], ...] = (LegalHoldPlaced, LegalHoldReleased)
 
 
 class LegalHold(State, frozen=True, kw_only=True):
-    """The hold of one object. `placed_at` and `released_at` are in unix seconds, of the last time;
-    `released_at` is None while the object is held."""
+    """The hold of one object. The times are in unix seconds: `created` is when it was first placed,
+    `placed_at` and `released_at` are of the last time; `released_at` is None while the object is held."""
 
+    created: int
     object_id: str
     object_type: str
     reason: str | None
@@ -65,9 +66,24 @@ class LegalHold(State, frozen=True, kw_only=True):
     release_reason: str | None = None
 
     @property
-    def is_active(self) -> bool:
+    def active(self) -> bool:
         """Whether the object must not be erased."""
         return self.released_at is None
+
+    @property
+    def customer(self) -> str | None:
+        """Id of the held customer: by it the log finds the hold, and what it says is sealed."""
+        return self.object_id if self.object_type == "customer" else None
+
+    @property
+    def charge(self) -> str | None:
+        """Id of the held charge."""
+        return self.object_id if self.object_type == "charge" else None
+
+    @property
+    def payment_intent(self) -> str | None:
+        """Id of the held payment intent."""
+        return self.object_id if self.object_type == "payment_intent" else None
 
 
 def evolve(state: LegalHold | None, event: DomainEvent) -> LegalHold:
@@ -79,6 +95,7 @@ def evolve(state: LegalHold | None, event: DomainEvent) -> LegalHold:
                 version=event.originator_version,
                 account=event.account,
                 livemode=event.livemode,
+                created=state.created if state is not None else event.at,
                 object_id=event.object_id,
                 object_type=event.object_type,
                 reason=event.reason,
@@ -114,7 +131,7 @@ def place(
     now: int,
 ) -> list[DomainEvent]:
     """Holds the object. Raises InvalidState if it is held."""
-    if state is not None and state.is_active:
+    if state is not None and state.active:
         raise InvalidState(f"{object_id} is under a legal hold already.", param="object")
     return [
         LegalHoldPlaced(
@@ -133,6 +150,6 @@ def place(
 
 def release(state: LegalHold, *, reason: str, by: str, now: int) -> list[DomainEvent]:
     """Ends the hold. Raises InvalidState if it has ended."""
-    if not state.is_active:
+    if not state.active:
         raise InvalidState(f"The legal hold of {state.object_id} has been released already.")
     return [LegalHoldReleased(**next_header(state, now), reason=reason, by=by)]

@@ -68,11 +68,17 @@ class RedactionJobValidationStarted(DomainEvent):
 
 @domain_event
 class RedactionJobValidated(DomainEvent):
-    """Nothing stands in the way. `reached` is how many objects of each type the job reaches, roots too."""
+    """Nothing stood in the way up to `position` of the log.
+
+    reached     how many objects of each type the job reaches, roots too
+    cancelable  ids of the payment intents that are canceled when it runs
+    """
 
     TOPIC: ClassVar[str] = "redaction_job.validated"
 
+    position: int
     reached: dict[str, int]
+    cancelable: list[str]
 
 
 @domain_event
@@ -146,6 +152,8 @@ class RedactionJob(State, frozen=True, kw_only=True):
     objects            ids of the roots by the name of their list
     validation_errors  of the current validation
     reached            how many objects of each type the last validation found, roots too
+    validated_upto     position of the log up to which that one looked
+    cancelable         ids of the payment intents that it found to be canceled
     subjects           data subjects of the roots, once it runs
     requested_at       unix seconds: when the erasure began; None before
     counts             what was erased, once it succeeded
@@ -158,11 +166,13 @@ class RedactionJob(State, frozen=True, kw_only=True):
     reason: str | None
     requested_by: str | None
     status: str = CREATED
-    validation_errors: list[ValidationError] = []
-    reached: dict[str, int] = {}
-    subjects: list[str] = []
+    validation_errors: list[ValidationError] = msgspec.field(default_factory=list)
+    reached: dict[str, int] = msgspec.field(default_factory=dict)
+    validated_upto: int = 0
+    cancelable: list[str] = msgspec.field(default_factory=list)
+    subjects: list[str] = msgspec.field(default_factory=list)
     requested_at: int | None = None
-    counts: dict[str, int] = {}
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
     ended_at: int | None = None
 
     @property
@@ -197,7 +207,12 @@ def _find_changes(event: DomainEvent) -> dict[str, Any]:
         case RedactionJobValidationStarted():
             return {"status": VALIDATING, "validation_errors": []}
         case RedactionJobValidated():
-            return {"status": READY, "reached": event.reached}
+            return {
+                "status": READY,
+                "reached": event.reached,
+                "validated_upto": event.position,
+                "cancelable": event.cancelable,
+            }
         case RedactionJobValidationFailed():
             return {"status": FAILED, "validation_errors": event.errors}
         case RedactionJobUpdated():

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ledger.domain.aggregate import next_header
 from ledger.domain.event import DomainEvent
+from ledger.domain.legal_hold import LegalHold
 from ledger.domain.redaction_job import (
     CANCELED,
     CANCELING,
@@ -64,6 +65,20 @@ class Obstacle(NamedTuple):
     message: str
     object_id: str = ""
     object_type: str = ""
+
+
+class Scope(NamedTuple):
+    """What a job reaches as of `position` of the log.
+
+    reached     how many objects of each type, roots too
+    obstacles   what stands in the way, at most ERRORS_MAX
+    cancelable  ids of the payment intents that are canceled when the job runs: with the behavior `fix`
+    """
+
+    position: int
+    reached: Mapping[str, int]
+    obstacles: Sequence[Obstacle]
+    cancelable: Sequence[str]
 
 
 def create(
@@ -116,8 +131,7 @@ def validate(state: RedactionJob, *, now: int) -> list[DomainEvent]:
 
 def end_validation(
     state: RedactionJob,
-    obstacles: Sequence[Obstacle],
-    reached: Mapping[str, int],
+    scope: Scope,
     *,
     new_error_id: Callable[[], str],
     now: int,
@@ -125,9 +139,16 @@ def end_validation(
     """The result of the validation under way; [] if none is: another process was faster."""
     if state.status != VALIDATING:
         return []
-    if obstacles:
-        return [_fail(state, obstacles, new_error_id=new_error_id, now=now)]
-    return [RedactionJobValidated(**next_header(state, now), reached=dict(reached))]
+    if scope.obstacles:
+        return [_fail(state, scope.obstacles, new_error_id=new_error_id, now=now)]
+    return [
+        RedactionJobValidated(
+            **next_header(state, now),
+            position=scope.position,
+            reached=dict(scope.reached),
+            cancelable=list(scope.cancelable),
+        )
+    ]
 
 
 def run(
@@ -140,10 +161,15 @@ def run(
 ) -> list[DomainEvent]:
     """Begins the erasure of the data subjects of the roots; or lets the job fail, if something stands in its
     way that was not there when it was validated. Raises InvalidState for a job that is not ready."""
-    _check_status(state, "run", (READY,))
+    check_ready(state)
     if obstacles:
         return [_fail(state, obstacles, new_error_id=new_error_id, now=now)]
     return [RedactionJobRunRequested(**next_header(state, now), subjects=list(subjects))]
+
+
+def check_ready(state: RedactionJob) -> None:
+    """Raises InvalidState for a job that cannot be run."""
+    _check_status(state, "run", (READY,))
 
 
 def complete(state: RedactionJob, counts: Mapping[str, int], *, now: int) -> list[DomainEvent]:
@@ -166,6 +192,12 @@ def cancel(state: RedactionJob, *, now: int) -> list[DomainEvent]:
             originator_id=state.id, originator_version=requested.originator_version + 1, at=now
         ),
     ]
+
+
+def find_hold_obstacle(hold: LegalHold) -> Obstacle:
+    """The obstacle that an active legal hold is."""
+    text = "This object is under a legal hold, which must be released first."
+    return Obstacle("invalid_state", text, hold.object_id, hold.object_type)
 
 
 def is_lock(other: RedactionJob, state: RedactionJob) -> bool:

@@ -73,7 +73,8 @@ EXPANDABLE_FIELDS: dict[str, Mapping[str, Any]] = (
 A field with a string contains the id of an object of that type; a type that is not a key here expands no
 further. A field with a dict is a part that is always rendered, and the dict has the fields in it. The lists
 `refunds` of a charge and `sources` of a customer are rendered only if expanded, and so are the `objects` of a
-redaction job and the members of a customer for which there is nothing here: `subscriptions`, `tax`, `tax_ids`, `cash_balance`.
+redaction job and the members of a customer for which there is nothing here: `subscriptions`, `tax`,
+`tax_ids`, `cash_balance`.
 """
 
 READ_RESOURCES: dict[str, tuple[str, ...]] = {

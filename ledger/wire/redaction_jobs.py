@@ -54,7 +54,7 @@ def render_legal_hold(state: LegalHold) -> Json:
     return {
         "id": state.id,
         "object": "legal_hold",
-        "active": state.is_active,
+        "active": state.active,
         "held_object": {"id": state.object_id, "object_type": state.object_type},
         "livemode": state.livemode,
         "placed_at": state.placed_at,

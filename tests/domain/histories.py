@@ -33,7 +33,7 @@ from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
 from ledger.domain.redaction_job import RedactionJob
-from ledger.domain.redaction_job_decisions import Obstacle, end_validation
+from ledger.domain.redaction_job_decisions import Obstacle, Scope, end_validation
 from tests.domain.builders import (
     NOW,
     TERMS,
@@ -332,12 +332,13 @@ def redaction_job_history(*steps: Callable[[RedactionJob], list[DomainEvent]]) -
 
 def find_obstacles(job: RedactionJob) -> list[DomainEvent]:
     obstacle = Obstacle("invalid_state", "dp_1 is open", "dp_1", "dispute")
-    return end_validation(job, [obstacle], {}, new_error_id=lambda: "prjve_1", now=NOW + 1)
+    scope = Scope(7, {}, [obstacle], [])
+    return end_validation(job, scope, new_error_id=lambda: "prjve_1", now=NOW + 1)
 
 
 def find_no_obstacle(job: RedactionJob) -> list[DomainEvent]:
-    reached = {"customer": 1, "charge": 2}
-    return end_validation(job, [], reached, new_error_id=lambda: "prjve_1", now=NOW + 1)
+    scope = Scope(7, {"customer": 1, "charge": 2}, [], ["pi_1"])
+    return end_validation(job, scope, new_error_id=lambda: "prjve_1", now=NOW + 1)
 
 
 def run_job(job: RedactionJob) -> list[DomainEvent]:
@@ -345,8 +346,16 @@ def run_job(job: RedactionJob) -> list[DomainEvent]:
 
 
 def legal_hold_history() -> list[DomainEvent]:
-    held = {"object_id": "cus_1", "object_type": "customer", "account": "acct_1", "livemode": False}
-    events = legal_hold.place(None, reason="Ada is sued", by="ops", now=NOW, **held)
+    events = legal_hold.place(
+        None,
+        account="acct_1",
+        livemode=False,
+        object_id="cus_1",
+        object_type="customer",
+        reason="Ada is sued",
+        by="ops",
+        now=NOW,
+    )
     hold = fold(legal_hold.evolve, events)
     return events + legal_hold.release(hold, reason="Ada won", by="ops", now=NOW + 1)
 
