@@ -131,7 +131,7 @@ def test_an_event_from_the_log_is_the_one_in_the_feed(dsn: str) -> None:
             rows = await cur.fetchall()
         for position, ordinal, *row, data in rows:
             event = await load_past_event(connection, author.store, position, ordinal, pending_webhooks=2)
-            assert (*event[:7], event.data.encode(), event.pending_webhooks) == (
+            assert (*event[:7], event.data, event.pending_webhooks) == (
                 *row,
                 decompress_text(data),
                 2,
