@@ -31,6 +31,7 @@ from ledger.errors import (
     IdempotencyKeyReused,
     InvalidParameter,
     LedgerError,
+    ObjectRedacted,
     RequestError,
     UnreadableRecord,
 )
@@ -281,9 +282,14 @@ class Execution:
                 raise VersionConflict
             await self._store.durability.confirm(failovers)
             return CommandResult(status, body)
-        position = await self._store.journal.append(
-            Append(cause, decision.changes, reply, context.expected_versions)
-        )
+        try:
+            position = await self._store.journal.append(
+                Append(cause, decision.changes, reply, context.expected_versions)
+            )
+        except ObjectRedacted as error:
+            if context.used_cache:  # perhaps it is no new object, and nothing needs to be recorded
+                raise VersionConflict from error
+            raise
         return CommandResult(status, body, position=position if decision.changes else None)
 
 
