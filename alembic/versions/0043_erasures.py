@@ -64,6 +64,7 @@ RETURN CASE WHEN position('"sealed":"'::bytea IN state) > 0
     END;
 
 GRANT SELECT, INSERT, UPDATE ON ledger.erasures TO ledger_api;
+GRANT UPDATE (body, compressed, secret_of, secret_at) ON ledger.replies TO ledger_api;
 GRANT SELECT, UPDATE ON ledger.erasures TO ledger_projector;
 GRANT SELECT ON ledger.activations TO ledger_projector;  -- read by ledger.is_active_database
 GRANT SELECT, INSERT ON ledger.erasure_streams TO ledger_api;

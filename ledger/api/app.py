@@ -42,6 +42,7 @@ from ledger.api.internal.erasure.certificates import erasure_routes
 from ledger.api.internal.external_facts import external_fact_routes
 from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
+from ledger.api.internal.legal_holds import legal_hold_routes
 from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.requests import request_routes
@@ -325,6 +326,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         dispute_board_routes(callers, components.queries),
         webhook_routes(callers, execution, components.queries),
         feed_routes(callers, readers),
+        legal_hold_routes(callers, execution, components.queries),
         request_routes(callers, pool, components.clock, components.settings.request_log),
         alert_routes(callers, execution, pool, components.settings, store.service_keys),
     ]

@@ -22,6 +22,7 @@ from ledger.cli.console import build_console_group
 from ledger.cli.database.commands import add_database_commands
 from ledger.cli.erasure.commands import add_verify_erasure_command
 from ledger.cli.erasure.group import build_erase_group
+from ledger.cli.erasure.holds import build_hold_group
 from ledger.cli.events.listen import add_listen_command
 from ledger.cli.events.trigger import add_trigger_command
 from ledger.cli.feed.group import build_feed_group
@@ -78,6 +79,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     cli.add_typer(build_console_group(), name="console")
     cli.add_typer(build_erase_group(), name="erase")
     cli.add_typer(build_feed_group(), name="feed")
+    cli.add_typer(build_hold_group(), name="hold")
     cli.add_typer(build_keys_group(), name="keys")
     cli.add_typer(build_secrets_group(), name="secrets")
     cli.add_typer(build_webhooks_group(), name="webhooks")

@@ -101,12 +101,11 @@ class RedactionValidator:
                 await conn.execute(_UNLOCK, {"job": job_id})
 
 
-async def validate(conn: Conn, store: Store, survey: Survey, job_id: str) -> bool:
-    """Validate a job whose validation has started, and record the result. False if there is nothing to do, or
-    something has changed meanwhile. Raises psycopg.Error, UnreadableRecord and Unavailable."""
-    job = await store.streams.read(job_id)
-    if not isinstance(job, RedactionJob) or job.status != VALIDATING:
-        return False
+async def survey_with_holds(
+    conn: Conn, store: Store, survey: Survey, job: RedactionJob
+) -> tuple[Scope, dict[str, int]]:
+    """What a job reaches, and what stands in its way, with the legal holds of its roots; and the versions of
+    roots and holds. Raises psycopg.Error, UnreadableRecord and Unavailable."""
     roots = [root for object_id in job.object_ids if (root := await store.streams.read(object_id))]
     versions = {root.id: root.version for root in roots}
     holds = []
@@ -116,7 +115,16 @@ async def validate(conn: Conn, store: Store, survey: Survey, job_id: str) -> boo
         if isinstance(hold, LegalHold) and hold.active:
             holds.append(find_hold_obstacle(hold))
     scope = await survey(conn, store, job, roots)
-    scope = scope._replace(obstacles=[*holds, *scope.obstacles])
+    return scope._replace(obstacles=[*holds, *scope.obstacles]), versions
+
+
+async def validate(conn: Conn, store: Store, survey: Survey, job_id: str) -> bool:
+    """Validate a job whose validation has started, and record the result. False if there is nothing to do, or
+    something has changed meanwhile. Raises psycopg.Error, UnreadableRecord and Unavailable."""
+    job = await store.streams.read(job_id)
+    if not isinstance(job, RedactionJob) or job.status != VALIDATING:
+        return False
+    scope, versions = await survey_with_holds(conn, store, survey, job)
     now = store.clock.now()
     events = end_validation(job, scope, new_error_id=partial(new_id, "prjve", now), now=int(now))
     cause = Cause(job.account, job.livemode, None, None, None)

@@ -74,6 +74,21 @@ class LegalHold(State, frozen=True, kw_only=True):
         """Whether the object must not be erased."""
         return self.released_at is None
 
+    @property
+    def customer(self) -> str | None:
+        """Id of the held customer: by it the log finds the hold, and what it says is sealed."""
+        return self.object_id if self.object_type == "customer" else None
+
+    @property
+    def charge(self) -> str | None:
+        """Id of the held charge."""
+        return self.object_id if self.object_type == "charge" else None
+
+    @property
+    def payment_intent(self) -> str | None:
+        """Id of the held payment intent."""
+        return self.object_id if self.object_type == "payment_intent" else None
+
 
 def evolve(state: LegalHold | None, event: DomainEvent) -> LegalHold:
     """The hold after `event`. Raises TypeError for an event of another aggregate."""

@@ -233,6 +233,7 @@ _ROWS = (
         module=legal_hold,
         state=legal_hold.LegalHold,
         noun="legal hold",
+        path_param="id",
         render=lambda state, now: redaction_jobs.render_legal_hold(state),
     ),
     Aggregate(

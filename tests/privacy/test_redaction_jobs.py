@@ -302,3 +302,17 @@ def test_a_restricted_key_reads_jobs_and_changes_none(
         error = restricted.post(path).json()["error"]
         assert "rak_redaction_job_write" in error["message"]
     assert ok(preview.get(f"{JOBS}/{job}"))["status"] == "ready"
+
+
+@pytest.mark.contract("2.15 erased already")
+def test_what_is_erased_already_can_be_erased_again(preview: PreviewCaller) -> None:
+    customer = preview.customer(name="Ada Lovelace", source="tok_visa")["id"]
+    charge = ok(preview.post("/v1/charges", {"amount": 900, "currency": "usd", "customer": customer}))["id"]
+    for _ in range(2):
+        job = preview.validated_job(customer)
+        assert ok(preview.post(f"{JOBS}/{job['id']}/run"))["status"] == "redacting"
+        preview.await_job(job["id"], "succeeded")
+    assert "Ada" not in preview.get(f"/v1/customers/{customer}").text
+    assert ok(preview.get(f"/v1/charges/{charge}"))["amount"] == 900
+    types = [event["type"] for event in preview.events() if event["data"]["object"]["id"] == job["id"]]
+    assert types[-1] == "privacy.redaction_job.succeeded"

@@ -1,4 +1,4 @@
-"""Answers of the routes of erasures (internal API §9)."""
+"""Answers of the routes of erasures (internal API §11)."""
 
 from __future__ import annotations
 

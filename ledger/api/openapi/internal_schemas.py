@@ -9,6 +9,7 @@ from ledger.api.openapi.alert_schemas import build_alert_schemas
 from ledger.api.openapi.audit_schemas import build_audit_schemas
 from ledger.api.openapi.dispute_schemas import build_dispute_schemas
 from ledger.api.openapi.erasure_schemas import build_erasure_schemas
+from ledger.api.openapi.privacy_schemas import build_privacy_schemas
 from ledger.api.openapi.request_schemas import build_request_schemas
 from ledger.api.openapi.retry_schemas import build_retry_schemas
 from ledger.api.openapi.webhook_schemas import build_webhook_schemas
@@ -97,6 +98,7 @@ def build_internal_schemas() -> dict[str, Json]:
         build_erasure_schemas(),
         build_audit_schemas(),
         build_dispute_schemas(),
+        build_privacy_schemas(),
         build_request_schemas(),
         build_retry_schemas(),
         build_webhook_schemas(),

@@ -68,6 +68,8 @@ async def load_recorded_event(conn: Conn, codec: Codec, auditor: Auditor, positi
         return None
     (entry,) = await fetch_entries(conn, codec, [position])
     record = Record(*row)
+    if auditor.shows_personal_data:
+        codec = await codec.prepare(conn, [(record.stream, record.version, record.topic, record.state)])
     return {
         **entry.to_json(),
         "account": record.account,

@@ -152,18 +152,18 @@ def _restore_embedded(settings: Settings, dumps: Dumps, key_file: Path | None) -
 def _read_facts(dumps: Dumps) -> _Facts:
     """What the files say, if they can be restored together. Raises SettingError."""
     log = read_facts(dumps.log)
-    if log.is_of_keys:
+    if not log.has_log:
         raise SettingError(f"{dumps.log} has the keys alone: name it with --keys, beside the file of the log")
     if dumps.keys is None:
-        if log.erasures is not None and not dumps.without_keys:
+        if log.erasures is not None and not log.has_keys and not dumps.without_keys:
             raise SettingError(
                 "the keys of personal data are missing: name their file with --keys, or restore without "
                 "what they open, for good, by --without-keys"
             )
         return _Facts(log, None)
     keys = read_facts(dumps.keys)
-    if not keys.is_of_keys:
-        raise SettingError(f"{dumps.keys} has no keys alone: it is the file of a log")
+    if keys.has_log or not keys.has_keys:
+        raise SettingError(f"{dumps.keys} is not a file with the keys of `ledger backup`")
     if None not in (keys.identity, log.identity) and keys.identity != log.identity:
         raise SettingError(
             f"{dumps.keys} has the keys of another database than {dumps.log}: nothing was restored"

@@ -17,6 +17,7 @@ import psycopg
 from ledger.cli.events.event_lines import print_notice, to_plain
 from ledger.config import Settings
 from ledger.errors import LedgerError
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import SNAPSHOT_FIRST, Conn, fetch_one, first_line, open_connection
 from ledger.postgres.deployment import read_running_database
 from ledger.queries.events import render_event
@@ -52,8 +53,8 @@ class LiveEvents(NamedTuple):
         lost = False
         while True:
             try:
-                dsn, service_key = read_running_database(self.settings)
-                codec = Codec(service_key)
+                dsn, configured = read_running_database(self.settings)
+                codec = Codec(ServiceKeys(*configured))
                 async with open_connection(dsn, "ledger_api", name="events", settings=SNAPSHOT_FIRST) as conn:
                     await conn.execute(_LISTEN, prepare=False)
                     while True:

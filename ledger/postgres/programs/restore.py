@@ -33,6 +33,7 @@ _MAGIC = b"PGDMP"
 _FACTS = ("activations", "alembic_version", "erasure_epoch", "served", "service_key", "service_keys")
 _IDENTITY = ("at", "database_oid", "system_identifier")
 _DEFINES_TABLES = " TABLE ledger events "
+_DATA_OF_KEYS = " TABLE DATA ledger data_keys_"
 _COPIED = re.compile(r"^COPY ledger\.(\w+) \(([^)]*)\) FROM stdin;\n(.*?)^\\\.$", re.MULTILINE | re.DOTALL)
 _OWNER = re.compile(r'^ALTER .* OWNER TO ("?)(.+)\1;$')
 _GRANT = re.compile(r'^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .* (?:TO|FROM) ("?)(.+)\1(?: WITH .*)?;$')
@@ -88,7 +89,8 @@ class DumpFacts(NamedTuple):
     service_keys    its service keys: id → state, as in ledger.service_keys
     identity        of the database that it was made of, and of that one's first start; None before that
     erasures        how many erasures its keys know of; None before there were any keys of persons
-    is_of_keys      whether it is the file of the keys, without the log
+    has_log         whether it has the log; a file of the keys does not
+    has_keys        whether it has the keys of personal data
     """
 
     schema_version: str
@@ -97,7 +99,8 @@ class DumpFacts(NamedTuple):
     service_keys: Mapping[str, str]
     identity: tuple[str, ...] | None
     erasures: int | None
-    is_of_keys: bool
+    has_log: bool
+    has_keys: bool
 
 
 def read_facts(path: Path) -> DumpFacts:
@@ -122,6 +125,7 @@ def read_facts(path: Path) -> DumpFacts:
         check_value = bytes.fromhex(key_rows[0]["check_value"].removeprefix("\\\\x")) if key_rows else None
     except ValueError:
         raise damaged_error(path, "its check value of the service key is none") from None
+    contents = read_script(pg_restore, path, "--list")
     starts = sorted(tables.get("activations", ()), key=lambda row: int(row["id"]))
     epochs = tables.get("erasure_epoch")
     return DumpFacts(
@@ -131,7 +135,8 @@ def read_facts(path: Path) -> DumpFacts:
         {row["id"]: row["state"] for row in tables.get("service_keys", ())},
         tuple(starts[0][name] for name in _IDENTITY) if starts else None,
         int(epochs[0]["epoch"]) if epochs else None,
-        is_of_keys=_DEFINES_TABLES not in read_script(pg_restore, path, "--list"),
+        has_log=_DEFINES_TABLES in contents,
+        has_keys=_DATA_OF_KEYS in contents,
     )
 
 
