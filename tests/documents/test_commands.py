@@ -40,6 +40,7 @@ RUN = {
     "audit diff", "audit export", "audit find", "audit history", "audit keys", "audit list", "audit log",
     "audit object", "audit reconcile", "audit witnesses", "config", "events list", "feed read", "keys create",
     "keys list", "projections show", "projections status", "projections step", "projections verify",
+    "secrets status",
 }  # fmt: skip
 POSITION = 6
 """Of the event by which the dispute is won, the last one."""
