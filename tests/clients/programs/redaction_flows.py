@@ -217,13 +217,14 @@ def flow_events():
 
 def run_flows():
     outcomes = {}
-    for name, flow in list(globals().items()):
-        if name.startswith("flow_"):
-            try:
-                asyncio.run(flow()) if inspect.iscoroutinefunction(flow) else flow()
-                outcomes[name] = ""
-            except Exception:
-                outcomes[name] = traceback.format_exc()
+    with asyncio.Runner() as runner:  # the client's connections belong to one loop
+        for name, flow in list(globals().items()):
+            if name.startswith("flow_"):
+                try:
+                    runner.run(flow()) if inspect.iscoroutinefunction(flow) else flow()
+                    outcomes[name] = ""
+                except Exception:
+                    outcomes[name] = traceback.format_exc()
     return outcomes
 
 
