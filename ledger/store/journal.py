@@ -162,7 +162,7 @@ class Journal:
         Raises VersionConflict, IdempotencyKeyUsed, ObjectRedacted and QueueFull, after which nothing was
         changed, and Unavailable, after which it may have been.
         """
-        if command.erasures is None:
+        if command.erasures is None and self._watch.is_known:
             command = msgspec.structs.replace(command, erasures=self._watch.epoch)
         return await self._queue.submit(command)
 
@@ -235,7 +235,7 @@ class Journal:
         epoch = self._watch.epoch
         current = []
         for pending in batch:
-            if pending.item.erasures == epoch:
+            if pending.item.erasures in (None, epoch):
                 current.append(pending)
             else:
                 _reject(pending, VersionConflict())
