@@ -130,10 +130,13 @@ class GroupContext(DecisionContext):
         *,
         exact: bool,
         failovers: int,
+        erasures: int,
     ) -> None:
         super().__init__(environment, streams, decided_at, exact=exact)
         self.failovers = failovers
         """How many of the database were known before the first read."""
+        self.erasures = erasures
+        """The erasure epoch that was known before the first read."""
         self._pending = {change.state.id: change.state for change in pending}
         self._pending_changes = pending
         self._states: dict[str, State | None] = {}

@@ -158,7 +158,7 @@ class Execution:
         Without a key it is not repeated if its connection is lost. `replay_answer`: what a repetition gets
         instead of the answer.
         """
-        durability = self._store.durability
+        durability, erasures = self._store.durability, 0
         answer: dict[str, Any] | None = None
         if cause.idempotency_key is None:
             failovers = durability.failovers
@@ -174,10 +174,12 @@ class Execution:
                 reply = Reply(fingerprint, status, body, subject=find_reply_subject(body))
                 keys = self._store.codec.data_keys
                 await insert_reply(conn, keys, cause, reply, self._store.clock.now())
+                if await self._store.watch.look(conn) != erasures:  # under the lock of appends
+                    raise VersionConflict
                 return answer
 
         for _ in range(self._attempts_max):
-            failovers = durability.failovers
+            failovers, erasures = durability.failovers, self._store.watch.epoch
             try:
                 stored_reply = await self.find_reply(cause)
                 if stored_reply is None:
@@ -187,7 +189,7 @@ class Execution:
                     return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
                 await durability.confirm(failovers)
                 return CommandResult(*self.encode(answer))
-            except (IdempotencyKeyUsed, FailedOver):
+            except (IdempotencyKeyUsed, FailedOver, VersionConflict):
                 continue
         raise ConcurrencyConflict
 
@@ -200,6 +202,7 @@ class Execution:
             pending,
             exact=exact,
             failovers=self._store.durability.failovers,
+            erasures=self._store.watch.epoch,
         )
 
     async def append(self, cause: Cause, group: GroupContext) -> int:
@@ -209,7 +212,9 @@ class Execution:
         if not group.changes and not group.used_cache:
             await self._store.durability.confirm(group.failovers)
             return 0
-        return await self._store.journal.append(Append(cause, group.changes, None, group.expected_versions))
+        return await self._store.journal.append(
+            Append(cause, group.changes, None, group.expected_versions, erasures=group.erasures)
+        )
 
     async def decide(self, call: Call, context: DecisionContext, decide: Decide, now: int) -> Decision:
         """Run the command's decision. A refusal, or an unexpected error, becomes the decision's `refusal`.
@@ -256,6 +261,7 @@ class Execution:
 
     async def _attempt(self, call: Call, decide: Decide, fingerprint: str, *, exact: bool) -> CommandResult:
         cause, failovers = call.cause, self._store.durability.failovers
+        erasures = self._store.watch.epoch
         decided_at = self._store.clock.now()
         context = DecisionContext(self.environment, self._store.streams, decided_at, exact=exact)
         decision = await self.decide(call, context, decide, int(decided_at))
@@ -279,7 +285,7 @@ class Execution:
             await self._store.durability.confirm(failovers)
             return CommandResult(status, body)
         position = await self._store.journal.append(
-            Append(cause, decision.changes, reply, context.expected_versions)
+            Append(cause, decision.changes, reply, context.expected_versions, erasures=erasures)
         )
         return CommandResult(status, body, position=position if decision.changes else None)
 

@@ -150,13 +150,16 @@ class DataKeys:
             return await fetch_from(source, _SELECT_KEYS, {"subjects": missing}) if missing else []
 
         rows = await self._cache.complete(fetch_rest)
-        keyring = Keyring(rows[0][0] if rows else self.watch.epoch, keys, {})
+        epoch = rows[0][0] if rows else self.watch.epoch
+        if epoch > self.watch.epoch:
+            self.watch.note(epoch)
+        keyring = Keyring(epoch, keys, {})
         for _, subject, wrapped, wrapped_by, is_erased, is_destroyed in rows:
             if is_erased and not (erasing and wrapped):
                 keyring.erased[subject] = is_destroyed
             elif subject is not None and (key := self._unwrap(subject, wrapped, wrapped_by)) is not None:
                 keys[subject] = key
-                if not is_erased:
+                if not is_erased and epoch == self.watch.epoch:  # else of an older snapshot, or a standby
                     self._cache.put(subject, key)
         return keyring
 

@@ -8,6 +8,7 @@ was stopped, or cut off from the database. Batches and appends compare the epoch
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -43,6 +44,7 @@ class ErasureWatch:
         self.on_erasure: list[Callable[[], None]] = []
         self._held_until = 0.0
         self._source: StatementPool | None = None
+        self._has_looked = asyncio.Event()
         self._loop = BackgroundLoop("erasures", self._poll, close_timeout_seconds=0)
 
     @property
@@ -56,9 +58,11 @@ class ErasureWatch:
         return self.epoch >= SEALED_BY_SUBJECT_SINCE_EPOCH
 
     async def start(self, source: StatementPool) -> None:
-        """Begin to poll. `wake` makes it look at once."""
+        """Begin to poll. Returns after the first look: the epoch is known then, or the database cannot be
+        used for now. `wake` makes it look at once."""
         self._source = source
         await self._loop.start()
+        await self._has_looked.wait()
 
     async def close(self) -> None:
         """Stop polling. The source remains the caller's."""
@@ -69,15 +73,18 @@ class ErasureWatch:
         self._loop.wake()
 
     def observe(self, epoch: int, *, asked_at: float) -> None:
-        """Note the epoch as it was, or was still, when it was asked for: `asked_at` by the monotonic clock. A
-        higher one than before makes the process forget."""
-        if epoch > self.epoch or not self.is_known:
-            self.epoch = max(epoch, self.epoch)
-            self.is_known = True
-            for forget in self.on_erasure:
-                forget()
+        """Note the epoch as it was on the primary, or was still, when it was asked for: `asked_at` by the
+        monotonic clock. A higher one than before makes the process forget."""
+        self.note(epoch)
         if epoch == self.epoch:
             self._held_until = max(self._held_until, asked_at + LEASE_SECONDS)
+
+    def note(self, epoch: int) -> None:
+        """Note an epoch that there was, wherever it was seen: on a standby, in an older snapshot."""
+        if epoch > self.epoch or not self.is_known:
+            self.epoch, self.is_known = max(epoch, self.epoch), True
+            for forget in self.on_erasure:
+                forget()
 
     def forget(self) -> None:
         """Begin anew: another server is the primary now, and may lack the last erasures."""
@@ -89,15 +96,23 @@ class ErasureWatch:
         """The epoch as it is now. On a standby it may be an earlier one. Raises what reading raises."""
         asked_at = time.monotonic()
         if isinstance(source, StatementPool):
-            rows = await source.fetch(parse_statement(_SELECT_EPOCH), {})
+            rows = await source.fetch(parse_statement(_SELECT_EPOCH), {}, once_seconds=LEASE_SECONDS)
         else:
             rows = await fetch_all(source, _SELECT_EPOCH)
         self.observe(rows[0][0], asked_at=asked_at)
         return self.epoch
 
+    async def hold(self, conn: Conn) -> int:
+        """The epoch that the transaction under way goes by, as with HOLD_EPOCH. Raises psycopg.Error."""
+        await conn.execute(_LOCK_IN_BATCH)
+        return await self.look(conn)
+
     async def _poll(self) -> float:
         assert self._source is not None
-        await self.look(self._source)
+        try:
+            await self.look(self._source)
+        finally:
+            self._has_looked.set()
         return POLL_SECONDS
 
 
@@ -118,19 +133,11 @@ class LeasedCache(LruCache[Key, Value]):
         return super().get(key) if self._watch.is_held else None
 
 
-HOLD_EPOCH = (
-    BoundStatement(_LOCK_IN_BATCH.encode()),
-    BoundStatement(_SELECT_EPOCH.encode()),
-)
+SELECT_EPOCH = BoundStatement(_SELECT_EPOCH.encode())
+HOLD_EPOCH = (BoundStatement(_LOCK_IN_BATCH.encode()), SELECT_EPOCH)
 """The first statements of a transaction that writes what it decodes. It goes by the epoch in the row of the
 second, and erasures that begin later wait for its end. Two statements: the second sees what the first has
 waited for."""
-
-
-async def hold_epoch(conn: Conn) -> int:
-    """The epoch that the transaction under way goes by, as HOLD_EPOCH. Raises psycopg.Error."""
-    await conn.execute(_LOCK_IN_BATCH)
-    return int((await fetch_all(conn, _SELECT_EPOCH))[0][0])
 
 
 async def wait_for_batches(conn: Conn) -> None:

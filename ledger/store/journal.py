@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -78,8 +78,8 @@ class Append(msgspec.Struct, frozen=True):
 
     expected_versions  the versions of further streams that the decision relied on
     erased_subjects    data subjects whose erasure begins with it
-    erasures           the erasure epoch that this process had seen before it read what it decided on; None:
-                       it read and decided without a pause
+    erasures           the erasure epoch that this process had seen before it read what it decided on; None
+                       if it read nothing before
     """
 
     cause: Cause
@@ -90,14 +90,7 @@ class Append(msgspec.Struct, frozen=True):
     erasures: int | None = None
 
 
-_REFUSALS = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    TypeError,
-    ValueError,
-    struct.error,
-    ObjectRedacted,
-)
+_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError, struct.error, ObjectRedacted)
 """Why a command cannot be stored, whatever its neighbours are."""
 
 AppendObserver = Callable[[int, int, float, int], None]
@@ -162,7 +155,9 @@ class Journal:
         Raises VersionConflict, IdempotencyKeyUsed, ObjectRedacted and QueueFull, after which nothing was
         changed, and Unavailable, after which it may have been.
         """
-        if command.erasures is None and self._watch.is_known:
+        if command.erasures is None:
+            if not self._watch.is_known:
+                await self._watch.look(self._streams.source)
             command = msgspec.structs.replace(command, erasures=self._watch.epoch)
         return await self._queue.submit(command)
 
@@ -195,50 +190,60 @@ class Journal:
                         else VersionConflict(),
                     )
 
-    async def _commit_group(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
-        """Commit in one transaction; returns the accepted commands."""
+    async def _commit_group(
+        self, batch: list[Pending[Append, int]], *, look_up_all: bool = False
+    ) -> list[Pending[Append, int]]:
+        """Commit in one transaction; returns the accepted commands.
+
+        Commands rarely create a stream or a key that exists. It costs less to find that out than to look each
+        of them up before: so that is done only when the batch has been refused.
+        """
         started = asyncio.get_running_loop().time()
         as_bytes = await self._replies.may_store_bytes()
-        if not self._watch.is_known:
-            await self._watch.look(self._streams.source)
-        batch = self._reject_outdated(batch)
+        batch = await self._reject_outdated(batch)
         if not batch:
             return []
-        asked_at = time.monotonic()
         try:
-            keys, rows = await self._to_rows(as_bytes, batch)
-            try:
-                result = await self._appender.append(rows)
-            except psycopg.errors.UniqueViolation:
-                # A stream or a key that a command creates exists. Commands rarely assume what is not so: it
-                # costs less to find it out now than to look up each new stream first.
-                keys, rows = await self._to_rows(as_bytes, batch, look_up_all=True)
-                result = await self._appender.append(rows, with_creations=True)
+            keys, rows = await self._to_rows(as_bytes, batch, look_up_all=look_up_all)
+            asked_at = time.monotonic()
+            result = await self._appender.append(rows, with_creations=look_up_all)
+        except psycopg.errors.UniqueViolation as error:
+            if not look_up_all:
+                return await self._commit_group(batch, look_up_all=True)
+            return await self._commit_alone(batch, error)
         except _REFUSALS as error:
-            # A command that cannot be stored or encoded must not make its neighbours fail: commit each
-            # command alone.
-            if len(batch) > 1:
-                return [accepted for pending in batch for accepted in await self._commit_group([pending])]
-            _reject(batch[0], error)
-            return []
+            return await self._commit_alone(batch, error)
         epoch = rows.erasures if result.erasures is None else result.erasures
         self._watch.observe(epoch, asked_at=asked_at)
-        accepted = self._resolve(batch, result)
+        refused_keys = [] if look_up_all else _find_refused_keys(batch, rows, result)
+        accepted = self._resolve(batch, result, refused_keys)
         if self._watch.epoch == rows.erasures:  # else an erasure may concern what would be cached
             self._update_caches(accepted, keys, rows, result)
         seconds = asyncio.get_running_loop().time() - started
         self.on_append(len(batch), len(batch) - len(accepted), seconds, len(self._queue))
+        if refused_keys:
+            accepted = accepted + await self._commit_group(refused_keys, look_up_all=True)
         return accepted
 
-    def _reject_outdated(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
-        """The commands that were decided on what is not erased; the others are decided again."""
+    async def _commit_alone(
+        self, batch: list[Pending[Append, int]], error: Exception
+    ) -> list[Pending[Append, int]]:
+        """A command that cannot be stored or encoded must not make its neighbours fail: commit each alone."""
+        if len(batch) > 1:
+            return [accepted for pending in batch for accepted in await self._commit_group([pending])]
+        _reject(batch[0], error)
+        return []
+
+    async def _reject_outdated(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
+        """The commands that were decided on nothing that is erased; the others are decided again."""
+        if not self._watch.is_known:
+            await self._watch.look(self._streams.source)
         epoch = self._watch.epoch
-        current = []
-        for pending in batch:
-            if pending.item.erasures in (None, epoch):
-                current.append(pending)
-            else:
-                _reject(pending, VersionConflict())
+        current = [pending for pending in batch if pending.item.erasures == epoch]
+        if len(current) < len(batch):
+            for pending in batch:
+                if pending.item.erasures != epoch:
+                    _reject(pending, VersionConflict())
         return current
 
     async def _to_rows(
@@ -255,18 +260,24 @@ class Journal:
             await keys.load(self._streams.source, changes, shown=shown, look_up_all=look_up_all)
         return keys, _to_rows(self._codec, as_bytes, batch, keys, epoch)
 
-    def _resolve(self, batch: list[Pending[Append, int]], result: BatchResult) -> list[Pending[Append, int]]:
-        """Give each command of a committed group its result; returns the accepted ones."""
+    def _resolve(
+        self,
+        batch: list[Pending[Append, int]],
+        result: BatchResult,
+        without: Container[Pending[Append, int]],
+    ) -> list[Pending[Append, int]]:
+        """Give each command of a committed group but those `without` its result; returns the accepted
+        ones."""
         position, version_conflicts, key_conflicts, _ = result
         if version_conflicts or key_conflicts:
             accepted = []
             for index, pending in enumerate(batch):
                 if index in key_conflicts:
                     _reject(pending, IdempotencyKeyUsed())
-                elif index in version_conflicts:
-                    _reject(pending, VersionConflict())
-                else:
+                elif index not in version_conflicts:
                     accepted.append(pending)
+                elif pending not in without:
+                    _reject(pending, VersionConflict())
         else:
             accepted = batch
         for command, future in accepted:
@@ -285,6 +296,16 @@ class Journal:
         if keys is not None and rows.keys:
             refused = {*result.version_conflicts, *result.key_conflicts}
             keys.remember(subject for index, subject, *_ in rows.keys if index not in refused)
+
+
+def _find_refused_keys(
+    batch: Sequence[Pending[Append, int]], rows: Batch, result: BatchResult
+) -> list[Pending[Append, int]]:
+    """The commands that were refused perhaps only because a key that they create exists."""
+    if not result.version_conflicts or result.erasures is not None:
+        return []
+    creating = {index for index, *_ in rows.keys}
+    return [batch[index] for index in result.version_conflicts if index in creating]
 
 
 def _get_reply_key(command: Append) -> object:
@@ -316,10 +337,10 @@ def _split_compatible(
     for pending in batch:
         command = pending.item
         writes = _get_written_keys(command)
-        is_alone = command.erased_subjects and compatible
         if command.erased_subjects and not compatible:
-            return [pending], deferred + batch[len(deferred) + 1 :]
-        if written.isdisjoint(writes) and written.isdisjoint(command.expected_versions) and not is_alone:
+            return batch[:1], batch[1:]
+        is_compatible = written.isdisjoint(writes) and written.isdisjoint(command.expected_versions)
+        if is_compatible and not command.erased_subjects:
             compatible.append(pending)
         else:
             deferred.append(pending)

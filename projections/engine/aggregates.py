@@ -17,7 +17,7 @@ from ledger.store.log import read_states_at
 
 class AggregateCache:
     """The aggregates used most recently, at most `entries_max`. `forget_all` is for a log that has lost some
-    of what they were folded from.
+    of what they were folded from, or when some of that was erased.
 
     An aggregate of version n is what event n + 1 of its stream is applied to, whoever folded it and when:
     so an entry of the right version is always right.

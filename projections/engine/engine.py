@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from psycopg.rows import TupleRow
 
 from ledger.background import BackgroundLoop
 from ledger.clock import Clock
+from ledger.keys.erasure_watch import HOLD_EPOCH, SELECT_EPOCH
 from ledger.lru import LruCache
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection
 from ledger.postgres.migrations import may_compress
@@ -124,6 +126,8 @@ class Engine:
         self._read_ahead = ReadAhead(dsn, self._prepare)
         self._aggregate_cache = AggregateCache(cached_streams_max)
         self._durability.on_failover += [self._aggregate_cache.forget_all, self._read_ahead.forget]
+        self._watch = codec.data_keys.watch
+        self._watch.on_erasure.append(self._aggregate_cache.forget_all)
         self._ignored_topics: LruCache[frozenset[GenerationKey], list[str]] = LruCache(IGNORED_TOPICS_MAX)
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
@@ -286,19 +290,22 @@ class Engine:
         while True:
             async with PipelinedTransaction(conn) as transaction:
                 lock = checkpoints.build_lock(keys, position)
+                asked_at = time.monotonic()
                 if self._read_ahead.has(batch_range):
-                    [locked], rows = await transaction.fetch(lock), None
+                    (_, epoch, locked), rows = await transaction.fetch(*HOLD_EPOCH, lock), None
                 else:
-                    locked, rows = await transaction.fetch(lock, self._build_log_query(batch_range))
+                    log_query = self._build_log_query(batch_range)
+                    _, epoch, locked, rows = await transaction.fetch(*HOLD_EPOCH, lock, log_query)
+                self._watch.observe(epoch[0][0], asked_at=asked_at)
                 has_parked = checkpoints.read_locked(locked)
                 if not has_parked:
                     return [], {}
                 locked_range = BatchRange(frozenset(has_parked), position, upto)
-                batch = await self._read_ahead.take(locked_range, has_parked.values())
+                batch = await self._read_ahead.take(locked_range, has_parked.values(), epoch[0][0])
                 if batch is None:
                     with_parked = {key for key, parked in has_parked.items() if parked}
                     batch = await self._prepare(conn, locked_range, with_parked, rows)
-                recorded, fold, targets = batch
+                recorded, fold, targets, _ = batch
                 missing_days = self._daily_partitions.find_missing(fold.get_days(recorded))
                 if not missing_days:
                     if next_range is not None and next_range.keys == locked_range.keys:
@@ -338,16 +345,21 @@ class Engine:
         that have parked streams."""
         targets = [self._create_target(key) for key in sorted(batch_range.keys)]
         if rows is None:
-            [rows] = await fetch_together(conn, [self._build_log_query(batch_range)])
+            asked_at = time.monotonic()
+            epoch, rows = await fetch_together(conn, [SELECT_EPOCH, self._build_log_query(batch_range)])
+            self._watch.observe(epoch[0][0], asked_at=asked_at)
+        erasures = self._watch.epoch
         recorded = await decode_log(conn, self._codec, rows)
         fold = BatchFold(targets)
         await _load_parked(conn, [target for target in targets if target.key in with_parked], recorded)
-        await self._fold(conn, fold, recorded, batch_range.position)
+        await self._fold(conn, fold, recorded, batch_range.position, erasures)
         for target in targets:
             await target.load_keyring(conn)
-        return PreparedBatch(recorded, fold, targets)
+        return PreparedBatch(recorded, fold, targets, erasures)
 
-    async def _fold(self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int) -> None:
+    async def _fold(
+        self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int, erasures: int
+    ) -> None:
         versions = fold.get_prior_versions(recorded)
         fold.states, fold.failures = await load_states(
             conn, self._codec, self._aggregate_cache, versions, position
@@ -355,7 +367,8 @@ class Engine:
         for start in range(0, len(recorded), SLICE_EVENTS):
             fold.apply_events(recorded[start : start + SLICE_EVENTS])
             await asyncio.sleep(0)
-        self._aggregate_cache.put(fold.states)
+        if self._watch.epoch == erasures:
+            self._aggregate_cache.put(fold.states)
 
     def _create_target(self, key: GenerationKey) -> Target:
         return Target.create(

@@ -143,6 +143,7 @@ async def _retry_generation(
         missing_days: dict[GenerationKey, set[int]] = {}
         async with conn.transaction():
             await conn.execute(_SYNCHRONOUS_COMMIT)
+            await codec.data_keys.watch.hold(conn)
             position_range = await checkpoints.unpark(conn, target.key, stream)
             if position_range is None:
                 return True

@@ -93,9 +93,10 @@ async def backfill_shard(
         if not done:
             await conn.execute(_MARK_SHARD_STARTED, {"rebuild": rebuild_id, "share": shard})
         encoder = RowEncoder(codec, compressed=await may_compress(conn))
-        backfill = _ShardBackfill(conn, encoder, clock, builds, rebuild_id, shard)
+        backfill = _ShardBackfill(conn, codec, encoder, clock, builds, rebuild_id, shard)
         since = await backfill.load_start_position()
         while not done:
+            erasures = await codec.data_keys.watch.look(conn)
             recorded, done = await read_streams(
                 conn,
                 codec,
@@ -107,11 +108,19 @@ async def backfill_shard(
                 limit=page_events,
                 ignored_topics=ignored_topics(backfill.targets()),
             )
-            if not await backfill.write_page(recorded, stream, done=done):
-                return False
+            try:
+                if not await backfill.write_page(recorded, stream, erasures, done=done):
+                    return False
+            except _ErasedMeanwhile:
+                done = False
+                continue
             if recorded:
                 stream = recorded[-1].event.originator_id
         return True
+
+
+class _ErasedMeanwhile(Exception):
+    """Something was erased after a page was read, perhaps in that page: it is read again."""
 
 
 class _ShardBackfill:
@@ -120,6 +129,7 @@ class _ShardBackfill:
     def __init__(
         self,
         conn: Conn,
+        codec: Codec,
         encoder: RowEncoder,
         clock: Clock,
         builds: Sequence[tuple[Projection, int]],
@@ -127,6 +137,7 @@ class _ShardBackfill:
         shard: int,
     ) -> None:
         self._conn = conn
+        self._watch = codec.data_keys.watch
         self._encoder = encoder
         self._clock = clock
         self._builds = builds
@@ -151,9 +162,11 @@ class _ShardBackfill:
         earliest = min(target.retention_start for target in self.targets())
         return await find_last_position(self._conn, datetime.fromtimestamp(earliest, UTC)) if earliest else 0
 
-    async def write_page(self, recorded: Sequence[Recorded], stream: str, *, done: bool) -> bool:
-        """Write the rows of whole streams; False when the rebuild was paused or cancelled, or another process
-        has taken the shard further."""
+    async def write_page(
+        self, recorded: Sequence[Recorded], stream: str, erasures: int, *, done: bool
+    ) -> bool:
+        """Write the rows of whole streams, read in the erasure epoch `erasures`; False when the rebuild was
+        paused or cancelled, or another process has taken the shard further. Raises _ErasedMeanwhile."""
         targets = self.targets()
         fold = BatchFold(targets)
         fold.apply_events(recorded)
@@ -163,6 +176,8 @@ class _ShardBackfill:
 
         async def run(write: Writer) -> bool:
             async with self._conn.transaction():
+                if await self._watch.hold(self._conn) != erasures:
+                    raise _ErasedMeanwhile
                 cur = await self._conn.execute(_LOCK_SHARD, {**self._shard_parameters, "stream": stream})
                 if cur.rowcount == 0:
                     return False

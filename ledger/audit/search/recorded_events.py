@@ -67,6 +67,8 @@ async def load_recorded_event(conn: Conn, codec: Codec, auditor: Auditor, positi
         return None
     (entry,) = await fetch_entries(conn, codec, [position])
     record = Record(*row)
+    if auditor.shows_personal_data:
+        codec = await codec.prepare(conn, [(record.stream, record.version, record.topic, record.state)])
     return {
         **entry.to_json(),
         "account": record.account,
@@ -88,7 +90,7 @@ def _render_content(codec: Codec, record: Record, *, opened: bool) -> Json:
     except UnreadableRecord as error:
         unreadable = error.reason.value
     else:
-        data = {name: value for name, value in vars(event).items() if not name.startswith("originator_")}
+        data = {name: value for name, value in vars(event).items() if name not in _NO_CONTENT}
         if not opened and "sealed" in stored:
             withheld = sorted(event.PERSONAL)
     return {
@@ -97,6 +99,9 @@ def _render_content(codec: Codec, record: Record, *, opened: bool) -> Json:
         "withheld": withheld,
         "unreadable": unreadable,
     }
+
+
+_NO_CONTENT = {"originator_id", "originator_version", "redaction"}
 
 
 def _parse_stored(state: bytes) -> Json:
