@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ledger.request_log.errors import REMOVED, clean_parameter, clean_path, describe_error
+from ledger.request_log.errors import clean_path, describe_error
+from ledger.request_log.parameter_names import REMOVED, clean_parameter
 
 ErrorKind = tuple[str, str]
 """Code and parameter of an error, which tell errors of one operation and status apart; '' for neither."""
@@ -54,7 +55,7 @@ def read_error_kind(body: str) -> ErrorKind:
         error = _decode_envelope(body).error
     except msgspec.DecodeError:
         return NO_ERROR
-    param = "" if error.param is None else clean_parameter(error.param)
+    param = "" if error.param is None else clean_parameter(error.param, error.code)
     return (error.code or "")[:CODE_LENGTH_MAX], param
 
 
