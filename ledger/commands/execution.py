@@ -31,6 +31,7 @@ from ledger.errors import (
     IdempotencyKeyReused,
     InvalidParameter,
     LedgerError,
+    ObjectRedacted,
     RequestError,
     UnreadableRecord,
 )
@@ -287,16 +288,20 @@ class Execution:
                 raise VersionConflict
             await self._store.durability.confirm(failovers)
             return CommandResult(status, body)
-        position = await self._store.journal.append(
-            Append(
-                cause,
-                decision.changes,
-                reply,
-                context.expected_versions,
-                decision.erased_subjects,
-                erasures=erasures,
-            )
+        append = Append(
+            cause,
+            decision.changes,
+            reply,
+            context.expected_versions,
+            decision.erased_subjects,
+            erasures=erasures,
         )
+        try:
+            position = await self._store.journal.append(append)
+        except ObjectRedacted as error:
+            if context.used_cache:  # perhaps it is no new object, and nothing needs to be recorded
+                raise VersionConflict from error
+            raise
         return CommandResult(status, body, position=position if decision.changes else None)
 
 

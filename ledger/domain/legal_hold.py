@@ -7,12 +7,14 @@ belongs to none. It can be placed again after it was released.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State, next_header
 from ledger.domain.event import DomainEvent, domain_event
+from ledger.domain.redaction.rules import Rule, redact_text
 from ledger.errors import InvalidState
 
 _PREFIX = "hold_"
@@ -27,7 +29,8 @@ class LegalHoldPlaced(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "legal_hold.placed"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"reason"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"reason": redact_text}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
@@ -42,7 +45,8 @@ class LegalHoldReleased(DomainEvent):
     """The object may be erased again; `reason` and `by` as above."""
 
     TOPIC: ClassVar[str] = "legal_hold.released"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"reason"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"reason": redact_text}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     reason: str | None
     by: str

@@ -7,12 +7,14 @@ the keys of the roots can no longer be used, and nothing can stop the erasure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict
 
 import msgspec
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent, domain_event
+from ledger.domain.redaction.rules import Rule, redact_text
 
 CREATED = "created"
 VALIDATING = "validating"
@@ -49,7 +51,8 @@ class RedactionJobCreated(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "redaction_job.created"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"reason"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"reason": redact_text}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
