@@ -1701,6 +1701,7 @@ CREATE TABLE projections.resources (
     subscription text,
     status text,
     state bytea NOT NULL,
+    members bytea,
     CONSTRAINT resources_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
 CREATE INDEX resources_by_customer ON projections.resources USING btree (account, livemode, type, customer, created, "position") WHERE ((NOT deleted) AND (customer IS NOT NULL));
@@ -2751,6 +2752,7 @@ CREATE TABLE webhooks.attempts (
     status smallint,
     answer bytea,
     error text,
+    sealed_answer bytea,
     CONSTRAINT attempts_key PRIMARY KEY (delivery, number),
     CONSTRAINT attempts_delivery_fkey FOREIGN KEY (delivery) REFERENCES webhooks.deliveries(id) ON DELETE CASCADE,
     CONSTRAINT attempts_outcome CHECK ((status IS NULL) = (error IS NOT NULL))

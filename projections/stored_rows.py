@@ -15,7 +15,14 @@ import msgspec
 from ledger.compression.documents import compress, compress_as_text
 from ledger.keys.blind_index import BlindIndex, is_hash
 from ledger.keys.data_keys import NO_KEYS, Keyring
-from ledger.keys.documents import load_document_keys, open_document, run_on, seal_document, seal_text_document
+from ledger.keys.documents import (
+    find_subject,
+    load_document_keys,
+    open_document,
+    run_on,
+    seal_document,
+    seal_text_document,
+)
 from ledger.postgres.connections import Conn
 from ledger.store.codec import Codec
 from projections.projection import Column, EventRows, Projection, Row, RowUpsert
@@ -26,6 +33,10 @@ Encode = Callable[[Any, RowUpsert], Any]
 _DOCUMENTS = ("json", "document")
 _ACCOUNT, _LIVEMODE = 1, 2
 """Where OBJECT_COLUMNS have the owner of a row."""
+ERASED = b'"erased"'
+"""In place of a document whose subject has been erased: JSON."""
+DAMAGED = b'"damaged"'
+"""In place of one that its key does not open."""
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -88,8 +99,9 @@ class RowReader:
     async def read(
         self, conn: Conn, projection: Projection, names: Sequence[str], rows: Collection[Sequence[Any]]
     ) -> list[dict[str, Any]]:
-        """The values of rows by column: documents as JSON, None where the subject has been erased; texts by
-        which rows are found as hashes. `names`: the columns of `rows`. Raises psycopg.Error."""
+        """The values of rows by column: documents as JSON, ERASED where the subject has been erased and the
+        row is not rewritten yet; texts by which rows are found as hashes. `names`: the columns of `rows`.
+        Raises psycopg.Error."""
         by_name = [dict(zip(names, values, strict=True)) for values in rows]
         documents = [column.name for column in projection.columns if column.type in _DOCUMENTS]
         stored = [row[name] for row in by_name for name in documents]
@@ -97,7 +109,7 @@ class RowReader:
         for row in by_name:
             for name in documents:
                 if row[name] is not None:
-                    row[name] = open_document(keyring, row[name])
+                    row[name] = _open(keyring, row[name])
             self._hash_plain_texts(projection, row)
         return by_name
 
@@ -121,14 +133,23 @@ class RowReader:
 
 
 def are_equal(projection: Projection, one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two rows hold the same. Hashes are missing in one that was written beside an older release."""
-    if one == other:
+    """Whether two rows hold the same. Hashes are missing in one that was written beside an older release; one
+    that is about to be rewritten by an erasure equals any."""
+    if one == other or ERASED in one.values() or ERASED in other.values():
         return True
     optional = {column.name for column in projection.columns if column.type == "hashes"}
     return all(
         one[name] == other[name] or (name in optional and (one[name] is None or other[name] is None))
         for name in one
     )
+
+
+def _open(keyring: Keyring, stored: bytes | str) -> bytes:
+    document = open_document(keyring, stored)
+    if document is not None:
+        return document
+    subject = find_subject(stored)
+    return ERASED if subject is not None and keyring.is_erased(subject) else DAMAGED
 
 
 def _hash_text(index: BlindIndex, row: Row, name: str, text: str | None) -> str | None:

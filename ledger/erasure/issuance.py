@@ -33,6 +33,18 @@ INSERT INTO ledger.erasure_certificates (job, account, livemode, requested, comp
 VALUES (%(job)s, %(account)s, %(livemode)s, %(requested)s, %(completed)s, %(note)s)
 """
 _STREAMS = 'SELECT stream FROM ledger.erasure_streams WHERE job = %(job)s ORDER BY stream COLLATE "C"'
+# What releases before 0039 sealed has a key that follows from the service key, and is in copies of the log.
+_OPENS_BY_SERVICE_KEY = """
+SELECT EXISTS (
+    SELECT FROM ledger.stream_keys k
+    JOIN ledger.erasure_streams s ON k.stream IN (s.stream, s.stream || '/chunks')
+    WHERE s.job = %(job)s
+) AND EXISTS (SELECT FROM ledger.service_keys WHERE is_root AND state <> 'retired')
+"""
+OPENS_BY_SERVICE_KEY = (
+    "copies of what releases before 0039 sealed: the service key opens them until it is replaced (ledger "
+    "secrets rotate) and destroyed"
+)
 _WAIT_FOR_COMMIT = "SET LOCAL synchronous_commit = on"
 
 
@@ -140,6 +152,8 @@ async def _describe(conn: Conn, erasure: CompletedErasure) -> Certificate:
         raise DamagedTree(
             f"the records {erasure.requested} and {erasure.completed} are not of the erasure's job"
         )
+    row = await fetch_one(conn, _OPENS_BY_SERVICE_KEY, {"job": erasure.job})
+    opens_by_service_key = row is not None and row[0]
     requested, completed = (ErasureStep(record.position, record.recorded_at) for record in records)
     return Certificate(
         log="",
@@ -153,7 +167,9 @@ async def _describe(conn: Conn, erasure: CompletedErasure) -> Certificate:
         streams=erasure.streams,
         streams_digest=erasure.streams_digest,
         counts=erasure.counts,
-        not_reached=tuple(map(_make_line, erasure.not_reached)),
+        not_reached=tuple(
+            map(_make_line, (*erasure.not_reached, *[OPENS_BY_SERVICE_KEY] * opens_by_service_key))
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ledger.domain.redaction_job import RedactionJobRunRequested, RedactionJobSucceeded
 from ledger.erasure.certificate import Certificate, ErasureStep, parse_certificate
 from ledger.tlog.keys import VerifierKey
 from ledger.tlog.merkle import ProofError
@@ -13,6 +14,18 @@ from ledger.tlog.notes import parse_note, verify_note
 from ledger.tlog.policies import Policy, Trusted
 from ledger.tlog.proof_files import parse_proof_file, verify_proof_file
 from ledger.tree.records import Record, decode_record, derive_leaf_hash
+
+
+class _Expected(NamedTuple):
+    """What a record must be: a topic, and the field in which it says itself what the certificate says."""
+
+    name: str
+    topic: str
+    field: str
+
+
+_REQUEST = _Expected("the request", RedactionJobRunRequested.TOPIC, "subjects")
+_COMPLETION = _Expected("the completion", RedactionJobSucceeded.TOPIC, "counts")
 
 
 class ProvenStep(NamedTuple):
@@ -45,14 +58,19 @@ def verify_certificate(
     return VerifiedCertificate(
         certificate,
         signers,
-        _verify_step(certificate, certificate.requested, request_proof, policy, "the request"),
-        _verify_step(certificate, certificate.completed, completion_proof, policy, "the completion"),
+        _verify_step(certificate, certificate.requested, request_proof, policy, _REQUEST),
+        _verify_step(certificate, certificate.completed, completion_proof, policy, _COMPLETION),
     )
 
 
 def _verify_step(
-    certificate: Certificate, step: ErasureStep, proof_text: str | bytes, policy: Policy, what: str
+    certificate: Certificate,
+    step: ErasureStep,
+    proof_text: str | bytes,
+    policy: Policy,
+    expected: _Expected,
 ) -> ProvenStep:
+    what = expected.name
     try:
         proof = parse_proof_file(proof_text)
         if proof.extra is None:
@@ -74,16 +92,18 @@ def _verify_step(
         raise ProofError(
             f"{what}: the record is of another job, account, mode or time than the certificate's"
         )
-    _compare_facts(certificate, record, what)
+    if record.topic != expected.topic:
+        raise ProofError(f"{what}: the record is of another event: {record.topic!a}")
+    _compare_facts(certificate, record, expected)
     return ProvenStep(record, trusted)
 
 
-def _compare_facts(certificate: Certificate, record: Record, what: str) -> None:
-    """Check that what the record itself says is what the certificate says: it may have the counts."""
+def _compare_facts(certificate: Certificate, record: Record, expected: _Expected) -> None:
+    """Check that what the record itself says is what the certificate says."""
     try:
         state = msgspec.json.decode(record.state)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ProofError(f"{what}: the record is no JSON") from None
-    counts = state.get("counts") if isinstance(state, dict) else None
-    if isinstance(counts, dict) and counts != dict(certificate.counts):
-        raise ProofError(f"{what}: the record has other counts than the certificate")
+        raise ProofError(f"{expected.name}: the record is no JSON") from None
+    said = {"subjects": list(certificate.subjects), "counts": dict(certificate.counts)}
+    if not isinstance(state, dict) or state.get(expected.field) != said[expected.field]:
+        raise ProofError(f"{expected.name}: the record has other {expected.field} than the certificate")

@@ -66,7 +66,8 @@ class ChunkSeals:
     async def prepare(self, conn: Conn, file_id: str) -> ChunkSeal:
         """What to seal chunks of the file with in the transaction under way; a file without a key gets one.
         Call `remember` once it is committed. Raises ContentsErased."""
-        if not self._data_keys.watch.seals_by_subject and await self._data_keys.watch.hold(conn) == 0:
+        watch = self._data_keys.watch
+        if not watch.seals_by_subject and await watch.hold(conn) == 0:
             derived = AESGCM(derive_chunk_key(self._data_keys.service_keys, file_id))
             return ChunkSeal(file_id, None, None, derived)
         key = await self._load_key(conn, file_id)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ledger.clock import Clock
-from ledger.keys.erasure_watch import ErasureWatch
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, connect, fetch_one
 from ledger.postgres.migrations import may_compress
 from ledger.store.codec import Codec
@@ -94,7 +93,7 @@ async def backfill_shard(
         if not done:
             await conn.execute(_MARK_SHARD_STARTED, {"rebuild": rebuild_id, "share": shard})
         encoder = RowEncoder(codec, compressed=await may_compress(conn))
-        backfill = _ShardBackfill(conn, encoder, codec.data_keys.watch, clock, builds, rebuild_id, shard)
+        backfill = _ShardBackfill(conn, codec, encoder, clock, builds, rebuild_id, shard)
         since = await backfill.load_start_position()
         while not done:
             erasures = await codec.data_keys.watch.look(conn)
@@ -130,16 +129,16 @@ class _ShardBackfill:
     def __init__(
         self,
         conn: Conn,
+        codec: Codec,
         encoder: RowEncoder,
-        watch: ErasureWatch,
         clock: Clock,
         builds: Sequence[tuple[Projection, int]],
         rebuild_id: int,
         shard: int,
     ) -> None:
         self._conn = conn
+        self._watch = codec.data_keys.watch
         self._encoder = encoder
-        self._watch = watch
         self._clock = clock
         self._builds = builds
         self._shard_parameters: dict[str, Any] = {

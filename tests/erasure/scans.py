@@ -39,6 +39,14 @@ FROM pg_class c LEFT JOIN pg_class o ON o.reltoastrelid = c.oid WHERE pg_relatio
 """
 
 
+def describe(findings: Findings) -> dict[str, list[str]]:
+    """Whose texts there are, by place: short enough for a message."""
+    places = sorted({finding.place for finding in findings})
+    return {
+        place: sorted({finding.name for finding in findings if finding.place == place}) for place in places
+    }
+
+
 def find_places(findings: Findings, person: Person) -> set[str]:
     """Where a text of this person is."""
     return {finding.place for finding in findings if finding.name == person.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 from ledger.accounts import INTERNAL_SCOPES
 from tests.api.service import Account, Caller, Registrar, Service, ok
@@ -17,7 +19,7 @@ from tests.webhooks.receiver import Receiver, ScriptedResponse, run_receiver, wa
 
 PREVIEW = {"stripe-version": "2026-09-30.preview"}
 JOBS = "/v1/privacy/redaction_jobs"
-ERASED_SECONDS = 60.0
+ERASED_SECONDS = 120.0
 REFUSED_PATH, ACCEPTED_PATH = "/refused", "/accepted"
 
 
@@ -64,12 +66,19 @@ class Stage:
 
     def wait_for_status(self, job: str, *statuses: str) -> str:
         """The job's status once it is one of these."""
-
-        def read() -> str | None:
+        deadline = time.monotonic() + ERASED_SECONDS
+        while True:
             status = str(ok(self.raw.call("GET", f"{JOBS}/{job}", None, PREVIEW))["status"])
-            return status if status in statuses else None
+            if status in statuses:
+                return status
+            assert time.monotonic() < deadline, (status, self._describe_erasures())
+            time.sleep(0.05)
 
-        return str(wait_until(read, seconds=ERASED_SECONDS))
+    def _describe_erasures(self) -> list[Any]:
+        """Where erasures are that have not ended, and the warnings of the service."""
+        with psycopg.connect(self.service.dsn) as conn:
+            rows = conn.execute("SELECT job, step, cursor, obstacle, counts FROM ledger.erasures").fetchall()
+        return [*rows, *(line for line in self.service.log.split("\n") if '"level":"warning"' in line)][-20:]
 
     def list_errors(self, job: str) -> Any:
         """Why the job did not pass."""

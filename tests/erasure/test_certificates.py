@@ -62,7 +62,7 @@ def issued(cluster: Cluster) -> Iterator[Issued]:
             note = note.merge([cosign(note.text, WITNESS, 1_800_000_100)])
             with psycopg.connect(dsn) as owner:
                 owner.execute("UPDATE ledger.checkpoints SET note = %s, cosignatures = 1", (note.to_text(),))
-            request_proof, proof = [await make_certified_proof(conn, position) for position in (2, 4)]
+            request_proof, proof = [await make_certified_proof(conn, position) for position in (4, 6)]
             [key] = await list_keys(conn)
             policy = f"log {key.verifier}\nwitness w1 {WITNESS.verifier}\nquorum w1\n"
             return Issued(kept.note, request_proof, proof, key.verifier, policy)
@@ -80,7 +80,7 @@ def test_a_certificate_says_what_was_erased_and_what_it_means(issued: Issued) ->
     text = parse_note(issued.note).text
     certificate = parse_certificate(text)
     assert (certificate.job, certificate.subjects) == (JOB, ("cus_1",))
-    assert [certificate.requested.position, certificate.completed.position] == [2, 4]
+    assert [certificate.requested.position, certificate.completed.position] == [4, 6]
     assert (certificate.data_keys_destroyed, certificate.streams) == (1, 3)
     assert certificate.counts == {"feed": 7, "replies": 2}
     assert certificate.not_reached == (r"an export on host b1: /exports/\x1b[31mall.ndjson",)
@@ -108,9 +108,9 @@ def test_a_certificate_is_made_when_its_records_are_sealed_and_only_once(dsn: st
             other = ERASURE._replace(counts={"feed": 0})
             assert await make_certificate(conn, keyring, other, store.clock.now()) == made
             assert await find_certificate(conn, JOB) == made
-            assert await list_certificates(conn, "acct_1", livemode=False, before=5, limit=2) == [made]
-            assert await list_certificates(conn, "acct_1", livemode=False, before=4, limit=2) == []
-            assert await list_certificates(conn, "acct_1", livemode=True, before=5, limit=2) == []
+            assert await list_certificates(conn, "acct_1", livemode=False, before=7, limit=2) == [made]
+            assert await list_certificates(conn, "acct_1", livemode=False, before=6, limit=2) == []
+            assert await list_certificates(conn, "acct_1", livemode=True, before=7, limit=2) == []
             for change in (
                 "UPDATE ledger.erasure_certificates SET note = ''",
                 "DELETE FROM ledger.erasure_certificates",
@@ -143,7 +143,7 @@ def test_a_certificate_and_its_proofs_are_verified_offline(issued: Issued, tmp_p
     assert (status, errors) == (0, "")
     assert f"the log {issued.log.name} certifies the erasure of cus_1." in text
     for shown in (
-        "position 4 of 5",
+        "position 6 of 7",
         "w1, 2027-01-15",
         "1 data key",
         "the list is the one given",
@@ -170,7 +170,7 @@ def test_a_certificate_that_is_not_proved_is_refused_with_the_reason(issued: Iss
         ("is wrong", {"note": issued.note.replace("cus_1", "cus_9")}),
         ("not signed by a known key", {"note": forged}),
         ("has no log named", {"policy": f"log {SignerKey.make('other', b'3' * 32).verifier}\nquorum none\n"}),
-        ("the completion is at position 2, not at 4", {"proof": issued.request_proof}),
+        ("the completion is at position 4, not at 6", {"proof": issued.request_proof}),
         ("the request: the proof file", {"request_proof": issued.request_proof[:30]}),
         ("the request: the quorum", {"request_proof": _drop_cosignature(issued.request_proof)}),
     ):
@@ -184,9 +184,9 @@ def test_a_certificate_has_one_form_only(issued: Issued) -> None:
         ("begin", "ledger/erasure-certificate@v1", "ledger/erasure-certificate@v2"),
         ("'account' where it belongs", "account: acct_1\nmode: test", "mode: test\naccount: acct_1"),
         ("neither live nor test", "mode: test", "mode: tests"),
-        ("no position and time", "completed: position 4, 2", "completed: position 4, at 2"),
+        ("no position and time", "completed: position 6, 2", "completed: position 6, at 2"),
         ("lines that its form does not have", "written again: replies", "written again: feed"),
-        ("lines that its form does not have", "position 2", "2"),
+        ("lines that its form does not have", "position 4", "4"),
         ("a place in the certificate has no name", "again: feed", "again: Feed"),
         ("does not end with the lines", "What stays", "what stays"),
     ):

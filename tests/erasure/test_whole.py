@@ -21,6 +21,7 @@ from tests.erasure.answers import Answer, find_shown, read_all
 from tests.erasure.markers import Person
 from tests.erasure.planting import Traces, plant
 from tests.erasure.scans import (
+    describe,
     find_bytes,
     find_places,
     scan_data_directory,
@@ -28,7 +29,7 @@ from tests.erasure.scans import (
     scan_files,
     scan_wal,
 )
-from tests.erasure.stage import ACCEPTED_PATH, PREVIEW, REFUSED_PATH, Stage, run_stage
+from tests.erasure.stage import ACCEPTED_PATH, PREVIEW, Stage, run_stage
 from tests.postgres.standby import ReplicatedServers, run_replicated
 from tests.serving.process import run_ledger
 from tests.stripe_cli.cli import OBSTACLE, StripeCli, run_refusing_proxy
@@ -186,22 +187,22 @@ def test_objects_say_that_they_are_redacted(story: Story) -> None:
 
 def test_no_text_of_either_is_in_a_dump(story: Story) -> None:
     """Rows are sealed: this holds for the person who stays, too, and did before the erasure."""
-    assert scan_dump(story.servers.primary.dsn(), [story.ada.person, story.ben.person]) == set()
+    assert describe(scan_dump(story.servers.primary.dsn(), [story.ada.person, story.ben.person])) == {}
 
 
 def test_no_text_of_either_is_in_a_file_of_the_server(story: Story) -> None:
     persons = [story.ada.person, story.ben.person]
-    assert scan_data_directory(story.servers.primary, persons) == set()
+    assert describe(scan_data_directory(story.servers.primary, persons)) == {}
 
 
 def test_no_text_of_either_is_in_a_file_of_a_standby(story: Story) -> None:
     persons = [story.ada.person, story.ben.person]
-    assert scan_data_directory(story.servers.standby, persons) == set()
+    assert describe(scan_data_directory(story.servers.standby, persons)) == {}
 
 
 def test_no_text_of_either_was_ever_in_the_wal(story: Story) -> None:
     persons = [story.ada.person, story.ben.person]
-    assert scan_wal(story.servers.primary, story.wal_start, persons) == set()
+    assert describe(scan_wal(story.servers.primary, story.wal_start, persons)) == {}
 
 
 def test_no_destroyed_key_is_in_a_file_of_the_server(story: Story) -> None:
@@ -228,9 +229,9 @@ def test_no_receiver_is_sent_anything_of_the_erased_person_again(story: Story) -
     for endpoint in endpoints:
         body = {"endpoint": endpoint["id"], "from": 1, "to": int(time.time()), "reason": "to look again"}
         ok(operator.post("/webhooks/replay", body))
-    paths = {ACCEPTED_PATH, REFUSED_PATH}
-    wait_until(lambda: {each.path for each in receiver.requests[known:]} == paths)
-    wait_until(lambda: len(receiver.requests) > known + 100)
+    paths = [each.path for each in receiver.requests[:known]]
+    count = paths.count(ACCEPTED_PATH)  # to the other one the breaker lets only a few pass
+    wait_until(lambda: len(receiver.requests_to(ACCEPTED_PATH)) >= 2 * count, seconds=60)
     sent = receiver.requests[known:]
     assert any(story.ada.customer.encode() in each.body for each in sent)
     assert not any(story.ada.person.find_places(each.body) for each in sent)

@@ -123,7 +123,7 @@ async def stream_objects(
         codec if auditor.shows_personal_data else codec.without_personal_data(),
         auditor,
         summary,
-        FileStorage(context.pool, context.store.service_keys),
+        FileStorage(context.pool, context.store.codec.data_keys),
     )
     for index, classes in enumerate((_FIRST, _SECOND)):
         ignored = [each.TOPIC for each in EVENT_CLASSES if each not in classes]

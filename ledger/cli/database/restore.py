@@ -35,6 +35,7 @@ from ledger.postgres.programs.keys import RestoredKeys, mark_unreadable, restore
 from ledger.postgres.programs.restore import (
     DumpFacts,
     check_empty,
+    check_whole,
     empty_again,
     read_facts,
     restore_dump,
@@ -164,6 +165,7 @@ def _read_facts(dumps: Dumps) -> _Facts:
     keys = read_facts(dumps.keys)
     if keys.has_log or not keys.has_keys:
         raise SettingError(f"{dumps.keys} is not a file with the keys of `ledger backup`")
+    check_whole(dumps.keys)  # before anything is restored: they come last
     if None not in (keys.identity, log.identity) and keys.identity != log.identity:
         raise SettingError(
             f"{dumps.keys} has the keys of another database than {dumps.log}: nothing was restored"
@@ -238,9 +240,15 @@ def _finish(
     # The keys follow the migration: they may be of a later release than the log is.
     migrate(dsn)
     if dumps.keys is not None:
-        restore_keys(dsn, dumps.keys, with_projections=facts.are_of_one_time)
+        restore_keys(dsn, dumps.keys)
     is_old = facts.log.erasures is None and facts.keys is None  # its keys follow from the service key
-    restored = RestoredKeys(0, 0) if is_old else mark_unreadable(dsn)
+    restored = RestoredKeys(0, 0)
+    if not is_old:
+        restored = mark_unreadable(
+            dsn,
+            has_keys=facts.keys is not None or facts.log.has_keys,
+            with_projections=facts.are_of_one_time,
+        )
     check_service_key(settings, dsn, configured)
     asyncio.run(_mark_as_copy(dsn))
     return restored

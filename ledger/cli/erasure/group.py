@@ -9,6 +9,7 @@ import typer
 from ledger.cli.erasure.certificates import add_certificate_command
 from ledger.cli.erasure.exports import build_exports_group
 from ledger.cli.erasure.jobs import add_job_commands
+from ledger.cli.erasure.replay import add_replay_command
 from ledger.cli.groups import CommandGroup, build_group
 
 _HELP = ("-h", "--help")
@@ -37,5 +38,6 @@ def build_erase_group() -> typer.Typer:
     )
     add_job_commands(group)
     add_certificate_command(group)
+    add_replay_command(group)
     group.add_typer(build_exports_group(), name="exports")
     return group

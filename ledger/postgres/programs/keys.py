@@ -40,23 +40,32 @@ DELETE FROM projections.parked; DELETE FROM projections.shares; DELETE FROM proj
 DELETE FROM projections.rebuilds; DELETE FROM projections.verified; DELETE FROM projections.live;
 DELETE FROM projections.checkpoints;
 """
-# The subject stands before a colon, which Base64 does not have. One scan of the log.
-_MARK_UNREADABLE = """
-WITH sealed AS (
-    SELECT DISTINCT substring(
-        convert_from(substr(e.state, position('"sealed":"'::bytea IN e.state) + 10, 300), 'LATIN1')
-        FROM '^([^":]+):') AS subject
-    FROM ledger.events e WHERE position('"sealed":"'::bytea IN e.state) > 0
-)
-INSERT INTO ledger.data_keys (subject, erasing_since, destroyed_at)
-SELECT subject, now(), now() FROM sealed WHERE subject IS NOT NULL
-ON CONFLICT DO NOTHING
+# The subject stands before a colon, which Base64 does not have. One scan of the log each.
+_SEALED = """
+SELECT e.originator_id AS stream, e.customer, substring(
+    convert_from(substr(e.state, position('"sealed":"'::bytea IN e.state) + 10, 300), 'LATIN1')
+    FROM '^([^":]+):') AS subject
+FROM ledger.events e WHERE position('"sealed":"'::bytea IN e.state) > 0
 """
+_ERASE = "INSERT INTO ledger.data_keys (subject, erasing_since, destroyed_at)"
+_MARK_UNREADABLE = f"""
+{_ERASE}
+SELECT subject, now(), now()
+FROM (SELECT subject FROM ({_SEALED}) e UNION SELECT subject FROM ledger.stream_keys) s
+WHERE subject IS NOT NULL ON CONFLICT DO NOTHING
+"""  # noqa: S608 (constants)
+# What earlier releases sealed names no subject, and could be opened again by the service key.
+_MARK_OLD_STREAMS = f"""
+INSERT INTO ledger.stream_keys (stream, subject)
+SELECT stream, coalesce(max(customer), stream) FROM ({_SEALED}) s WHERE subject IS NULL GROUP BY stream
+ON CONFLICT DO NOTHING
+"""  # noqa: S608 (constants)
+_UNFINISHED = "SELECT count(*) FROM ledger.data_keys WHERE erasing_since IS NOT NULL AND destroyed_at IS NULL"
 # Before the epoch 1 no release has made a key that cannot be derived again, and nothing was erased.
+_START_MIGRATION = "INSERT INTO ledger.key_migration SELECT ON CONFLICT DO NOTHING"
 _FINISH_MIGRATION = """
-INSERT INTO ledger.key_migration (finished_at)
-    SELECT CASE WHEN epoch > 0 THEN now() END FROM ledger.erasure_epoch
-ON CONFLICT (one) DO UPDATE SET finished_at = coalesce(key_migration.finished_at, excluded.finished_at)
+UPDATE ledger.key_migration SET finished_at = coalesce(finished_at, now())
+WHERE (SELECT epoch FROM ledger.erasure_epoch) > 0 RETURNING true
 """
 
 
@@ -71,13 +80,9 @@ class RestoredKeys(NamedTuple):
     unfinished: int
 
 
-def restore_keys(dsn: str, path: Path, *, with_projections: bool) -> None:
-    """Put the keys of the file in place of those that the migrated database has, in one transaction.
-
-    with_projections  False: drop what can be rebuilt from the log
-
-    Raises SettingError.
-    """
+def restore_keys(dsn: str, path: Path) -> None:
+    """Put the keys of the file in place of those that the migrated database has, in one transaction. Raises
+    SettingError."""
     with connect(dsn) as conn:
         server = describe_server(conn)
     pg_restore, psql = find_newest_program("pg_restore"), find_program("psql", server)
@@ -92,18 +97,26 @@ def restore_keys(dsn: str, path: Path, *, with_projections: bool) -> None:
         script.write(f"TRUNCATE {', '.join(replaced)};\n".encode())
         copy_data(pg_restore, path, script, *(f"--table={name}" for name in tables))
         script.write(_FORGET_LATER_REMNANTS.encode())
-        if not with_projections:
-            script.write(_DROP_REBUILDABLE.encode())
         script.write(b"COMMIT;\n")
 
 
-def mark_unreadable(dsn: str) -> RestoredKeys:
-    """Mark the persons without a key in the restored database as erased. Raises SettingError."""
+def mark_unreadable(dsn: str, *, has_keys: bool, with_projections: bool) -> RestoredKeys:
+    """Mark the persons without a key in the restored database as erased, in one transaction.
+
+    has_keys          whether keys were restored; without any, none may be derived again either
+    with_projections  False: an erasure lies between keys and log, so drop what can be rebuilt; so does this
+                      function if a person has no key
+
+    Raises SettingError.
+    """
     with connect(dsn) as conn:
-        conn.execute(_FINISH_MIGRATION)
+        if not has_keys:
+            conn.execute(_START_MIGRATION)
+            if conn.execute(_FINISH_MIGRATION).fetchone() is not None:
+                conn.execute(_MARK_OLD_STREAMS)
         unreadable = conn.execute(_MARK_UNREADABLE).rowcount
-        row = conn.execute(
-            "SELECT count(*) FROM ledger.data_keys WHERE erasing_since IS NOT NULL AND destroyed_at IS NULL"
-        ).fetchone()
+        if unreadable or not with_projections:
+            conn.execute(_DROP_REBUILDABLE)
+        row = conn.execute(_UNFINISHED).fetchone()
         assert row is not None
         return RestoredKeys(unreadable, row[0])

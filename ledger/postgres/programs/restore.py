@@ -8,6 +8,7 @@ a setting that older servers do not know.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -143,6 +144,12 @@ def read_facts(path: Path) -> DumpFacts:
 def _read_rows(columns: str, text: str) -> list[dict[str, str]]:
     """The rows of a COPY, each by the names of its columns."""
     return [dict(zip(columns.split(", "), line.split("\t"), strict=False)) for line in text.splitlines()]
+
+
+def check_whole(path: Path) -> None:
+    """Read the whole dump. Raises SettingError for a damaged one."""
+    with Path(os.devnull).open("wb") as sink:
+        copy_data(find_newest_program("pg_restore"), path, sink)
 
 
 def check_empty(dsn: str) -> None:
