@@ -200,6 +200,25 @@ CREATE TABLE ledger.checkpoints (
 CREATE INDEX checkpoints_cosigned ON ledger.checkpoints USING btree (size) WHERE (cosignatures > 0);
 GRANT INSERT, SELECT, UPDATE ON ledger.checkpoints TO ledger_api;
 
+CREATE TABLE ledger.clear_exports (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    "position" bigint NOT NULL,
+    host text NOT NULL,
+    path text,
+    operator text NOT NULL,
+    size_bytes bigint NOT NULL,
+    digest bytea NOT NULL,
+    first_digest bytea NOT NULL,
+    made_at timestamp with time zone NOT NULL DEFAULT now(),
+    rewritten_at timestamp with time zone,
+    removed_at timestamp with time zone,
+    CONSTRAINT clear_exports_key PRIMARY KEY (id)
+);
+CREATE INDEX clear_exports_present ON ledger.clear_exports USING btree (account, livemode, id) WHERE (removed_at IS NULL);
+GRANT INSERT, SELECT ON ledger.clear_exports TO ledger_api;
+
 CREATE TABLE ledger.clock (
     one boolean NOT NULL DEFAULT true,
     ahead_seconds double precision NOT NULL DEFAULT 0,
@@ -229,6 +248,49 @@ CREATE TABLE ledger.console_sessions (
 CREATE INDEX console_sessions_by_expiry ON ledger.console_sessions USING btree (expires_at);
 GRANT DELETE, INSERT, SELECT ON ledger.console_sessions TO ledger_api;
 
+CREATE TABLE ledger.data_keys (
+    subject text NOT NULL,
+    wrapped bytea,
+    wrapped_by text,
+    created_at timestamp with time zone NOT NULL DEFAULT now(),
+    erasing_since timestamp with time zone,
+    destroyed_at timestamp with time zone,
+    CONSTRAINT data_keys_subject PRIMARY KEY (subject),
+    CONSTRAINT data_keys_destroyed CHECK (destroyed_at IS NULL OR wrapped IS NULL),
+    CONSTRAINT data_keys_erased CHECK (wrapped IS NOT NULL OR erasing_since IS NOT NULL),
+    CONSTRAINT data_keys_wrap CHECK ((wrapped IS NULL) = (wrapped_by IS NULL))
+) PARTITION BY HASH (subject);
+ALTER TABLE ledger.data_keys ALTER COLUMN subject SET STORAGE PLAIN;
+ALTER TABLE ledger.data_keys ALTER COLUMN wrapped SET STORAGE PLAIN;
+ALTER TABLE ledger.data_keys ALTER COLUMN wrapped_by SET STORAGE PLAIN;
+GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.data_keys TO ledger_api;
+GRANT SELECT ON ledger.data_keys TO ledger_projector;
+
+CREATE TABLE ledger.erasure_certificates (
+    job text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    requested bigint NOT NULL,
+    completed bigint NOT NULL,
+    note text NOT NULL,
+    made_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT erasure_certificates_key PRIMARY KEY (job),
+    CONSTRAINT erasure_certificates_completed UNIQUE (completed),
+    CONSTRAINT erasure_certificates_order CHECK (requested < completed)
+);
+CREATE INDEX erasure_certificates_page ON ledger.erasure_certificates USING btree (account, livemode, completed);
+CREATE TRIGGER erasure_certificates_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.erasure_certificates FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_rewriting();
+GRANT INSERT, SELECT ON ledger.erasure_certificates TO ledger_api;
+
+CREATE TABLE ledger.erasure_epoch (
+    epoch bigint NOT NULL,
+    one boolean NOT NULL DEFAULT true,
+    CONSTRAINT erasure_epoch_key PRIMARY KEY (one),
+    CONSTRAINT erasure_epoch_is_one_row CHECK (one)
+);
+GRANT SELECT, UPDATE ON ledger.erasure_epoch TO ledger_api;
+GRANT SELECT ON ledger.erasure_epoch TO ledger_projector;
+
 CREATE TABLE ledger.events (
     notification_id bigint NOT NULL,
     originator_id text NOT NULL,
@@ -257,11 +319,24 @@ CREATE TRIGGER events_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.
 GRANT INSERT, SELECT ON ledger.events TO ledger_api;
 GRANT SELECT ON ledger.events TO ledger_projector;
 
+CREATE TABLE ledger.export_rewrites (
+    export bigint NOT NULL,
+    job text NOT NULL,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    lines bigint NOT NULL,
+    obstacle text,
+    CONSTRAINT export_rewrites_key PRIMARY KEY (export, job),
+    CONSTRAINT export_rewrites_export FOREIGN KEY (export) REFERENCES ledger.clear_exports(id)
+);
+CREATE INDEX export_rewrites_of_job ON ledger.export_rewrites USING btree (job);
+GRANT INSERT, SELECT, UPDATE ON ledger.export_rewrites TO ledger_api;
+
 CREATE TABLE ledger.file_chunks (
     file text NOT NULL,
     number integer NOT NULL,
     sealed bytea NOT NULL,
     stored_at timestamp with time zone NOT NULL DEFAULT now(),
+    subject text,
     CONSTRAINT file_chunks_key PRIMARY KEY (file, number),
     CONSTRAINT file_chunks_number CHECK (number >= 0)
 );
@@ -279,6 +354,17 @@ CREATE TABLE ledger.head_lock (
 GRANT SELECT, UPDATE ON ledger.head_lock TO ledger_api;
 GRANT SELECT ON ledger.head_lock TO ledger_projector;
 
+CREATE TABLE ledger.key_migration (
+    "position" bigint NOT NULL DEFAULT 0,
+    streams bigint NOT NULL DEFAULT 0,
+    finished_at timestamp with time zone,
+    one boolean NOT NULL DEFAULT true,
+    CONSTRAINT key_migration_key PRIMARY KEY (one),
+    CONSTRAINT key_migration_is_one_row CHECK (one)
+);
+GRANT SELECT, UPDATE ON ledger.key_migration TO ledger_api;
+GRANT SELECT ON ledger.key_migration TO ledger_projector;
+
 CREATE TABLE ledger.operations (
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     at timestamp with time zone NOT NULL DEFAULT now(),
@@ -294,6 +380,15 @@ CREATE INDEX operations_of_key ON ledger.operations USING btree (key) WHERE (key
 CREATE INDEX operations_to_log ON ledger.operations USING btree (id) WHERE (NOT logged);
 GRANT INSERT, SELECT ON ledger.operations TO ledger_api;
 GRANT SELECT ON ledger.operations TO ledger_projector;
+
+CREATE TABLE ledger.remnants (
+    stream text NOT NULL,
+    version integer NOT NULL,
+    kept bytea NOT NULL,
+    CONSTRAINT remnants_event PRIMARY KEY (stream, version)
+);
+GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.remnants TO ledger_api;
+GRANT SELECT ON ledger.remnants TO ledger_projector;
 
 CREATE TABLE ledger.replies (
     account text NOT NULL,
@@ -330,7 +425,30 @@ CREATE TABLE ledger.service_key (
     CONSTRAINT service_key_check_value CHECK (length(check_value) = 32),
     CONSTRAINT service_key_one CHECK (one)
 );
-GRANT INSERT, SELECT ON ledger.service_key TO ledger_api;
+GRANT INSERT, SELECT, UPDATE ON ledger.service_key TO ledger_api;
+
+CREATE TABLE ledger.service_keys (
+    id text NOT NULL,
+    state text NOT NULL,
+    is_root boolean NOT NULL DEFAULT false,
+    accepted_at timestamp with time zone NOT NULL DEFAULT now(),
+    current_at timestamp with time zone,
+    retired_at timestamp with time zone,
+    CONSTRAINT service_keys_key PRIMARY KEY (id),
+    CONSTRAINT service_keys_retired CHECK ((state = 'retired'::text) = (retired_at IS NOT NULL)),
+    CONSTRAINT service_keys_state CHECK (state = ANY (ARRAY['accepted'::text, 'current'::text, 'retired'::text]))
+);
+CREATE UNIQUE INDEX service_keys_one_current ON ledger.service_keys USING btree (state) WHERE (state = 'current'::text);
+GRANT INSERT, SELECT, UPDATE ON ledger.service_keys TO ledger_api;
+
+CREATE TABLE ledger.service_secrets (
+    purpose text NOT NULL,
+    wrapped bytea NOT NULL,
+    wrapped_by text NOT NULL,
+    CONSTRAINT service_secrets_key PRIMARY KEY (purpose),
+    CONSTRAINT service_secrets_wrapped_by FOREIGN KEY (wrapped_by) REFERENCES ledger.service_keys(id)
+);
+GRANT INSERT, SELECT, UPDATE ON ledger.service_secrets TO ledger_api;
 
 CREATE TABLE ledger.signing_keys (
     id text NOT NULL,
@@ -346,6 +464,16 @@ CREATE TABLE ledger.signing_keys (
 );
 CREATE UNIQUE INDEX signing_keys_current ON ledger.signing_keys USING btree (algorithm) WHERE (retired_at IS NULL);
 GRANT INSERT, SELECT, UPDATE ON ledger.signing_keys TO ledger_api;
+
+CREATE TABLE ledger.stream_keys (
+    stream text NOT NULL,
+    subject text NOT NULL,
+    wrapped bytea,
+    CONSTRAINT stream_keys_stream PRIMARY KEY (stream)
+);
+CREATE INDEX stream_keys_by_subject ON ledger.stream_keys USING btree (subject);
+GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.stream_keys TO ledger_api;
+GRANT SELECT ON ledger.stream_keys TO ledger_projector;
 
 CREATE TABLE ledger.tree_head (
     one boolean NOT NULL DEFAULT true,
@@ -495,7 +623,7 @@ BEGIN
             recorded_at = excluded.recorded_at;
 END $function$;
 
-CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
+CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, erasures_seen bigint, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], key_command integer[], key_subject text[], key_wrapped bytea[], key_wrapped_by text[], OUT base bigint, OUT stale integer[], OUT taken integer[], OUT erasures bigint)
  RETURNS record
  LANGUAGE plpgsql
 AS $function$
@@ -506,10 +634,14 @@ DECLARE
     recorded timestamptz;
     answered ledger.appenders;
     refused integer[] := '{}';
+    epoch bigint;
+    erased text[];
     refused_places integer[];  -- in the batch, 1, 2, 3 …; those after them move up
 BEGIN
     SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
     SELECT h.position, greatest(h.recorded_at, to_timestamp(at)) INTO base, recorded FROM ledger.head h;
+    SELECT r.epoch INTO STRICT epoch FROM ledger.erasure_epoch r;
+    erasures := CASE WHEN erasures_seen < epoch THEN epoch END;
 
     UPDATE ledger.appenders a
         SET batch = number, base = base, stale = '{}', taken = '{}', recorded_at = recorded
@@ -528,7 +660,11 @@ BEGIN
         RETURN;
     END IF;
 
-    IF check_command IS NOT NULL OR reply_command IS NOT NULL THEN
+    IF erasures IS NOT NULL THEN
+        -- Decided, sealed or rendered with what may be erased now: all of it is decided again.
+        SELECT array_agg(DISTINCT c.command) INTO stale
+            FROM unnest(check_command || event_command || reply_command || key_command) AS c(command);
+    ELSIF check_command IS NOT NULL OR reply_command IS NOT NULL OR key_command IS NOT NULL THEN
         SELECT (SELECT array_agg(c.command)
                 FROM (SELECT unnest(check_command) AS command, unnest(check_stream) AS stream,
                              unnest(check_version) AS version) AS c
@@ -541,6 +677,12 @@ BEGIN
                 WHERE (SELECT true FROM ledger.replies p
                        WHERE p.account = r.account AND p.livemode = r.livemode AND p.key = r.key))
             INTO stale, taken;
+        -- What is sealed under a new key for a subject that has one could not be opened.
+        SELECT nullif(coalesce(stale, '{}') || coalesce(array_agg(k.command), '{}'), '{}') INTO stale
+            FROM (SELECT unnest(key_command) AS command, unnest(key_subject) AS subject,
+                         unnest(key_wrapped) AS wrapped) AS k
+            WHERE k.wrapped IS NOT NULL
+            AND EXISTS (SELECT FROM ledger.data_keys d WHERE d.subject = k.subject);
     END IF;
     IF stale IS NOT NULL OR taken IS NOT NULL THEN
         refused := coalesce(stale, '{}') || coalesce(taken, '{}');
@@ -587,6 +729,42 @@ BEGIN
                          unnest(event_charge) AS charge,
                          unnest(event_payment_intent) AS payment_intent) AS e
             WHERE e.command <> ALL (refused);
+    END IF;
+
+    IF key_command IS NOT NULL THEN
+        INSERT INTO ledger.data_keys (subject, wrapped, wrapped_by, created_at)
+        SELECT DISTINCT k.subject, k.wrapped, k.wrapped_by, recorded
+            FROM (SELECT unnest(key_command) AS command, unnest(key_subject) AS subject,
+                         unnest(key_wrapped) AS wrapped, unnest(key_wrapped_by) AS wrapped_by) AS k
+            WHERE k.wrapped IS NOT NULL AND k.command <> ALL (refused);
+        SELECT array_agg(k.subject) INTO erased
+            FROM (SELECT unnest(key_command) AS command, unnest(key_subject) AS subject,
+                         unnest(key_wrapped) AS wrapped) AS k
+            WHERE k.wrapped IS NULL AND k.command <> ALL (refused);
+        IF erased IS NOT NULL THEN
+            erasures := ledger.begin_erasing(erased);
+        END IF;
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    erasures bigint;
+BEGIN
+    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_any(
+        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
+        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
+        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
+        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
+        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
+        reply_place, NULL, NULL, NULL, NULL) AS a;
+    IF erasures IS NOT NULL THEN
+        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
 END $function$;
 
@@ -691,7 +869,7 @@ BEGIN
     END IF;
 END $function$;
 
-CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
+CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at double precision, erasures_seen bigint, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], key_command integer[], key_subject text[], key_wrapped bytea[], key_wrapped_by text[], OUT base bigint, OUT stale integer[], OUT taken integer[], OUT erasures bigint)
  RETURNS record
  LANGUAGE plpgsql
 AS $function$
@@ -714,7 +892,9 @@ BEGIN
                             unnest(reply_key) AS key) AS r
         WHERE (SELECT true FROM ledger.replies p
                WHERE p.account = r.account AND p.livemode = r.livemode AND p.key = r.key)
-    ) INTO base, recorded, accepted
+    ) AND erasures_seen >= (SELECT r.epoch FROM ledger.erasure_epoch r)
+    AND (key_command IS NULL OR key_wrapped IS NOT NULL AND array_position(key_wrapped, NULL) IS NULL)
+    INTO base, recorded, accepted
     FROM ledger.events last ORDER BY last.notification_id DESC LIMIT 1;
     IF accepted THEN
         UPDATE ledger.appenders a
@@ -726,14 +906,14 @@ BEGIN
         END IF;
     END IF;
     IF accepted IS NOT TRUE THEN  -- NULL: the log is empty
-        SELECT a.base, a.stale, a.taken INTO base, stale, taken FROM ledger.append_any(
-            appender, number, at, check_command, check_stream, check_version,
+        SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_any(
+            appender, number, at, erasures_seen, check_command, check_stream, check_version,
             event_command, event_stream, event_version, event_topic, event_state, event_account,
             event_livemode, event_actor, event_request_id, event_idempotency_key, event_causation,
             event_customer, event_charge, event_payment_intent,
             reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint, reply_status,
             reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
-            reply_place) AS a;
+            reply_place, key_command, key_subject, key_wrapped, key_wrapped_by) AS a;
         RETURN;
     END IF;
 
@@ -756,9 +936,37 @@ BEGIN
                unnest(event_causation), unnest(event_customer), unnest(event_charge),
                unnest(event_payment_intent), recorded;
     END IF;
+
+    IF key_command IS NOT NULL THEN  -- a subject that has one is refused by a constraint
+        INSERT INTO ledger.data_keys (subject, wrapped, wrapped_by, created_at)
+        SELECT DISTINCT k.subject, k.wrapped, k.wrapped_by, recorded
+            FROM (SELECT unnest(key_subject) AS subject, unnest(key_wrapped) AS wrapped,
+                         unnest(key_wrapped_by) AS wrapped_by) AS k;
+    END IF;
 END $function$;
 
-CREATE OR REPLACE FUNCTION ledger.append_one(appender uuid, number bigint, at double precision, check_stream text, check_version integer, event_stream text, event_version integer, event_topic text, event_state bytea, event_account text, event_livemode boolean, event_actor text, event_request_id text, event_idempotency_key text, event_causation text, event_customer text, event_charge text, event_payment_intent text, reply_account text, reply_livemode boolean, reply_key text, reply_fingerprint text, reply_status smallint, reply_body text, reply_compressed bytea, reply_secret_of text, reply_secret_at integer, reply_request_id text, OUT base bigint, OUT stale integer[], OUT taken integer[])
+CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    erasures bigint;
+BEGIN
+    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_many(
+        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
+        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
+        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
+        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
+        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
+        reply_place, NULL, NULL, NULL, NULL) AS a;
+    IF erasures IS NOT NULL THEN
+        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.append_one(appender uuid, number bigint, at double precision, erasures_seen bigint, check_stream text, check_version integer, event_stream text, event_version integer, event_topic text, event_state bytea, event_account text, event_livemode boolean, event_actor text, event_request_id text, event_idempotency_key text, event_causation text, event_customer text, event_charge text, event_payment_intent text, reply_account text, reply_livemode boolean, reply_key text, reply_fingerprint text, reply_status smallint, reply_body text, reply_compressed bytea, reply_secret_of text, reply_secret_at integer, reply_request_id text, key_subject text, key_wrapped bytea, key_wrapped_by text, OUT base bigint, OUT stale integer[], OUT taken integer[], OUT erasures bigint)
  RETURNS record
  LANGUAGE plpgsql
 AS $function$
@@ -777,7 +985,8 @@ BEGIN
         CASE WHEN check_stream IS NOT NULL THEN coalesce((
             SELECT e.originator_version FROM ledger.events e WHERE e.originator_id = check_stream
             ORDER BY e.originator_version DESC LIMIT 1), 0) END
-    ) INTO base, recorded, accepted
+    ) AND erasures_seen >= (SELECT r.epoch FROM ledger.erasure_epoch r)
+    INTO base, recorded, accepted
     FROM ledger.events last ORDER BY last.notification_id DESC LIMIT 1;
     IF accepted THEN
         UPDATE ledger.appenders a
@@ -789,8 +998,8 @@ BEGIN
         END IF;
     END IF;
     IF accepted IS NOT TRUE THEN  -- NULL: the log is empty
-        SELECT a.base, a.stale, a.taken INTO base, stale, taken FROM ledger.append_any(
-            appender, number, at,
+        SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_any(
+            appender, number, at, erasures_seen,
             CASE WHEN check_stream IS NOT NULL THEN ARRAY[0] END, ARRAY[check_stream], ARRAY[check_version],
             ARRAY[0], ARRAY[event_stream], ARRAY[event_version], ARRAY[event_topic], ARRAY[event_state],
             ARRAY[event_account], ARRAY[event_livemode], ARRAY[event_actor],
@@ -799,7 +1008,9 @@ BEGIN
             CASE WHEN reply_fingerprint IS NOT NULL THEN ARRAY[0] END, ARRAY[reply_account],
             ARRAY[reply_livemode], ARRAY[reply_key], ARRAY[reply_fingerprint], ARRAY[reply_status],
             ARRAY[reply_body], ARRAY[reply_compressed], ARRAY[reply_secret_of], ARRAY[reply_secret_at],
-            ARRAY[reply_request_id], ARRAY[1]) AS a;
+            ARRAY[reply_request_id], ARRAY[1],
+            CASE WHEN key_subject IS NOT NULL THEN ARRAY[0] END, ARRAY[key_subject], ARRAY[key_wrapped],
+            ARRAY[key_wrapped_by]) AS a;
         RETURN;
     END IF;
 
@@ -816,6 +1027,48 @@ BEGIN
     VALUES (base + 1, event_stream, event_version, event_topic, event_state, event_account, event_livemode,
             event_actor, event_request_id, event_idempotency_key, event_causation, event_customer,
             event_charge, event_payment_intent, recorded);
+    IF key_subject IS NOT NULL THEN
+        INSERT INTO ledger.data_keys (subject, wrapped, wrapped_by, created_at)
+        VALUES (key_subject, key_wrapped, key_wrapped_by, recorded);
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.append_one(appender uuid, number bigint, at double precision, check_stream text, check_version integer, event_stream text, event_version integer, event_topic text, event_state bytea, event_account text, event_livemode boolean, event_actor text, event_request_id text, event_idempotency_key text, event_causation text, event_customer text, event_charge text, event_payment_intent text, reply_account text, reply_livemode boolean, reply_key text, reply_fingerprint text, reply_status smallint, reply_body text, reply_compressed bytea, reply_secret_of text, reply_secret_at integer, reply_request_id text, OUT base bigint, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    erasures bigint;
+BEGIN
+    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_one(
+        appender, number, at, 0::bigint, check_stream, check_version, event_stream, event_version,
+        event_topic, event_state, event_account, event_livemode, event_actor, event_request_id,
+        event_idempotency_key, event_causation, event_customer, event_charge, event_payment_intent,
+        reply_account, reply_livemode, reply_key, reply_fingerprint, reply_status, reply_body,
+        reply_compressed, reply_secret_of, reply_secret_at, reply_request_id, NULL, NULL, NULL) AS a;
+    IF erasures IS NOT NULL THEN
+        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.begin_erasing(subjects text[])
+ RETURNS bigint
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    locked boolean;
+    raised bigint;
+BEGIN
+    SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
+    INSERT INTO ledger.data_keys AS d (subject, erasing_since)
+        SELECT DISTINCT unnest(subjects), now()
+        ON CONFLICT (subject) DO UPDATE SET erasing_since = now() WHERE d.erasing_since IS NULL;
+    UPDATE ledger.erasure_epoch r SET epoch = r.epoch + 1 RETURNING r.epoch INTO raised;
+    PERFORM pg_notify('ledger_erasures', raised::text);
+    RETURN raised;
 END $function$;
 
 CREATE OR REPLACE FUNCTION ledger.is_active_database()
@@ -1268,6 +1521,22 @@ CREATE TABLE projections.lag_samples (
 GRANT INSERT, SELECT, UPDATE ON projections.lag_samples TO ledger_api;
 GRANT SELECT ON projections.lag_samples TO ledger_projector;
 
+CREATE TABLE projections.legal_holds (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    object_id text NOT NULL,
+    active boolean NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT legal_holds_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX legal_holds_newest ON projections.legal_holds USING btree (account, livemode, created, "position");
+ALTER TABLE projections.legal_holds OWNER TO ledger_projector;
+GRANT SELECT ON projections.legal_holds TO ledger_api;
+
 CREATE TABLE projections.live (
     projection text NOT NULL,
     generation integer NOT NULL,
@@ -1385,6 +1654,22 @@ CREATE TABLE projections.rebuilds (
 GRANT SELECT ON projections.rebuilds TO ledger_api;
 GRANT DELETE, INSERT, SELECT, UPDATE ON projections.rebuilds TO ledger_projector;
 
+CREATE TABLE projections.redaction_jobs (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    status text NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT redaction_jobs_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX redaction_jobs_active ON projections.redaction_jobs USING btree (status, created) WHERE (status = ANY (ARRAY['validating'::text, 'ready'::text, 'redacting'::text]));
+CREATE INDEX redaction_jobs_newest ON projections.redaction_jobs USING btree (account, livemode, created, "position");
+ALTER TABLE projections.redaction_jobs OWNER TO ledger_projector;
+GRANT SELECT ON projections.redaction_jobs TO ledger_api;
+
 CREATE TABLE projections.refunds (
     generation integer NOT NULL,
     id text NOT NULL,
@@ -1416,6 +1701,7 @@ CREATE TABLE projections.resources (
     subscription text,
     status text,
     state bytea NOT NULL,
+    members bytea,
     CONSTRAINT resources_key PRIMARY KEY (generation, id)
 ) PARTITION BY LIST (generation);
 CREATE INDEX resources_by_customer ON projections.resources USING btree (account, livemode, type, customer, created, "position") WHERE ((NOT deleted) AND (customer IS NOT NULL));
@@ -2466,6 +2752,7 @@ CREATE TABLE webhooks.attempts (
     status smallint,
     answer bytea,
     error text,
+    sealed_answer bytea,
     CONSTRAINT attempts_key PRIMARY KEY (delivery, number),
     CONSTRAINT attempts_delivery_fkey FOREIGN KEY (delivery) REFERENCES webhooks.deliveries(id) ON DELETE CASCADE,
     CONSTRAINT attempts_outcome CHECK ((status IS NULL) = (error IS NOT NULL))

@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 Milliseconds = Annotated[int, Field(ge=1)]
 Seconds = Annotated[int, Field(ge=1)]
 RETRIES_MAX = 100
+SECRET_KEY_LENGTH_MIN = 32
 PREFIX = "LEDGER_"
 
 
@@ -68,6 +69,9 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr | None = Field(
         None, description="32 characters or more; signs client secrets, seals personal data"
+    )
+    previous_secret_key: SecretStr | None = Field(
+        None, description="the key that secret_key replaces, until `ledger secrets rotate` has ended"
     )
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         Path(".ledger"), description="directory of the embedded database and the dev keys"
@@ -216,8 +220,12 @@ def load_settings(**overrides: object) -> Settings:
         first_error = error.errors(include_url=False, include_input=False)[0]
         name = get_variable("_".join(str(part) for part in first_error["loc"]))
         raise SettingError(f"{name}: {first_error['msg']}") from None
-    if settings.secret_key is not None and len(settings.secret_key.get_secret_value()) < 32:
-        raise SettingError("LEDGER_SECRET_KEY: must be at least 32 characters")
+    for name in ("secret_key", "previous_secret_key"):
+        key = getattr(settings, name)
+        if key is not None and len(key.get_secret_value()) < SECRET_KEY_LENGTH_MIN:
+            raise SettingError(f"{get_variable(name)}: must be at least {SECRET_KEY_LENGTH_MIN} characters")
+    if settings.previous_secret_key is not None and settings.secret_key is None:
+        raise SettingError("LEDGER_PREVIOUS_SECRET_KEY: needs LEDGER_SECRET_KEY, the key that replaces it")
     if settings.database_url is not None:
         _check_database_url("database_url", settings.database_url.get_secret_value())
     if settings.replica_url is not None:

@@ -129,6 +129,7 @@ class DeadlineSweeper:
     async def expire(self, stream: str) -> bool:
         """Make the object expire if its deadline has passed, and return whether it did: not when another
         process was first, a command changed the object meanwhile, or what it needs cannot be read."""
+        erasures = self._store.watch.epoch
         try:
             state = await self._store.streams.read(stream)
             events, expected_versions = await self._decide(state)
@@ -144,7 +145,9 @@ class DeadlineSweeper:
             return False
         cause = Cause(state.account, state.livemode, None, None, None)
         try:
-            await self._store.journal.append(Append(cause, changes, expected_versions=expected_versions))
+            await self._store.journal.append(
+                Append(cause, changes, expected_versions=expected_versions, erasures=erasures)
+            )
         except VersionConflict:
             return False
         return True

@@ -4,7 +4,8 @@ LedgerError
 ├── SettingError                 a setting or its surroundings cannot be used: one line, the process exits
 │   └── DataDirectoryInUse       another process uses the data directory
 ├── Unavailable                  the database cannot be used now; an append may have happened all the same
-│   └── FailedOver               another server is the primary now, and may lack what was read: decide again
+│   ├── FailedOver               another server is the primary now, and may lack what was read: decide again
+│   └── ServiceKeyMissing        data is wrapped under a service key that this process does not have
 ├── StepAbandoned                a step of a background loop took too long; the loop begins another
 ├── QueueFull                    the append queue is full; nothing was changed
 ├── ConcurrencyConflict          the object changed during every attempt to decide; nothing was changed
@@ -15,12 +16,14 @@ LedgerError
     │                            the request's idempotency key
     ├── UnknownReference         a parameter names an object that does not exist
     ├── UnknownObject            the object in the path does not exist
-    │   └── DisputeNotFound      the charge in the path exists, but has no dispute
+    │   ├── DisputeNotFound      the charge in the path exists, but has no dispute
+    │   └── ContentsErased       the file in the path exists, but its contents were erased
     ├── UnknownRoute             no such URL, or not with this method
     ├── InvalidState             the object's state does not allow the change
     │   ├── ContentConflict          an id or a reference is used again, with other content
     │   ├── InvalidDisputeState      a network fact that cannot follow the dispute's state
     │   ├── InvalidIntentState       the payment intent's status does not allow the change
+    │   ├── ObjectRedacted           the object's personal data was erased: it is inoperable
     │   ├── NotSealedYet             the record is in the log, but not yet in the Merkle tree: try again
     │   ├── InvalidProjectionState   an operator's request that the projection's state does not allow
     │   ├── InvalidWebhookState      an operator's request that the endpoint or the delivery does not allow
@@ -69,6 +72,17 @@ class Unavailable(LedgerError):
 
 class FailedOver(Unavailable):
     """Another server has become the primary, and may not have what was read before: decide again."""
+
+
+class ServiceKeyMissing(Unavailable):
+    """What is needed is wrapped under a service key that this process was not started with. The data is not
+    damaged: it waits for a process that has the key."""
+
+    def __init__(self, key_id: str, own_ids: tuple[str, ...]) -> None:
+        super().__init__(
+            f"data is wrapped under the service key {key_id}, and this process has {' and '.join(own_ids)}: "
+            "start it with that key too (docs/operations.md, Replace the service key)"
+        )
 
 
 class StepAbandoned(LedgerError):
@@ -195,6 +209,15 @@ class DisputeNotFound(UnknownObject):
         )
 
 
+class ContentsErased(UnknownObject):
+    """The contents of a file were erased, or are being erased. What stays of the file still answers."""
+
+    def __init__(self, file_id: str) -> None:
+        RequestError.__init__(
+            self, f"The contents of '{file_id}' were erased.", code="resource_missing", param="id"
+        )
+
+
 class UnknownRoute(RequestError):
     """There is no such URL, or not with this method."""
 
@@ -223,6 +246,17 @@ class InvalidIntentState(InvalidState):
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message, code="payment_intent_unexpected_state", param=param)
+
+
+class ObjectRedacted(InvalidState):
+    """The personal data of the object was erased, or is being erased; `param` is the parameter that names it,
+    if the path does not."""
+
+    def __init__(self, object_id: str, *, param: str | None = None) -> None:
+        text = (
+            f"{object_id} has been redacted: its personal data is erased, and it cannot be used or changed."
+        )
+        super().__init__(text, param=param)
 
 
 class NotSealedYet(InvalidState):

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from ledger.api.app import Extensions, ServiceFactory
 from ledger.api.composition import build_terms
+from ledger.commands.redaction_validation import RedactionValidator
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
+from ledger.erasure.service import ErasureService
 from ledger.metrics.lag_samples import LagSampler
+from ledger.queries.redaction_scope import survey
+from ledger.store.seals.key_migration import KeyMigration
 from ledger.store.store import Store
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
 from ledger.tree.keys import make_keyring
@@ -20,6 +24,7 @@ from ledger.tree.witnesses.service import WitnessService
 from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine
+from projections.erased_rows import ErasedRows
 from projections.operate.answer_schemas import build_schemas
 from projections.operate.operation_log import OperationLog
 from projections.operate.rebuild_routes import rebuild_routes
@@ -40,14 +45,17 @@ def make_extensions(settings: Settings) -> Extensions:
         lambda store: RebuildSupervisor(
             store,
             lambda: _create_engine(store, settings),
-            BackfillProcesses(store.dsn, store.secret_key).backfill_shard,
+            BackfillProcesses(store.dsn, store.service_keys).backfill_shard,
         ),
         lambda store: ParkedStreamRetry(store),
+        lambda store: KeyMigration(store.dsn, store.codec),
         lambda store: OperationLog(store),
+        lambda store: RedactionValidator(store, survey),
         lambda store: LagSampler(store.dsn, store.clock.read),
         lambda store: _create_sealer(store, settings),
         lambda store: WitnessService(store, witnesses),
         lambda store: _create_webhook_service(store, settings),
+        lambda store: _create_erasure_service(store, settings),
     ]
     if settings.checkpoint_file is not None:
         service_factories.append(_prepare_checkpoint_file(settings.checkpoint_file))
@@ -75,7 +83,7 @@ def _create_engine(store: Store, settings: Settings) -> Engine:
 def _create_sealer(store: Store, settings: Settings) -> Sealer:
     return Sealer(
         store,
-        make_keyring(store.secret_key, settings),
+        make_keyring(store.service_keys, settings),
         pause_ms=settings.seal_ms,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
@@ -86,5 +94,10 @@ def _prepare_checkpoint_file(path: Path) -> ServiceFactory:
     return lambda store: CheckpointFile(store, path, content)
 
 
+def _create_erasure_service(store: Store, settings: Settings) -> ErasureService:
+    rows = ErasedRows(store.codec, store.clock, PROJECTIONS)
+    return ErasureService(store, make_keyring(store.service_keys, settings), rewrite_rows=rows.run_page)
+
+
 def _create_webhook_service(store: Store, settings: Settings) -> WebhookService:
-    return WebhookService(store, settings, WebhookSecrets(store.secret_key).derive_valid)
+    return WebhookService(store, settings, WebhookSecrets(store.service_keys).derive_valid)

@@ -58,7 +58,7 @@ async def _measure(store: Store, effort: Effort) -> list[Figure]:
         async with pool.connection() as conn:
             charges = [row[0] for row in await fetch_all(conn, _SOME_DISPUTES, {"upto": effort.events // 10})]
         figures = [await _measure_list(place, effort, *each) for each in _make_lists(place, charges)]
-        accesses = Accesses(pool, store.clock, store.durability, store.secret_key)
+        accesses = Accesses(pool, store.clock, store.durability, store.service_keys)
         access = Access(
             account=ACCOUNT, livemode=False, actor="cli", action="benchmark", parameters=[("id", "du_1")]
         )

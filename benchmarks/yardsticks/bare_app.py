@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from benchmarks.store import ACCOUNT, ACTOR, REQUEST
 from benchmarks.yardsticks.constant_app import END, START
 from ledger.clock import Clock
+from ledger.store.append_call import Batch, EventRow, ReplyRow
 from ledger.store.appender import Appender
 from ledger.store.batching import BatchQueue, Pending
 
@@ -33,6 +34,8 @@ _STATE = (
 )
 _COMPRESSED_REPLY = b"x" * 150
 _FINGERPRINT = "0" * 64
+ERASURES_MAX = 2**62
+"""It caches nothing that could be erased."""
 
 
 class _GroupCommit:
@@ -55,14 +58,14 @@ class _GroupCommit:
 
     async def _commit(self, batch: list[Pending[int, None]]) -> None:
         names = [(place, f"{pending.item:022d}") for place, pending in enumerate(batch)]
-        events = [
+        events: list[EventRow] = [
             (
                 place, f"cuss_{name}", 1, _TOPIC, _STATE, ACCOUNT, False, ACTOR, REQUEST, name, None,
                 _CUSTOMER, None, None,
             )
             for place, name in names
         ]  # fmt: skip
-        replies = [
+        replies: list[ReplyRow] = [
             (
                 place,
                 ACCOUNT,
@@ -79,7 +82,7 @@ class _GroupCommit:
             )
             for place, name in names
         ]
-        result = await self._appender.append([], events, replies)
+        result = await self._appender.append(Batch([], [], events, replies, [], ERASURES_MAX))
         assert not result.version_conflicts
         assert not result.key_conflicts
         for pending in batch:

@@ -6,7 +6,6 @@ are shown. Its secret is derived as those of webhook endpoints are, from its id,
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import time
 from typing import Any
@@ -19,6 +18,7 @@ from ledger.alerts.records import Actor, record_operation
 from ledger.domain.webhook_urls import check_url
 from ledger.errors import InvalidAlertState, UnknownObject
 from ledger.ids import new_id
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.webhooks.secrets import WebhookSecrets
 
@@ -54,9 +54,9 @@ _SEALED_URL = "SELECT sealed_url FROM alerts.receivers WHERE id = %(id)s AND rem
 class ReceiverKeys:
     """Seals the URLs of receivers, and derives their secrets, from the service key."""
 
-    def __init__(self, service_key: bytes) -> None:
-        self._cipher = AESGCM(hmac.digest(service_key, b"ledger/alerts/receiver/1", "sha256"))
-        self._secrets = WebhookSecrets(service_key)
+    def __init__(self, service_keys: ServiceKeys | bytes) -> None:
+        self._cipher = AESGCM(ServiceKeys.of(service_keys).derive(b"ledger/alerts/receiver/1"))
+        self._secrets = WebhookSecrets(service_keys)
 
     def seal(self, receiver: str, url: str) -> bytes:
         """The URL as it is stored."""

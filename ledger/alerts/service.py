@@ -42,7 +42,7 @@ class AlertService:
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="alerts", settings=SETTINGS)
         self._lease = Lease()
         self._notifier = Notifier(
-            self._connection, self._lease, ReceiverKeys(store.secret_key), make_client(settings)
+            self._connection, self._lease, ReceiverKeys(store.service_keys), make_client(settings)
         )
         stalled_seconds = float(settings.alert_stalled_seconds)
         look = Look(

@@ -22,6 +22,7 @@ from ledger.audit.auditor import Auditor
 from ledger.audit.moments import format_time, parse_time_span
 from ledger.clock import Clock
 from ledger.errors import AccessNotRecorded, InvalidParameter, Unavailable
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, Pool, fetch_all, fetch_one, first_line
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.durability import WAITS_FOR_STANDBYS, Durability
@@ -118,13 +119,15 @@ class AccessFilters:
 
 class Accesses:
     """Records and lists accesses of one database. Those of concurrent requests are recorded by one statement.
-    `service_key` keys the digests; `durability` is that of the process."""
+    `service_keys` keys the digests; `durability` is that of the process."""
 
-    def __init__(self, pool: Pool, clock: Clock, durability: Durability, service_key: bytes) -> None:
+    def __init__(
+        self, pool: Pool, clock: Clock, durability: Durability, service_keys: ServiceKeys | bytes
+    ) -> None:
         self._pool = pool
         self._clock = clock
         self._durability = durability
-        self._digest_key = hmac.digest(service_key, b"ledger/audit/access/1", "sha256")
+        self._digest_key = ServiceKeys.of(service_keys).derive(b"ledger/audit/access/1")
         self._queue: BatchQueue[bytes, None] = BatchQueue(
             self._record_batch, batch_max=RECORD_BATCH_MAX, queue_max=RECORD_QUEUE_MAX
         )

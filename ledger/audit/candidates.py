@@ -171,7 +171,7 @@ async def find_candidate(
     object of the type."""
     statement = f"{_CREATION}{_BY_STREAM if stream is not None else _BY_POSITION}"
     rows = await _fetch(conn, statement, query.bind(stream=stream, first=position))
-    return next(iter(_to_candidates(codec, rows, query)), None)
+    return next(iter(await _to_candidates(conn, codec, rows, query)), None)
 
 
 async def _find_named(conn: Conn, codec: Codec, query: CandidateQuery) -> list[Candidate] | None:
@@ -185,7 +185,7 @@ async def _find_named(conn: Conn, codec: Codec, query: CandidateQuery) -> list[C
         if len(rows) <= FILTERED_EVENTS_MAX:
             streams = msgspec.json.encode(list({row[0] for row in rows})).decode()
             first_events = await _fetch(conn, _FIRST_EVENTS, query.bind(streams=streams))
-            return _select(query, _to_candidates(codec, first_events, query))
+            return _select(query, await _to_candidates(conn, codec, first_events, query))
     return None
 
 
@@ -193,10 +193,10 @@ async def _find_unindexed(
     conn: Conn, codec: Codec, query: CandidateQuery, checkpoint: int
 ) -> list[Candidate]:
     """Candidates whose first event the index does not have: after its checkpoint, or of a parked stream."""
-    found = _to_candidates(codec, await _fetch(conn, _PARKED, query.bind()), query)
+    found = await _to_candidates(conn, codec, await _fetch(conn, _PARKED, query.bind()), query)
     for after in range(checkpoint, query.upto, POSITIONS_AT_ONCE_MAX):
         bindings = query.bind(after=after) | {"upto": min(after + POSITIONS_AT_ONCE_MAX, query.upto)}
-        found += _to_candidates(codec, await _fetch(conn, _UNINDEXED, bindings), query)
+        found += await _to_candidates(conn, codec, await _fetch(conn, _UNINDEXED, bindings), query)
     return _select(query, set(found))
 
 
@@ -216,8 +216,11 @@ async def _find_indexed(conn: Conn, query: CandidateQuery) -> AsyncIterator[Cand
         }
 
 
-def _to_candidates(codec: Codec, rows: Sequence[TupleRow], query: CandidateQuery) -> list[Candidate]:
+async def _to_candidates(
+    conn: Conn, codec: Codec, rows: Sequence[TupleRow], query: CandidateQuery
+) -> list[Candidate]:
     """The candidates of the type, from their first events. One that cannot be read is left out."""
+    codec = await codec.prepare(conn, [row[1:] for row in rows])
     candidates = []
     for position, *row in rows:
         try:

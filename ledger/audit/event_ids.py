@@ -71,6 +71,7 @@ async def _makes(conn: Conn, codec: Codec, position: int, ordinal: int) -> bool:
     """Whether the domain event makes so many public Events; assumed of one that cannot be read."""
     row = await fetch_one(conn, _SELECT_EVENT, {"position": position})
     assert row is not None, "the log loses no event"
+    codec = await codec.prepare(conn, [row])
     try:
         event: DomainEvent = codec.decode_event(*row)
     except UnreadableRecord:

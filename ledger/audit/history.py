@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from ledger.audit.auditor import Auditor
 from ledger.audit.causes import render_actor, render_causation
-from ledger.audit.differences import Views, find_differences
+from ledger.audit.differences import Views, describe_differences
 from ledger.audit.moments import format_time
 from ledger.audit.objects import NOUN, make_unreadable_error, render_views
 from ledger.domain.aggregate import State
@@ -25,7 +25,7 @@ from ledger.domain.webhook_endpoint import (
 from ledger.errors import InvalidParameter, UnknownObject, UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
-from ledger.store.past_streams import PastStreams
+from ledger.store.past_streams import Codecs, PastStreams
 from ledger.wire.json_values import Json, make_list_object
 from ledger.wire.public_events import derive_event_id, derive_public_event_types
 
@@ -118,7 +118,7 @@ async def read_history(
     if "\0" in object_id or not object_id.isprintable():
         raise UnknownObject(NOUN, object_id)
 
-    async def fetch(conn: Conn) -> tuple[_Page, list[_Row], State | None, State | None]:
+    async def fetch(conn: Conn) -> tuple[_Page, list[_Row], Codecs, State | None, State | None]:
         page = await _find_page(conn, auditor, object_id, limit, cursor, order)
 
         def get_kept(opened: bool) -> State | None:
@@ -129,12 +129,14 @@ async def read_history(
         after = min(state.version if state else 0 for state in needed)
         cur = conn.cursor(binary=True)
         await cur.execute(_CHANGES, {"id": object_id, "after": after, "upto": page.upto})
-        return page, [_Row(*row) for row in await cur.fetchall()], whole, closed
+        rows = [_Row(*row) for row in await cur.fetchall()]
+        codecs = await streams.prepare(conn, [(object_id, *row[:3]) for row in rows])
+        return page, rows, codecs, whole, closed
 
     streams = context.store.past_streams
-    page, rows, whole, closed = await streams.complete(lambda: context.reads.run_idempotent(fetch))
+    page, rows, codecs, whole, closed = await streams.complete(lambda: context.reads.run_idempotent(fetch))
     try:
-        entries = _list_changes(streams, auditor, object_id, page, rows, whole, closed)
+        entries = _list_changes(streams, codecs, auditor, object_id, page, rows, whole, closed)
     except UnreadableRecord as error:
         raise make_unreadable_error(object_id, error) from error
     if order == "desc":
@@ -166,6 +168,7 @@ async def _find_page(
 
 def _list_changes(
     streams: PastStreams,
+    codecs: Codecs,
     auditor: Auditor,
     object_id: str,
     page: _Page,
@@ -180,9 +183,9 @@ def _list_changes(
         whole_before, closed_before = whole, closed
         event: DomainEvent | None = None
         if whole is None or row.version > whole.version:
-            whole, event = streams.evolve(object_id, row[:3], whole, opened=True)
+            whole, event = streams.evolve(codecs, object_id, row[:3], whole, opened=True)
         if not auditor.shows_personal_data and (closed is None or row.version > closed.version):
-            closed, _ = streams.evolve(object_id, row[:3], closed, opened=False)
+            closed, _ = streams.evolve(codecs, object_id, row[:3], closed, opened=False)
         if row.version == page.after:
             _keep(streams, whole, closed)
         if row.version > page.after:
@@ -215,7 +218,7 @@ def _render(
         "request_id": row.request_id,
         "idempotency_key": row.idempotency_key,
         "causation": render_causation(row.causation),
-        "changes": [difference.to_json() for difference in find_differences(before, after)],
+        "changes": describe_differences(before, after, event),
         "details": {name: getattr(event, name) for name in _DETAILS.get(type(event), ())},
         "events": [
             {"id": derive_event_id(event, ordinal, row.recorded_at), "type": event_type}

@@ -20,6 +20,7 @@ from ledger.cli.accounts import build_accounts_group, build_keys_group
 from ledger.cli.alerts.group import build_alerts_group
 from ledger.cli.console import build_console_group
 from ledger.cli.database.commands import add_database_commands
+from ledger.cli.erasure.commands import add_erasure_commands
 from ledger.cli.events.listen import add_listen_command
 from ledger.cli.events.trigger import add_trigger_command
 from ledger.cli.feed.group import build_feed_group
@@ -32,6 +33,7 @@ from ledger.cli.groups import (
     print_json,
     require_consent,
 )
+from ledger.cli.secrets import build_secrets_group
 from ledger.cli.shell import clean_up_at_signals, configure_service, format_count, make_printable
 from ledger.cli.webhooks.group import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
@@ -67,6 +69,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     _add_verify_command(cli)
     _add_witness_command(cli)
     add_database_commands(cli)
+    add_erasure_commands(cli)
     add_listen_command(cli)
     add_trigger_command(cli, "ledger trigger")
     cli.add_typer(build_accounts_group(), name="accounts")
@@ -74,6 +77,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     cli.add_typer(build_console_group(), name="console")
     cli.add_typer(build_feed_group(), name="feed")
     cli.add_typer(build_keys_group(), name="keys")
+    cli.add_typer(build_secrets_group(), name="secrets")
     cli.add_typer(build_webhooks_group(), name="webhooks")
     return cli
 
@@ -283,9 +287,9 @@ def _add_migrate_command(cli: typer.Typer) -> None:
         _print_unknown_settings()
         if contract:
             require_consent("No older release can start on this database afterwards.", yes=yes)
-        with open_database(settings) as (dsn, service_key):
+        with open_database(settings) as (dsn, configured):
             kept = migrate_database(settings, dsn, contract=contract)
-            check_service_key(settings, dsn, service_key)
+            check_service_key(settings, dsn, configured)
             owner = find_blind_owner(dsn)
         if owner is not None:
             print(

@@ -30,6 +30,7 @@ from ledger.commands.imports.bulk_import import Import
 from ledger.config import Settings
 from ledger.errors import Forbidden, SettingError
 from ledger.ids import new_id
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Pool, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.service_key import check_database
@@ -72,23 +73,23 @@ def run_import(settings: Settings, file: Path, account: str | None, *, livemode:
         source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     except OSError as error:
         raise SettingError(f"cannot read {file}: {error.strerror}") from None
-    with source, open_database(settings) as (dsn, service_key):
-        check_database(settings, dsn, service_key)
+    with source, open_database(settings) as (dsn, configured):
+        service_keys = check_database(settings, dsn, configured)
         reduce_garbage_collection()
         size_bytes = None if str(file) == "-" else file.stat().st_size
-        return uvloop.run(_run_import(settings, dsn, service_key, source, size_bytes, account, livemode))
+        return uvloop.run(_run_import(settings, dsn, service_keys, source, size_bytes, account, livemode))
 
 
 async def _run_import(
     settings: Settings,
     dsn: str,
-    service_key: bytes,
+    service_keys: ServiceKeys,
     source: BinaryIO,
     size_bytes: int | None,
     account: str | None,
     livemode: bool,
 ) -> ImportSummary:
-    store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
+    store = Store(dsn, service_keys, settings, Clock(movable=settings.test_clock))
     async with open_connection(dsn, "ledger_api", name="import") as conn:
         chosen = await choose_account(conn, account)
         await store.clock.refresh(conn)

@@ -22,6 +22,7 @@ from ledger.accounts import list_accounts
 from ledger.clock import Clock
 from ledger.config import Settings, find_unknown_settings, load_settings
 from ledger.errors import SettingError, Unavailable
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, first_line, open_connection
 from ledger.postgres.deployment import open_database
 from ledger.service_key import check_database
@@ -33,11 +34,11 @@ ReturnValue = TypeVar("ReturnValue")
 
 
 class Deployment(NamedTuple):
-    """The settings of a deployment, the connection string of its database, and its service key."""
+    """The settings of a deployment, the connection string of its database, and its service keys."""
 
     settings: Settings
     dsn: str
-    service_key: bytes
+    service_keys: ServiceKeys
 
 
 def run_with_connection(action: Callable[[Conn, Clock], Awaitable[ReturnValue]]) -> ReturnValue:
@@ -52,7 +53,7 @@ def run_with_connection(action: Callable[[Conn, Clock], Awaitable[ReturnValue]])
 def run_with_deployment(
     action: Callable[[Conn, Clock, Deployment], Awaitable[ReturnValue]],
 ) -> ReturnValue:
-    """`run_with_connection` for an action that also needs the settings and the service key."""
+    """`run_with_connection` for an action that also needs the settings and the service keys."""
     with open_deployment() as deployment:
         return asyncio.run(_run(action, deployment))
 
@@ -82,11 +83,11 @@ def open_deployment() -> Iterator[Deployment]:
 
     settings = load_settings()
     logs.configure("warning")
-    with open_database(settings) as (dsn, service_key):
-        check_database(settings, dsn, service_key)
+    with open_database(settings) as (dsn, configured):
+        service_keys = check_database(settings, dsn, configured)
         warn_of_misspelt_settings()
         try:
-            yield Deployment(settings, dsn, service_key)
+            yield Deployment(settings, dsn, service_keys)
         except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             raise Unavailable(first_line(error)) from error
 

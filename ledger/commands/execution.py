@@ -21,6 +21,7 @@ import structlog
 
 from ledger.call import Call, Cause
 from ledger.commands.context import CommandEnvironment, DecisionContext, GroupContext
+from ledger.commands.reply_subjects import choose_reply_subject, find_reply_subject
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
@@ -30,6 +31,7 @@ from ledger.errors import (
     IdempotencyKeyReused,
     InvalidParameter,
     LedgerError,
+    ObjectRedacted,
     RequestError,
     UnreadableRecord,
 )
@@ -60,6 +62,8 @@ class Decision(msgspec.Struct, frozen=True):
     """What a command decided: the changes to append and the object to respond with.
 
     refusal    the response instead of `answer`, after the append of the changes (a declined charge exists)
+    erased_subjects
+               data subjects whose erasure begins with this append
     secret     a text inside the answer that must not be stored with it
     secret_of  the id of the object whose secret that is: `derive_secret` derives it again. With `:n` after
                it, it is the object's secret of number n; else the first
@@ -70,6 +74,7 @@ class Decision(msgspec.Struct, frozen=True):
     refusal: RequestError | None = None
     secret: str | None = None
     secret_of: str | None = None
+    erased_subjects: Sequence[str] = ()
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -157,7 +162,7 @@ class Execution:
         Without a key it is not repeated if its connection is lost. `replay_answer`: what a repetition gets
         instead of the answer.
         """
-        durability = self._store.durability
+        durability, erasures = self._store.durability, 0
         answer: dict[str, Any] | None = None
         if cause.idempotency_key is None:
             failovers = durability.failovers
@@ -169,12 +174,16 @@ class Execution:
         async def change_and_reply(conn: Conn) -> dict[str, Any]:
             async with conn.transaction():
                 answer = await change(conn)
-                reply = Reply(fingerprint, *self.encode(replay_answer(answer)))
-                await insert_reply(conn, cause, reply, self._store.clock.now())
+                status, body = self.encode(replay_answer(answer))
+                reply = Reply(fingerprint, status, body, subject=find_reply_subject(body))
+                keys = self._store.codec.data_keys
+                await insert_reply(conn, keys, cause, reply, self._store.clock.now())
+                if await self._store.watch.look(conn) != erasures:  # under the lock of appends
+                    raise VersionConflict
                 return answer
 
         for _ in range(self._attempts_max):
-            failovers = durability.failovers
+            failovers, erasures = durability.failovers, self._store.watch.epoch
             try:
                 stored_reply = await self.find_reply(cause)
                 if stored_reply is None:
@@ -184,7 +193,7 @@ class Execution:
                     return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
                 await durability.confirm(failovers)
                 return CommandResult(*self.encode(answer))
-            except (IdempotencyKeyUsed, FailedOver):
+            except (IdempotencyKeyUsed, FailedOver, VersionConflict):
                 continue
         raise ConcurrencyConflict
 
@@ -197,6 +206,7 @@ class Execution:
             pending,
             exact=exact,
             failovers=self._store.durability.failovers,
+            erasures=self._store.watch.epoch,
         )
 
     async def append(self, cause: Cause, group: GroupContext) -> int:
@@ -206,7 +216,9 @@ class Execution:
         if not group.changes and not group.used_cache:
             await self._store.durability.confirm(group.failovers)
             return 0
-        return await self._store.journal.append(Append(cause, group.changes, None, group.expected_versions))
+        return await self._store.journal.append(
+            Append(cause, group.changes, None, group.expected_versions, erasures=group.erasures)
+        )
 
     async def decide(self, call: Call, context: DecisionContext, decide: Decide, now: int) -> Decision:
         """Run the command's decision. A refusal, or an unexpected error, becomes the decision's `refusal`.
@@ -253,6 +265,7 @@ class Execution:
 
     async def _attempt(self, call: Call, decide: Decide, fingerprint: str, *, exact: bool) -> CommandResult:
         cause, failovers = call.cause, self._store.durability.failovers
+        erasures = self._store.watch.epoch
         decided_at = self._store.clock.now()
         context = DecisionContext(self.environment, self._store.streams, decided_at, exact=exact)
         decision = await self.decide(call, context, decide, int(decided_at))
@@ -268,15 +281,27 @@ class Execution:
         status, body = self.encode(decision.refusal or decision.answer)
         reply = None
         if cause.idempotency_key is not None:
-            reply = _make_reply(fingerprint, status, body, decision)
+            subject = choose_reply_subject(call, context, decision.changes)
+            reply = _make_reply(fingerprint, status, body, decision, subject)
         elif not decision.changes:
             if context.used_cache:
                 raise VersionConflict
             await self._store.durability.confirm(failovers)
             return CommandResult(status, body)
-        position = await self._store.journal.append(
-            Append(cause, decision.changes, reply, context.expected_versions)
+        append = Append(
+            cause,
+            decision.changes,
+            reply,
+            context.expected_versions,
+            decision.erased_subjects,
+            erasures=erasures,
         )
+        try:
+            position = await self._store.journal.append(append)
+        except ObjectRedacted as error:
+            if context.used_cache:  # perhaps it is no new object, and nothing needs to be recorded
+                raise VersionConflict from error
+            raise
         return CommandResult(status, body, position=position if decision.changes else None)
 
 
@@ -322,10 +347,10 @@ def fingerprint_of(method: str, path: str, parameters: Mapping[str, Any]) -> str
     return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
-def _make_reply(fingerprint: str, status: int, body: str, decision: Decision) -> Reply:
+def _make_reply(fingerprint: str, status: int, body: str, decision: Decision, subject: str | None) -> Reply:
     """The reply to store: the body without the secret, and the offset at which the secret was."""
     if decision.secret is None:
-        return Reply(fingerprint, status, body)
+        return Reply(fingerprint, status, body, subject=subject)
     secret_at = body.index(decision.secret)
     redacted_body = body[:secret_at] + body[secret_at + len(decision.secret) :]
-    return Reply(fingerprint, status, redacted_body, decision.secret_of, secret_at)
+    return Reply(fingerprint, status, redacted_body, decision.secret_of, secret_at, subject)

@@ -17,6 +17,7 @@ from ledger.crypto.mac import Mac
 from ledger.domain import customer_session
 from ledger.domain.customer_session import CustomerSession
 from ledger.ids import encode_digest
+from ledger.keys.service_keys import ServiceKeys
 from ledger.store.log import StreamReader
 from ledger.wire.versions import LATEST_VERSION
 
@@ -35,8 +36,8 @@ _encode = msgspec.json.Encoder().encode
 class SessionSecrets:
     """Derives client secrets and ephemeral keys from the service key, and recognizes those it derived."""
 
-    def __init__(self, service_key: bytes) -> None:
-        key = hmac.digest(service_key, b"ledger/customer_session/secret/1", "sha256")
+    def __init__(self, service_keys: ServiceKeys | bytes) -> None:
+        key = ServiceKeys.of(service_keys).derive(b"ledger/customer_session/secret/1")
         self._digest = Mac(key).digest
 
     def derive_client_secret(self, state: CustomerSession) -> str:

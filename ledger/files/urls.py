@@ -9,13 +9,14 @@ import hmac
 
 from ledger.crypto.mac import Mac
 from ledger.ids import encode_digest
+from ledger.keys.service_keys import ServiceKeys
 
 
 class FileLinkUrls:
     """Derives and checks the digits of file links under the service key."""
 
-    def __init__(self, service_key: bytes) -> None:
-        self._mac = Mac(hmac.digest(service_key, b"ledger/file_link/address/1", "sha256"))
+    def __init__(self, service_keys: ServiceKeys | bytes) -> None:
+        self._mac = Mac(ServiceKeys.of(service_keys).derive(b"ledger/file_link/address/1"))
 
     def derive_digits(self, link_id: str) -> str:
         """32 base-62 digits that only the service key can produce."""

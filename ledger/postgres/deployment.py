@@ -1,4 +1,4 @@
-"""The deployment's database and service key: those of the settings, or an embedded server and a key that is
+"""The deployment's database and service keys: those of the settings, or an embedded server and a key that is
 generated at the first start and kept beside it in the data directory.
 """
 
@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ledger.config import Settings, name_unknown_settings
+from ledger.config import SECRET_KEY_LENGTH_MIN, Settings, name_unknown_settings
 from ledger.errors import DataDirectoryInUse, SettingError
 from ledger.postgres.cluster import SUPERUSER
 from ledger.postgres.connections import Conn, fetch_one, first_line
@@ -54,61 +55,70 @@ SELECT pg_backend_pid(), pg_is_in_recovery(), ARRAY(
 """
 
 
+class ConfiguredKeys(NamedTuple):
+    """The service keys of the settings or of the key files, not compared with the database yet."""
+
+    current: bytes
+    previous: bytes | None = None
+
+    def __repr__(self) -> str:
+        return "ConfiguredKeys()"  # never the keys
+
+
 @contextmanager
-def open_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """(connection string, service key) for a command or a part of the service, on a database that exists:
+def open_database(settings: Settings) -> Iterator[tuple[str, ConfiguredKeys]]:
+    """(connection string, service keys) for a command or a part of the service, on a database that exists:
     only the service creates one. Uses the embedded server of another process when one runs on the data
     directory. Raises SettingError; then nothing was made."""
     _require_database(settings)
     with ExitStack() as stack:
         try:
-            dsn_and_key = stack.enter_context(open_own_database(settings))
+            dsn_and_keys = stack.enter_context(open_own_database(settings))
         except DataDirectoryInUse as error:
             dsn = _read_running_dsn(settings.data_dir / DSN_FILE, error.holder_pid)
             if dsn is None:
                 raise
-            dsn_and_key = dsn, _load_service_key(settings, dsn)
-        yield dsn_and_key
+            dsn_and_keys = dsn, _load_keys(settings, dsn)
+        yield dsn_and_keys
 
 
 @contextmanager
-def open_own_database(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """(connection string, service key) for the service. Without a database URL an embedded server runs inside
+def open_own_database(settings: Settings) -> Iterator[tuple[str, ConfiguredKeys]]:
+    """(connection string, service keys) for the service. Without a database URL an embedded server runs in
     the `with` block, migrated; its connections log in as the roles of the service, and analysts as theirs.
     Raises SettingError, also when another process uses the data directory."""
     if settings.database_url is not None:
-        assert settings.secret_key is not None
         url = get_database_url(settings)
         check_server(url)
-        yield url, settings.secret_key.get_secret_value().encode()
+        yield url, _load_keys(settings, url)
         return
     dsn_file = settings.data_dir / DSN_FILE
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedPostgres(settings.data_dir))
         dsn_file.unlink(missing_ok=True)  # left by a killed process
         migrate(server.dsn())
-        service_key = _load_service_key(settings, server.dsn())
+        configured = _load_keys(settings, server.dsn())
         server.enable_logins((*ROLES, ANALYST))
         dsn = server.dsn(user=ROLES[0])
         write_private_file(dsn_file, json.dumps({"pid": os.getpid(), "dsn": dsn}))
         stack.callback(dsn_file.unlink, missing_ok=True)
-        yield dsn, service_key
+        yield dsn, configured
 
 
-def read_running_database(settings: Settings) -> tuple[str, bytes]:
-    """(connection string, service key) for a command that runs beside the service and outlives a restart of
+def read_running_database(settings: Settings) -> tuple[str, ConfiguredKeys]:
+    """(connection string, service keys) for a command that runs beside the service and outlives a restart of
     it: it starts no embedded server, which would be in the way of that. Raises SettingError when there is no
     database, and when no process has started it."""
     _require_database(settings)
     if settings.database_url is not None:
-        assert settings.secret_key is not None
-        return get_database_url(settings), settings.secret_key.get_secret_value().encode()
+        url = get_database_url(settings)
+        return url, _load_keys(settings, url)
     try:
         dsn = str(json.loads((settings.data_dir / DSN_FILE).read_text())["dsn"])
     except (OSError, ValueError, LookupError, TypeError):
         data_dir = settings.data_dir.absolute()
         raise SettingError(f"no service runs on {data_dir}: start one with `ledger serve`") from None
-    return dsn, _load_service_key(settings, dsn)
+    return dsn, _load_keys(settings, dsn)
 
 
 def get_database_url(settings: Settings) -> str:
@@ -186,9 +196,36 @@ def get_owner_dsn(settings: Settings, dsn: str) -> str:
     return dsn if settings.database_url is not None else make_conninfo(dsn, user=SUPERUSER)
 
 
+def read_configured_keys(settings: Settings) -> ConfiguredKeys | None:
+    """The service keys of the settings; None where they are in files."""
+    if settings.secret_key is None:
+        return None
+    previous = settings.previous_secret_key
+    return ConfiguredKeys(
+        settings.secret_key.get_secret_value().encode(),
+        None if previous is None else previous.get_secret_value().encode(),
+    )
+
+
 def get_key_file(settings: Settings) -> Path:
     """The file with the service key of an embedded server, unless the settings have the key."""
     return settings.data_dir / "secret.key"
+
+
+def get_previous_key_file(settings: Settings) -> Path:
+    """The file with the service key that the one in `get_key_file` replaces; it is there only meanwhile."""
+    return settings.data_dir / "secret.key.previous"
+
+
+def read_key_file(path: Path) -> bytes:
+    """The service key in a file: all its bytes. Raises SettingError."""
+    try:
+        key = path.read_bytes()
+    except OSError as error:
+        raise SettingError(f"cannot read {path}: {error.strerror}") from None
+    if len(key) < SECRET_KEY_LENGTH_MIN or not key.isascii():
+        raise SettingError(f"{path} is not a file with a service key")
+    return key
 
 
 def migrate_database(settings: Settings, dsn: str, *, contract: bool = False) -> list[str]:
@@ -224,12 +261,13 @@ def _read_running_dsn(dsn_file: Path, holder_pid: int | None) -> str | None:
         return None
 
 
-def _load_service_key(settings: Settings, dsn: str) -> bytes:
-    """The key of the settings or of the file, which is made for a database without data. Raises
-    SettingError."""
-    if settings.secret_key is not None:
-        return settings.secret_key.get_secret_value().encode()
-    file = get_key_file(settings)
+def _load_keys(settings: Settings, dsn: str) -> ConfiguredKeys:
+    """The keys of the settings or of the key files. A key is made for an embedded database without data.
+    Raises SettingError."""
+    configured = read_configured_keys(settings)
+    if configured is not None:
+        return configured
+    file, previous_file = get_key_file(settings), get_previous_key_file(settings)
     if not file.exists():
         with psycopg.connect(dsn, application_name="ledger service key") as conn:
             row = conn.execute(_HAS_DATA).fetchone()
@@ -239,4 +277,4 @@ def _load_service_key(settings: Settings, dsn: str) -> bytes:
                 "file, or set LEDGER_SECRET_KEY (docs/operations.md, Backups)"
             )
         write_private_file(file, secrets.token_urlsafe(48))
-    return file.read_bytes()
+    return ConfiguredKeys(file.read_bytes(), read_key_file(previous_file) if previous_file.exists() else None)

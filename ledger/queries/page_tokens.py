@@ -17,6 +17,7 @@ import msgspec
 from ledger.call import Call
 from ledger.crypto.mac import Mac
 from ledger.errors import InvalidParameter
+from ledger.keys.service_keys import ServiceKeys
 
 PREFIX = "page_"
 _DIGEST_BYTES = 12
@@ -46,8 +47,8 @@ _decode = msgspec.json.Decoder(PageToken).decode
 class PageTokens:
     """Makes and reads tokens under the service key."""
 
-    def __init__(self, service_key: bytes) -> None:
-        self._mac = Mac(hmac.digest(service_key, b"ledger/v2_page/token/1", "sha256"))
+    def __init__(self, service_keys: ServiceKeys | bytes) -> None:
+        self._mac = Mac(ServiceKeys.of(service_keys).derive(b"ledger/v2_page/token/1"))
 
     def make_url(self, call: Call, token: PageToken) -> str:
         """The URL of the page, relative to the API."""

@@ -1,6 +1,6 @@
 """Append each batch exactly once, also when the connection breaks in the middle.
 
-An appender has an id of its own and numbers its batches 1, 2, 3 … The database (migration 0031) stores the
+An appender has an id of its own and numbers its batches 1, 2, 3 … The database (migration 0039) stores the
 number and the result of the appender's last batch in the same transaction as the batch's events. The next
 batch is sent only when the result of the last one is known, or when waiting for it has timed out.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -19,13 +18,7 @@ from ledger.clock import Clock
 from ledger.errors import Unavailable
 from ledger.postgres.connections import connect, first_line
 from ledger.postgres.prepared import PreparedConnection
-from ledger.store.append_call import (
-    CheckRow,
-    EventRow,
-    Function,
-    ReplyRow,
-    encode_call,
-)
+from ledger.store.append_call import Batch, Function, encode_call
 from ledger.store.arrays import decode_integers, decode_record
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.time_limits import Attempts
@@ -44,11 +37,14 @@ class BatchResult(NamedTuple):
     last_position      the log's last position before the batch; the accepted events follow it in order
     version_conflicts  indexes of the commands rejected because a stream has another version
     key_conflicts      indexes of the commands rejected because their idempotency key has a reply
+    erasures           the erasure epoch now, if it is above that of the batch: then all commands were
+                       rejected, unless the batch began an erasure itself
     """
 
     last_position: int
     version_conflicts: list[int]
     key_conflicts: list[int]
+    erasures: int | None = None
 
 
 class Appender:
@@ -84,16 +80,14 @@ class Appender:
         if self._connection is not None:
             self._connection.close()
 
-    async def append(
-        self, checks: Sequence[CheckRow], events: Sequence[EventRow], replies: Sequence[ReplyRow]
-    ) -> BatchResult:
-        """Append one batch.
+    async def append(self, batch: Batch, *, with_creations: bool = False) -> BatchResult:
+        """Append one batch; `with_creations` as for `encode_call`.
 
         Raises Unavailable when the outcome is unknown or the database cannot store anything now,
         psycopg.DataError and psycopg.IntegrityError when a row cannot be stored; then nothing was stored.
         Raises TypeError, ValueError and struct.error for a row that cannot be encoded; nothing was sent.
         """
-        function, arguments = encode_call(checks, events, replies)
+        function, arguments = encode_call(batch, with_creations=with_creations)
         self._batch_number += 1
         number = _INT8.pack(self._batch_number)
         attempts = Attempts(asyncio.get_running_loop().time() + self._timeout_seconds)
@@ -133,10 +127,11 @@ async def _send(
     result = await connection.run(function.statement, arguments, function.formats, deadline=deadline)
     record = result.get_value(0, 0)
     assert record is not None
-    base, stale, taken = decode_record(record)
+    base, stale, taken, erasures = decode_record(record)
     assert base is not None
     return BatchResult(
         _INT8.unpack(base)[0],
         decode_integers(stale) if stale is not None else [],
         decode_integers(taken) if taken is not None else [],
+        _INT8.unpack(erasures)[0] if erasures is not None else None,
     )

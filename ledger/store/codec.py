@@ -1,42 +1,36 @@
 """Encode domain events as stored bytes and decode them: the library's mapper, with fast JSON and sealing.
 
 An event is stored as JSON. The fields that its class lists in PERSONAL are stored together under `sealed`,
-encrypted by AES-256-GCM with a key derived for the stream and bound to stream, version and topic: nobody can
-read them from the table, or move them to another event. A class upcasts its own old versions. The class of a
-stored topic is looked up in a closed table: what is stored never decides what is imported.
+after the id of their data subject, encrypted with that subject's key and bound to stream, version and topic:
+nobody can read them from the table, or move them to another event. A class upcasts its own old versions. The
+class of a stored topic is looked up in a closed table: what is stored never decides what is imported.
 """
 
 from __future__ import annotations
 
-import hmac
-from base64 import b64encode
-from binascii import a2b_base64
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
-from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import register_topic
 
-from ledger.crypto.entropy import RandomPieces
-from ledger.crypto.mac import Mac
-from ledger.domain.aggregate import State
+from ledger.domain.aggregate import State, mark_redacted
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import UnreadableReason, UnreadableRecord
+from ledger.keys.data_keys import DataKey, DataKeys, Source
+from ledger.keys.service_keys import ServiceKeys
 from ledger.logs import describe_error
+from ledger.store.seals.records import Record
+from ledger.store.seals.seals import Seals
 from ledger.wire.aggregates import AGGREGATES_BY_EVENT, EVENT_CLASSES
-
-CACHED_CIPHERS_MAX = 4096
 
 _SEALED = "sealed"
 _VERSION_1 = msgspec.Raw(b"1")
-_NONCE_BYTES = 12
-_nonces = RandomPieces(_NONCE_BYTES)
 _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -70,13 +64,15 @@ def register_topics() -> None:
 
 def evolve(state: State | None, event: DomainEvent) -> State:
     """The aggregate after `event`. `state` is None before its first event."""
-    return _EVOLVE_BY_CLASS[type(event)](state, event)
+    after = _EVOLVE_BY_CLASS[type(event)](state, event)
+    return after if event.redaction is None else mark_redacted(after, event)
 
 
 def evolve_stored(state: State | None, event: DomainEvent) -> State:
     """The aggregate after `event`, which was read from the log. Raises UnreadableRecord."""
     try:
-        return _EVOLVE_BY_CLASS[type(event)](state, event)
+        after = _EVOLVE_BY_CLASS[type(event)](state, event)
+        return after if event.redaction is None else mark_redacted(after, event)
     except Exception as error:  # an event that another release has stored may raise anything
         if isinstance(event, UnreadableEvent):
             raise event.error from None
@@ -149,35 +145,59 @@ class JsonTranscoder(Transcoder):
 class Codec(Mapper[str]):
     """The library's mapper, which also seals personal data.
 
-    key            the service key's bytes
+    keys           the data keys of the process; or its service keys, for a codec that caches no data keys
     event_classes  those that the log may contain; a record of any other topic cannot be read
+
+    It opens what earlier releases sealed, under keys derived from the service key. What is sealed under keys
+    of data subjects is opened by the codec that `prepare` returns for it.
     """
 
-    def __init__(self, key: bytes, event_classes: Iterable[type[DomainEvent]] = EVENT_CLASSES) -> None:
+    def __init__(
+        self,
+        keys: DataKeys | ServiceKeys | bytes,
+        event_classes: Iterable[type[DomainEvent]] = EVENT_CLASSES,
+    ) -> None:
         register_topics()
         super().__init__(JsonTranscoder())
+        self.data_keys = keys if isinstance(keys, DataKeys) else DataKeys(keys)
+        self.service_keys = self.data_keys.service_keys
         self._encode = msgspec.json.Encoder().encode
-        self._key = key
         self._event_classes = tuple(event_classes)
         self._shapes = {each.TOPIC: _StoredShape.of(each) for each in self._event_classes}
-        self._seal_mac = Mac(hmac.digest(key, b"ledger/events/seal/1", "sha256"))
-        self._cipher = lru_cache(CACHED_CIPHERS_MAX)(self._make_cipher)
+        self._personal_topics = frozenset(topic for topic, shape in self._shapes.items() if shape.erased)
+        self._seals = Seals(self.data_keys)
+
+    async def prepare(self, source: Source, records: Iterable[Record]) -> Codec:
+        """The codec that opens these records: it has the keys of their subjects, and what stays of those that
+        are erased. `records` are tuples of stream, version, topic and stored state, read before. Raises what
+        reading from `source` raises, and ServiceKeyMissing."""
+        return self._with(await self._seals.prepare(source, records, self._personal_topics))
+
+    def for_erasure(self) -> Codec:
+        """The codec that also opens what is being erased, for as long as its key is there."""
+        return self._with(self._seals.for_erasure())
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        """The event as the log stores it: its fields as JSON, the personal ones sealed."""
+        """The event as earlier releases store it: its fields as JSON, the personal ones sealed."""
         assert isinstance(domain_event, DomainEvent)
         topic, state = self.encode_event(domain_event)
         return StoredEvent(domain_event.originator_id, domain_event.originator_version, topic, state)
 
-    def encode_event(self, event: DomainEvent) -> tuple[str, bytes]:
-        """The topic of the event, and its fields as JSON, the personal ones sealed."""
+    def encode_event(
+        self, event: DomainEvent, subject: str | None = None, key: DataKey | None = None
+    ) -> tuple[str, bytes]:
+        """The topic of the event, and its fields as JSON, the personal ones sealed: under the key of their
+        subject; without a subject in the form of earlier releases. Raises ObjectRedacted for a subject whose
+        key is gone."""
         cls = type(event)
         fields = event.__dict__.copy()
         stream, version = fields.pop("originator_id"), fields.pop("originator_version")
         if cls.PERSONAL:
+            fields.pop("redaction", None)
             personal = {name: value for name in cls.PERSONAL if (value := fields.pop(name)) is not None}
             if personal:
-                fields[_SEALED] = self._seal(stream, version, cls.TOPIC, self._encode(personal))
+                plaintext = self._encode(personal)
+                fields[_SEALED] = self._seals.seal(stream, version, cls.TOPIC, plaintext, subject, key)
         class_version = getattr(cls, "class_version", 1)
         if class_version > 1:
             fields["class_version"] = class_version
@@ -201,8 +221,9 @@ class Codec(Mapper[str]):
         try:
             cls, erased, class_version, field_count, _ = self._shapes[topic]
             state: dict[str, Any] = _decode(stored_state)
+            redaction = None
             if erased:
-                state = self._open_personal(state, erased, stream, version, topic)
+                state, redaction = self._open_personal(state, erased, stream, version, topic)
             from_version = state.pop("class_version", 1)
             if from_version != class_version:
                 _upcast(cls, state, from_version, class_version)
@@ -212,6 +233,8 @@ class Codec(Mapper[str]):
             state["originator_version"] = version
             event = object.__new__(cls)
             event.__dict__.update(state)
+            if redaction is not None:
+                event.__dict__["redaction"] = redaction
         except Exception as error:  # whatever the bytes hold
             reason = self._find_reason(stream, version, topic, stored_state)
             raise UnreadableRecord(stream, version, topic, reason) from error
@@ -239,29 +262,41 @@ class Codec(Mapper[str]):
         return members if len(members) + len(erased) >= shape.field_count else None
 
     def can_open(self, stream: str, version: int, topic: str, stored_state: bytes) -> bool | None:
-        """Whether the key opens what is sealed in a stored event; None when nothing is sealed in it."""
+        """Whether a key of this codec opens what is sealed in a stored event; None when nothing is, or it is
+        erased."""
         try:
             sealed = _decode(stored_state)[_SEALED]
         except (ValueError, TypeError, KeyError):
             return None
         try:
-            self._unseal(stream, version, topic, sealed)
-        except (InvalidTag, ValueError, TypeError):
+            return None if self._seals.open(stream, version, topic, sealed) is None else True
+        except (InvalidTag, ValueError, TypeError, LookupError):
             return False
-        return True
 
     def without_personal_data(self) -> Codec:
         """A codec that decodes every event as if its personal data had been erased, and opens nothing."""
-        return _ClosedCodec(self._key, self._event_classes)
+        return _ClosedCodec(self.data_keys, self._event_classes)
+
+    def _with(self, seals: Seals) -> Codec:
+        if seals is self._seals:
+            return self
+        codec = copy.copy(self)
+        codec._seals = seals
+        return codec
 
     def _open_personal(
         self, state: dict[str, Any], erased: dict[str, None], stream: str, version: int, topic: str
-    ) -> dict[str, Any]:
-        """`state` with its personal fields: opened, or None where they have been erased."""
+    ) -> tuple[dict[str, Any], str | None]:
+        """`state` with its personal fields: opened, or what stays of them where they have been erased; then
+        also how far that is."""
         sealed = state.pop(_SEALED, None)
         if sealed is None:
-            return {**erased, **state}
-        return {**erased, **state, **_decode(self._unseal(stream, version, topic, sealed))}
+            return {**erased, **state}, None
+        opened = self._seals.open(stream, version, topic, sealed)
+        if opened is not None:
+            return {**erased, **state, **_decode(opened)}, None
+        remnant, redaction = self._seals.get_remnant(stream, version, sealed)
+        return {**erased, **state, **_decode(remnant)}, redaction
 
     def _find_reason(self, stream: str, version: int, topic: str, stored_state: bytes) -> UnreadableReason:
         """Which step of decoding a record fails."""
@@ -285,28 +320,18 @@ class Codec(Mapper[str]):
             return UnreadableReason.CANNOT_BE_UPCAST
         return UnreadableReason.FIELDS_MISSING
 
-    def _seal(self, stream: str, version: int, topic: str, plaintext: bytes) -> str:
-        nonce = _nonces.draw()
-        associated_data = f"{stream}\x1f{version}\x1f{topic}".encode()
-        return b64encode(nonce + self._cipher(stream).encrypt(nonce, plaintext, associated_data)).decode()
-
-    def _unseal(self, stream: str, version: int, topic: str, sealed: str) -> bytes:
-        raw = a2b_base64(sealed)
-        associated_data = f"{stream}\x1f{version}\x1f{topic}".encode()
-        return self._cipher(stream).decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], associated_data)
-
-    def _make_cipher(self, stream: str) -> AESGCM:
-        return AESGCM(self._seal_mac.digest(stream.encode()))
-
 
 class _ClosedCodec(Codec):
     """Decodes events without what is sealed in them."""
 
+    async def prepare(self, source: Source, records: Iterable[Record]) -> Codec:
+        return self
+
     def _open_personal(
         self, state: dict[str, Any], erased: dict[str, None], stream: str, version: int, topic: str
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], str | None]:
         state.pop(_SEALED, None)
-        return {**erased, **state}
+        return {**erased, **state}, None
 
 
 def _upcast(cls: type[DomainEvent], state: dict[str, Any], from_version: int, class_version: int) -> None:

@@ -1,6 +1,6 @@
 """Append to the log. One task per process commits the waiting commands in batches (group commit).
 
-Invariants 1-3 of the README are enforced here and in the SQL function `ledger.append_any` (migration 0031):
+Invariants 1-3 of the README are enforced here and in the SQL function `ledger.append_any` (migration 0039):
 positions are gapless and in commit order, because an append holds the lock of `ledger.head_lock` until it
 commits; each command of a batch is accepted as a whole or rejected as a whole, without effect on its
 neighbours; an acknowledged command is durable. How a batch survives a lost connection:
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -22,14 +23,16 @@ from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
-from ledger.errors import LedgerError
-from ledger.store.append_call import CheckRow, EventRow, ReplyRow
+from ledger.errors import LedgerError, ObjectRedacted
+from ledger.keys.data_keys import NO_KEYS
+from ledger.store.append_call import Batch
 from ledger.store.appender import Appender, BatchResult
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
-from ledger.store.replies import EncodeBody, IdempotencyKeyUsed, Replies, Reply, StoredReply
+from ledger.store.replies import IdempotencyKeyUsed, Replies, Reply, StoredReply, encode_body
+from ledger.store.seals.batch_keys import BatchKeys
 
 GATHER_MAX = 16
 """A larger batch saves little more for each command; then it is better that the database has work."""
@@ -71,13 +74,24 @@ def fold_changes(
 
 class Append(msgspec.Struct, frozen=True):
     """The effect of one command, accepted as a whole or not at all: changes on any number of streams, and a
-    reply. `expected_versions` are the versions of further streams that the decision relied on."""
+    reply.
+
+    expected_versions  the versions of further streams that the decision relied on
+    erased_subjects    data subjects whose erasure begins with it
+    erasures           the erasure epoch that this process had seen before it read what it decided on; None
+                       if it read nothing before
+    """
 
     cause: Cause
     changes: Sequence[Change]
     reply: Reply | None = None
     expected_versions: Mapping[str, int] = msgspec.field(default_factory=dict)
+    erased_subjects: Sequence[str] = ()
+    erasures: int | None = None
 
+
+_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError, struct.error, ObjectRedacted)
+"""Why a command cannot be stored, whatever its neighbours are."""
 
 AppendObserver = Callable[[int, int, float, int], None]
 """Called after each append: commands in the batch, rejected ones, seconds, commands still in the queue."""
@@ -103,10 +117,12 @@ class Journal:
         timeout_ms: int,
     ) -> None:
         self._codec = codec
+        self._data_keys = codec.data_keys
+        self._watch = codec.data_keys.watch
         self._streams = streams
         self._notifier = notifier
         self._appender = Appender(dsn, clock, timeout_ms=timeout_ms)
-        self._replies = Replies(dsn)
+        self._replies = Replies(dsn, codec.data_keys)
         self._queue: BatchQueue[Append, int] = BatchQueue(
             self._commit, batch_max=batch_max, queue_max=queue_max, gather_max=GATHER_MAX
         )
@@ -136,9 +152,13 @@ class Journal:
         """Append the command; returns, once it is durable, the position of its last event (of the log's last
         event, when it has none).
 
-        Raises VersionConflict, IdempotencyKeyUsed and QueueFull, after which nothing was changed, and
-        Unavailable, after which it may have been.
+        Raises VersionConflict, IdempotencyKeyUsed, ObjectRedacted and QueueFull, after which nothing was
+        changed, and Unavailable, after which it may have been.
         """
+        if command.erasures is None:
+            if not self._watch.is_known:
+                await self._watch.look(self._streams.source)
+            command = msgspec.structs.replace(command, erasures=self._watch.epoch)
         return await self._queue.submit(command)
 
     async def find_reply(self, account: str, livemode: bool, key: str) -> StoredReply | None:
@@ -170,53 +190,122 @@ class Journal:
                         else VersionConflict(),
                     )
 
-    async def _commit_group(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
-        """Commit in one transaction; returns the accepted commands."""
+    async def _commit_group(
+        self, batch: list[Pending[Append, int]], *, look_up_all: bool = False
+    ) -> list[Pending[Append, int]]:
+        """Commit in one transaction; returns the accepted commands.
+
+        Commands rarely create a stream or a key that exists. It costs less to find that out than to look each
+        of them up before: so that is done only when the batch has been refused.
+        """
         started = asyncio.get_running_loop().time()
-        encode_body = await self._replies.get_body_encoder()
-        try:
-            rows = _to_rows(self._codec, encode_body, batch)
-            try:
-                result = await self._appender.append(rows.checks, rows.events, rows.replies)
-            except psycopg.errors.UniqueViolation:
-                # A stream that a command creates exists. Commands rarely assume what is not so: it costs
-                # less to find it out now than to look up each new stream first.
-                checks = rows.checks + rows.creations
-                result = await self._appender.append(checks, rows.events, rows.replies)
-        except (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError, struct.error) as error:
-            # A command that cannot be stored or encoded must not make its neighbours fail: commit each
-            # command alone.
-            if len(batch) > 1:
-                return [accepted for pending in batch for accepted in await self._commit_group([pending])]
-            _reject(batch[0], error)
+        as_bytes = await self._replies.may_store_bytes()
+        batch = await self._reject_outdated(batch)
+        if not batch:
             return []
-        accepted = self._resolve(batch, result)
+        try:
+            keys, rows = await self._to_rows(as_bytes, batch, look_up_all=look_up_all)
+            asked_at = time.monotonic()
+            result = await self._appender.append(rows, with_creations=look_up_all)
+        except psycopg.errors.UniqueViolation as error:
+            if not look_up_all:
+                return await self._commit_group(batch, look_up_all=True)
+            return await self._commit_alone(batch, error)
+        except _REFUSALS as error:
+            return await self._commit_alone(batch, error)
+        epoch = rows.erasures if result.erasures is None else result.erasures
+        self._watch.observe(epoch, asked_at=asked_at)
+        refused_keys = [] if look_up_all else _find_refused_keys(batch, rows, result)
+        accepted = self._resolve(batch, result, refused_keys)
+        if self._watch.epoch == rows.erasures:  # else an erasure may concern what would be cached
+            self._update_caches(accepted, keys, rows, result)
         seconds = asyncio.get_running_loop().time() - started
         self.on_append(len(batch), len(batch) - len(accepted), seconds, len(self._queue))
+        if refused_keys:
+            accepted = accepted + await self._commit_group(refused_keys, look_up_all=True)
         return accepted
 
-    def _resolve(self, batch: list[Pending[Append, int]], result: BatchResult) -> list[Pending[Append, int]]:
-        """Give each command of a committed group its result; returns the accepted ones."""
-        position, version_conflicts, key_conflicts = result
+    async def _commit_alone(
+        self, batch: list[Pending[Append, int]], error: Exception
+    ) -> list[Pending[Append, int]]:
+        """A command that cannot be stored or encoded must not make its neighbours fail: commit each alone."""
+        if len(batch) > 1:
+            return [accepted for pending in batch for accepted in await self._commit_group([pending])]
+        _reject(batch[0], error)
+        return []
+
+    async def _reject_outdated(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
+        """The commands that were decided on nothing that is erased; the others are decided again."""
+        if not self._watch.is_known:
+            await self._watch.look(self._streams.source)
+        epoch = self._watch.epoch
+        current = [pending for pending in batch if pending.item.erasures == epoch]
+        if len(current) < len(batch):
+            for pending in batch:
+                if pending.item.erasures != epoch:
+                    _reject(pending, VersionConflict())
+        return current
+
+    async def _to_rows(
+        self, as_bytes: bool, batch: Sequence[Pending[Append, int]], *, look_up_all: bool = False
+    ) -> tuple[BatchKeys | None, Batch]:
+        """The batch as rows, and the keys that its events are sealed under: none while earlier releases may
+        have to read them. The epoch is that of before the keys were loaded."""
+        epoch, keys = self._watch.epoch, None
+        if self._watch.seals_by_subject:
+            keys = BatchKeys(self._data_keys)
+            changes = [change[:2] for pending in batch for change in pending.item.changes]
+            replies = [pending.item.reply for pending in batch if pending.item.reply is not None]
+            shown = [reply.subject for reply in replies if reply.subject is not None]
+            await keys.load(self._streams.source, changes, shown=shown, look_up_all=look_up_all)
+        return keys, _to_rows(self._codec, as_bytes, batch, keys, epoch)
+
+    def _resolve(
+        self,
+        batch: list[Pending[Append, int]],
+        result: BatchResult,
+        without: Container[Pending[Append, int]],
+    ) -> list[Pending[Append, int]]:
+        """Give each command of a committed group but those `without` its result; returns the accepted
+        ones."""
+        position, version_conflicts, key_conflicts, _ = result
         if version_conflicts or key_conflicts:
             accepted = []
             for index, pending in enumerate(batch):
                 if index in key_conflicts:
                     _reject(pending, IdempotencyKeyUsed())
-                elif index in version_conflicts:
-                    _reject(pending, VersionConflict())
-                else:
+                elif index not in version_conflicts:
                     accepted.append(pending)
+                elif pending not in without:
+                    _reject(pending, VersionConflict())
         else:
             accepted = batch
         for command, future in accepted:
             position += len(command.changes)
-            for change in command.changes:
-                self._streams.update_cache(change.state)
             if not future.done():
                 future.set_result(position)
         self._notifier.advance(position)
         return accepted
+
+    def _update_caches(
+        self, accepted: list[Pending[Append, int]], keys: BatchKeys | None, rows: Batch, result: BatchResult
+    ) -> None:
+        for command, _ in accepted:
+            for change in command.changes:
+                self._streams.update_cache(change.state)
+        if keys is not None and rows.keys:
+            refused = {*result.version_conflicts, *result.key_conflicts}
+            keys.remember(subject for index, subject, *_ in rows.keys if index not in refused)
+
+
+def _find_refused_keys(
+    batch: Sequence[Pending[Append, int]], rows: Batch, result: BatchResult
+) -> list[Pending[Append, int]]:
+    """The commands that were refused perhaps only because a key that they create exists."""
+    if not result.version_conflicts or result.erasures is not None:
+        return []
+    creating = {index for index, *_ in rows.keys}
+    return [batch[index] for index in result.version_conflicts if index in creating]
 
 
 def _get_reply_key(command: Append) -> object:
@@ -238,7 +327,8 @@ def _get_touched_keys(command: Append) -> list[object]:
 def _split_compatible(
     batch: list[Pending[Append, int]],
 ) -> tuple[list[Pending[Append, int]], list[Pending[Append, int]]]:
-    """The commands that touch nothing an earlier one of the batch writes, and the others."""
+    """The commands that touch nothing an earlier one of the batch writes, and the others. One that begins an
+    erasure is alone: those after it are decided again."""
     written: set[object] = set()
     compatible: list[Pending[Append, int]] = []
     deferred: list[Pending[Append, int]] = []
@@ -247,7 +337,10 @@ def _split_compatible(
     for pending in batch:
         command = pending.item
         writes = _get_written_keys(command)
-        if written.isdisjoint(writes) and written.isdisjoint(command.expected_versions):
+        if command.erased_subjects and not compatible:
+            return batch[:1], batch[1:]
+        is_compatible = written.isdisjoint(writes) and written.isdisjoint(command.expected_versions)
+        if is_compatible and not command.erased_subjects:
             compatible.append(pending)
         else:
             deferred.append(pending)
@@ -260,22 +353,22 @@ def _reject(pending: Pending[Append, int], error: Exception) -> None:
         pending.future.set_exception(error)
 
 
-class _Rows(NamedTuple):
-    """A batch as rows. `creations` are checks of the streams that it creates."""
-
-    checks: list[CheckRow]
-    creations: list[CheckRow]
-    events: list[EventRow]
-    replies: list[ReplyRow]
-
-
-def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Append, int]]) -> _Rows:
-    """The rows of a batch. Raises ValueError when the versions of a stream are not consecutive."""
-    rows = _Rows([], [], [], [])
+def _to_rows(
+    codec: Codec,
+    as_bytes: bool,
+    batch: Sequence[Pending[Append, int]],
+    keys: BatchKeys | None = None,
+    epoch: int = 0,
+) -> Batch:
+    """The rows of a batch. Raises ValueError when the versions of a stream are not consecutive, and
+    ObjectRedacted when something is to be sealed for an erased subject."""
+    rows = Batch([], [], [], [], [], epoch)
+    keyring = NO_KEYS if keys is None else keys.as_keyring(epoch)
     for index, (command, _) in enumerate(batch):
         account, livemode, actor, request_id, key, reaction_to = command.cause
         of_request = None if reaction_to is None else f"event:{reaction_to}"
         new_versions: dict[str, int] = {}
+        subjects: list[str] = []
         for event, state, causation in command.changes:
             stream, version = event.originator_id, event.originator_version
             if stream not in new_versions:
@@ -284,9 +377,13 @@ def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Appe
             elif version != new_versions[stream] + 1:
                 raise ValueError("the versions of a stream must be consecutive")
             new_versions[stream] = version
+            subject, data_key = keys.find(event, state) if keys is not None else (None, None)
+            if subject is not None:
+                subjects.append(subject)
             rows.events.append(
                 (
-                    index, stream, version, *codec.encode_event(event), account, livemode, actor,
+                    index, stream, version, *codec.encode_event(event, subject, data_key),
+                    account, livemode, actor,
                     None if causation else request_id,
                     None if causation else key,
                     causation or of_request,
@@ -298,12 +395,18 @@ def _to_rows(codec: Codec, encode_body: EncodeBody, batch: Sequence[Pending[Appe
         for stream, version in command.expected_versions.items():
             if stream not in new_versions:
                 rows.checks.append((index, stream, version))
+        if subjects and keys is not None:
+            rows.keys.extend(
+                (index, new.subject, new.wrapped, new.wrapped_by) for new in keys.get_created(subjects)
+            )
+        rows.keys.extend((index, subject, None, None) for subject in command.erased_subjects)
         if command.reply is not None:
-            fingerprint, status, body, secret_of, secret_at = command.reply
+            fingerprint, status, _, secret_of, secret_at, _ = command.reply
+            body = encode_body(command.reply, keyring, as_bytes=as_bytes)
             place = len(rows.events) if command.changes else None
             rows.replies.append(
                 (
-                    index, account, livemode, key, fingerprint, status, *encode_body(body),
+                    index, account, livemode, key, fingerprint, status, *body,
                     secret_of, secret_at, request_id, place,
                 )
             )  # fmt: skip

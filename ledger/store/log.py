@@ -21,7 +21,7 @@ from psycopg.rows import TupleRow
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import UnreadableRecord
-from ledger.lru import LruCache
+from ledger.keys.erasure_watch import LeasedCache
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.postgres.pipelines import BoundStatement, bind
 from ledger.postgres.statements import StatementPool, parse_statement
@@ -244,7 +244,7 @@ async def read_event_and_previous(conn: Conn, codec: Codec, stream: str, version
     UnreadableRecord."""
     cur = _binary(conn)
     await cur.execute(_EVENT_AND_PREVIOUS, {"stream": stream, "before": version - 1, "version": version})
-    return [_to_recorded(codec, row) for row in await cur.fetchall()]
+    return await _decode_all(conn, codec, await cur.fetchall())
 
 
 async def read_history_of_transaction(conn: Conn, codec: Codec, transaction_id: str) -> list[Recorded]:
@@ -252,7 +252,7 @@ async def read_history_of_transaction(conn: Conn, codec: Codec, transaction_id: 
     the transaction; [] when there is no such transaction. Raises UnreadableRecord."""
     cur = _binary(conn)
     await cur.execute(_HISTORY_OF_TRANSACTION, {"id": transaction_id})
-    return [_to_recorded(codec, row) for row in await cur.fetchall()]
+    return await _decode_all(conn, codec, await cur.fetchall())
 
 
 async def read_states_at(
@@ -262,7 +262,8 @@ async def read_states_at(
     without events by then is absent."""
     cur = _binary(conn)
     await cur.execute(_EVENTS_UPTO, {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto})
-    return decode_states(codec, await cur.fetchall())
+    rows = await cur.fetchall()
+    return decode_states(await codec.prepare(conn, rows), rows)
 
 
 class StreamReader:
@@ -276,12 +277,17 @@ class StreamReader:
         self._statements = StatementPool(
             dsn, "ledger_api", name="streams", settings=settings, connections_max=1
         )
-        self._cache: LruCache[str, State] = LruCache(cached_streams_max)
+        self._cache: LeasedCache[str, State] = LeasedCache(cached_streams_max, codec.data_keys.watch)
         self._connections_seen = 0
         self.forget_all = self._cache.clear
         self._queue: BatchQueue[str, State | None] = BatchQueue(
             self._read_batch, batch_max=READ_BATCH_MAX, queue_max=READ_QUEUE_MAX
         )
+
+    @property
+    def source(self) -> StatementPool:
+        """Where it reads, for others that read little."""
+        return self._statements
 
     async def start(self) -> None:
         """Begin to process reads."""
@@ -299,8 +305,9 @@ class StreamReader:
 
     async def read_events(self, streams: Sequence[str]) -> list[DomainEvent]:
         """All events of the streams, in the order of each stream. Raises Unavailable and UnreadableRecord."""
-        rows = await self._fetch_after(dict.fromkeys(streams, 0))
-        return [self._codec.decode_event(*row[:4]) for row in rows]
+        records = [row[:4] for row in await self._fetch_after(dict.fromkeys(streams, 0))]
+        codec = await self._codec.prepare(self._statements, records)
+        return [codec.decode_event(*record) for record in records]
 
     def get_cached(self, stream: str) -> State | None:
         """The aggregate as this process last saw it, perhaps outdated; None when it is not cached."""
@@ -315,24 +322,24 @@ class StreamReader:
     async def _read_batch(self, batch: list[Pending[str, State | None]]) -> None:
         states: dict[str, State | None] = {}
 
-        async def fetch_rest() -> list[TupleRow]:
+        async def fetch_rest() -> tuple[list[TupleRow], Codec]:
             states.update((pending.item, self._cache.get(pending.item)) for pending in batch)
             rows = await self._fetch_after({stream: s.version if s else 0 for stream, s in states.items()})
             before, self._connections_seen = self._connections_seen, self._statements.opened_count
             if before not in (0, self._connections_seen):
                 self._cache.clear()  # it is read again, without what was cached
-            return rows
+            return rows, await self._codec.prepare(self._statements, [row[:4] for row in rows])
 
-        rows = await self._cache.complete(fetch_rest)
-        folded, failures = decode_states(self._codec, [row[:4] for row in rows], states)
-        if failures:
-            for stream, *owner in await self._statements.fetch(_OWNERS, {"streams": list(failures)}):
-                failures[stream].owner = (owner[0], owner[1])
+        rows, codec = await self._cache.complete(fetch_rest)
+        folded, failures = decode_states(codec, [row[:4] for row in rows], states)
         unconfirmed = {row[0]: row[4] for row in rows if row[5]}
         for stream, state in folded.items():
             if unconfirmed.get(stream, 0) <= self._notifier.acknowledged_position:
                 self.update_cache(state)
         states |= folded
+        if failures:
+            for stream, *owner in await self._statements.fetch(_OWNERS, {"streams": list(failures)}):
+                failures[stream].owner = (owner[0], owner[1])
         for pending in batch:
             if pending.future.done():
                 continue
@@ -368,6 +375,11 @@ def decode_states(
     return folded, failures
 
 
+async def _decode_all(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
+    codec = await codec.prepare(conn, [row[1:5] for row in rows])
+    return [_to_recorded(codec, row) for row in rows]
+
+
 def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
     return Recorded(row[0], codec.decode_event(*row[1:5]), *row[5:])
 
@@ -375,6 +387,7 @@ def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
 async def decode_log(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
     """The recorded events of rows of the log; an `UnreadableEvent` for each record that cannot be read."""
     recorded: list[Recorded] = []
+    codec = await codec.prepare(conn, [row[1:5] for row in rows])
     try:
         for start in range(0, len(rows), SLICE_ROWS):
             recorded += [_to_recorded(codec, row) for row in rows[start : start + SLICE_ROWS]]

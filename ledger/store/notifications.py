@@ -48,7 +48,8 @@ class HeadNotifier:
         self._wanted_until = 0.0
         self._wakes: dict[str, Callable[[], None]] = {}
         self._listening = False
-        self.on_listen: Callable[[Conn], Awaitable[None]] | None = None
+        self.on_listen: list[Callable[[Conn], Awaitable[None]]] = []
+        """Called every LISTEN_SECONDS with the connection that listens, which the process keeps."""
         self._notify_connection = ReconnectingConnection(dsn, role, name="notify")
         self._listen_connection = ReconnectingConnection(dsn, role, name="listen")
         # Both end immediately: a poll finds whatever a lost notification would have announced.
@@ -175,8 +176,8 @@ class HeadNotifier:
         }
         try:
             async with self._listen_connection as conn:
-                if self.on_listen is not None:
-                    await self.on_listen(conn)
+                for act in self.on_listen:
+                    await act(conn)
                 await conn.execute(_LISTEN, prepare=False)
                 for channel in self._wakes:
                     await conn.execute(SQL("LISTEN {}").format(Identifier(channel)), prepare=False)

@@ -7,7 +7,7 @@ that the moment has. An object with many versions is folded once from its start,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -19,13 +19,14 @@ from psycopg.rows import TupleRow
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import UnreadableRecord
-from ledger.lru import LruCache
+from ledger.keys.erasure_watch import LeasedCache
 from ledger.postgres.connections import Conn, ReconnectingConnection
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve_stored
 from ledger.store.log import PLANNER_SETTINGS, READ_BATCH_MAX, READ_QUEUE_MAX, StreamReader
 from ledger.store.positions import LAST_POSITION
 from ledger.store.replication.replica import Reads, Replica
+from ledger.store.seals.records import Record
 
 CACHED_STREAMS_MAX = 512
 STATES_PER_STREAM_MAX = 64
@@ -88,19 +89,25 @@ class PastState(NamedTuple):
     state: State | None
 
 
+Codecs = Mapping[bool, Codec]
+"""What decodes some records, opened or not."""
+
+
 class PastStreams:
     """Reads aggregates as of moments, and keeps up to STATES_PER_STREAM_MAX states of each of the
     CACHED_STREAMS_MAX streams used most recently."""
 
     def __init__(self, dsn: str, codec: Codec, streams: StreamReader, replica: Replica | None = None) -> None:
-        self._codecs = {True: codec, False: codec.without_personal_data()}
+        self._codecs: Codecs = {True: codec, False: codec.without_personal_data()}
         self._streams = streams
         self._connection = ReconnectingConnection(
             dsn, "ledger_api", name="past_streams", settings=PLANNER_SETTINGS
         )
         self._reads = Reads(self._connection, replica)
         # By stream and `opened`: states by version.
-        self._cache: LruCache[tuple[str, bool], dict[int, State]] = LruCache(CACHED_STREAMS_MAX)
+        self._cache: LeasedCache[tuple[str, bool], dict[int, State]] = LeasedCache(
+            CACHED_STREAMS_MAX, codec.data_keys.watch
+        )
         self.forget_all = self._cache.clear
         """Forget what the database may have lost: reads under way do not go on with it."""
         self.complete = self._cache.complete
@@ -148,32 +155,43 @@ class PastStreams:
     async def _read_batch(self, batch: list[Pending[PastRead, PastState]]) -> None:
         kept: list[Mapping[int, State]] = []
 
-        async def fetch_rest() -> list[TupleRow]:
+        async def fetch(conn: Conn, asked: str) -> tuple[list[TupleRow], Codecs]:
+            rows = await _fetch_events(conn, asked)
+            records = [
+                (item.stream, *row[5:8])
+                for row in rows
+                if row[5] is not None and (item := batch[row[0]].item).opened
+            ]
+            return rows, await self.prepare(conn, records)
+
+        async def fetch_rest() -> tuple[list[TupleRow], Codecs]:
             kept[:] = [self._get_states(pending.item.stream, pending.item.opened) for pending in batch]
             asked = [
                 {"n": n, "s": item.stream, "v": list(kept[n]), "p": item.position, "u": item.until}
                 for n, (item, _) in enumerate(batch)
             ]
             encoded = msgspec.json.encode(asked).decode()
-            return await self._reads.run_idempotent(lambda conn: _fetch_events(conn, encoded))
+            return await self._reads.run_idempotent(lambda conn: fetch(conn, encoded))
 
-        rows = await self._cache.complete(fetch_rest)
+        rows, codecs = await self._cache.complete(fetch_rest)
         for n, group in groupby(rows, key=itemgetter(0)):
             pending = batch[n]
             if pending.future.done():
                 continue
             try:
-                pending.future.set_result(self._fold(pending.item, kept[n], list(group)))
+                pending.future.set_result(self._fold(codecs, pending.item, kept[n], list(group)))
             except UnreadableRecord as error:
                 pending.future.set_exception(error)
 
-    def _fold(self, item: PastRead, kept: Mapping[int, State], rows: Sequence[TupleRow]) -> PastState:
+    def _fold(
+        self, codecs: Codecs, item: PastRead, kept: Mapping[int, State], rows: Sequence[TupleRow]
+    ) -> PastState:
         _, head, position, recorded_at, base, *first = rows[0]
         state = kept[base] if base else None
         if first[0] is not None:
             try:
                 for row in rows:
-                    state, _ = self.evolve(item.stream, row[5:8], state, opened=item.opened)
+                    state, _ = self.evolve(codecs, item.stream, row[5:8], state, opened=item.opened)
             except UnreadableRecord as error:
                 error.owner = (first[3], first[4])
                 raise
@@ -181,13 +199,17 @@ class PastStreams:
             self.keep(state, opened=item.opened)
         return PastState(head, position, recorded_at or 0.0, state)
 
+    async def prepare(self, conn: Conn, records: Iterable[Record]) -> Codecs:
+        """What decodes these records, both with personal data and without. Raises psycopg.Error."""
+        return {**self._codecs, True: await self._codecs[True].prepare(conn, records)}
+
     def evolve(
-        self, stream: str, row: Sequence[Any], state: State | None, *, opened: bool
+        self, codecs: Codecs, stream: str, row: Sequence[Any], state: State | None, *, opened: bool
     ) -> tuple[State, DomainEvent]:
         """The state after `row` (version, topic, stored bytes), which follows `state`, and its event. Keeps
         some of the states of a long stream. Raises UnreadableRecord."""
         version, topic, stored = row
-        event = self._codecs[opened].decode_event(stream, version, topic, stored)
+        event = codecs[opened].decode_event(stream, version, topic, stored)
         state = evolve_stored(state, event)
         if version % KEPT_EVERY_VERSIONS == 0:
             self.keep(state, opened=opened)

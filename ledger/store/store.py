@@ -6,6 +6,10 @@ from __future__ import annotations
 
 from ledger.clock import Clock
 from ledger.config import Settings
+from ledger.keys.announcements import KeyAnnouncement
+from ledger.keys.data_keys import DataKeys
+from ledger.keys.erasure_watch import CHANNEL, ErasureWatch
+from ledger.keys.service_keys import ServiceKeys
 from ledger.store.codec import Codec
 from ledger.store.durability import Durability
 from ledger.store.journal import Journal
@@ -16,25 +20,34 @@ from ledger.store.replication.replica import Replica
 
 
 class Store:
-    """What commands and queries work with. `dsn` and `secret_key` are the deployment's. A process that
+    """What commands and queries work with. `dsn` and `service_keys` are the deployment's. A process that
     answers many reads starts `replica`, if there is one."""
 
-    def __init__(self, dsn: str, secret_key: bytes, settings: Settings, clock: Clock) -> None:
+    def __init__(self, dsn: str, service_keys: ServiceKeys | bytes, settings: Settings, clock: Clock) -> None:
         self.dsn = dsn
-        self.secret_key = secret_key
+        self.service_keys = ServiceKeys.of(service_keys)
         self.clock = clock
-        self.codec = Codec(secret_key)
+        self.watch = ErasureWatch()
+        self.codec = Codec(DataKeys(self.service_keys, self.watch))
         self.notifier = HeadNotifier(dsn, "ledger_api")
         self.durability = Durability(dsn, "ledger_api", self.notifier)
         self.streams = StreamReader(
             dsn, self.codec, self.notifier, cached_streams_max=settings.cached_streams_max
         )
-        self.notifier.on_listen = self.durability.note_failover  # of each new connection
+        self.notifier.on_listen += [
+            self.durability.note_failover,  # of each new connection
+            KeyAnnouncement(self.service_keys).refresh,
+        ]
+        self.notifier.subscribe(CHANNEL, self.watch.wake)
         replica_url = settings.replica_url
         self.replica = None if replica_url is None else Replica(replica_url.get_secret_value(), dsn)
         self.past_streams = PastStreams(dsn, self.codec, self.streams, self.replica)
         # Caches may have what was visible on the server that is lost, and on no standby.
-        self.durability.on_failover += [self.streams.forget_all, self.past_streams.forget_all]
+        self.durability.on_failover += [
+            self.watch.forget,
+            self.streams.forget_all,
+            self.past_streams.forget_all,
+        ]
         self.journal = Journal(
             dsn,
             self.codec,
@@ -51,6 +64,7 @@ class Store:
         lost."""
         await self.notifier.start()
         await self.streams.start()
+        await self.watch.start(self.streams.source)
         await self.past_streams.start()
         await self.journal.start()
 
@@ -58,6 +72,7 @@ class Store:
         """Commit what was submitted, then close all connections."""
         await self.journal.close()
         await self.past_streams.close()
+        await self.watch.close()
         await self.streams.close()
         await self.durability.close()
         await self.notifier.close()

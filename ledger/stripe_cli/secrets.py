@@ -7,6 +7,7 @@ import hmac
 import secrets
 
 from ledger.ids import encode_base62, encode_digest
+from ledger.keys.service_keys import ServiceKeys
 from ledger.webhooks.signature import SECRET_PREFIX
 
 WEBSOCKET_ID_PREFIX = "wsid_"
@@ -26,8 +27,8 @@ def hash_websocket_id(websocket_id: str) -> bytes:
 class ListenerSecrets:
     """Derives the signing secrets of listeners from the service key. They are never stored."""
 
-    def __init__(self, service_key: bytes) -> None:
-        self._key = hmac.digest(service_key, b"ledger/stripe_cli/secret/1", "sha256")
+    def __init__(self, service_keys: ServiceKeys | bytes) -> None:
+        self._key = ServiceKeys.of(service_keys).derive(b"ledger/stripe_cli/secret/1")
 
     def derive(self, account: str, livemode: bool, device: str) -> str:
         """The signing secret of a device: the same for every session of it, because people keep it in the

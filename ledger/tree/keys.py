@@ -7,7 +7,6 @@ whose repr does not show it. Retired keys stay: what they signed can be verified
 
 from __future__ import annotations
 
-import hmac
 import secrets
 from contextlib import suppress
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ledger.config import Settings
 from ledger.errors import DamagedTree, SettingError
 from ledger.ids import new_id
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.tlog.checkpoints import Checkpoint
 from ledger.tlog.keys import SEED_BYTES, SignerKey, VerifierKey
@@ -78,14 +78,16 @@ class LogSigner(NamedTuple):
 
 
 class Keyring:
-    """Makes and opens the private keys. `service_key` is the deployment's.
+    """Makes and opens the private keys. `service_keys` is the deployment's.
 
     origin        names the log when its first key is made; None: a random name
     with_ml_dsa   whether the log also cosigns by ML-DSA-44
     """
 
-    def __init__(self, service_key: bytes, *, origin: str | None = None, with_ml_dsa: bool = False) -> None:
-        self._seal_key = hmac.digest(service_key, b"ledger/signing-keys/seal/1", "sha256")
+    def __init__(
+        self, service_keys: ServiceKeys | bytes, *, origin: str | None = None, with_ml_dsa: bool = False
+    ) -> None:
+        self._seal_key = ServiceKeys.of(service_keys).derive(b"ledger/signing-keys/seal/1")
         self.wanted_origin = origin
         self._algorithms = list(KINDS) if with_ml_dsa else ["ed25519"]
 
@@ -162,9 +164,9 @@ class Keyring:
         return SignerKey.make(origin, seed, KINDS[algorithm])
 
 
-def make_keyring(service_key: bytes, settings: Settings) -> Keyring:
+def make_keyring(service_keys: ServiceKeys | bytes, settings: Settings) -> Keyring:
     """The keyring of a deployment."""
-    return Keyring(service_key, origin=settings.log_origin, with_ml_dsa=settings.log_mldsa)
+    return Keyring(service_keys, origin=settings.log_origin, with_ml_dsa=settings.log_mldsa)
 
 
 async def list_keys(conn: Conn) -> list[PublishedKey]:

@@ -191,7 +191,7 @@ class Fanout:
             raise _GenerationRetired
         writes: list[BoundStatement] = []
         if reads:
-            matches, failures = match_range(self._codec, *rows[1:])
+            matches, failures = await match_range(transaction.conn, self._codec, *rows[1:])
             await record_unreadable(transaction.conn, failures, checkpoint + 1)
             writes = build_insert(matches, self._clock.now())
         has_inserts = bool(writes)

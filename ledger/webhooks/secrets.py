@@ -11,14 +11,15 @@ import hmac
 
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.ids import encode_digest
+from ledger.keys.service_keys import ServiceKeys
 from ledger.webhooks.signature import SECRET_PREFIX
 
 
 class WebhookSecrets:
     """Derives the secrets of webhook endpoints from the service key."""
 
-    def __init__(self, service_key: bytes) -> None:
-        self._key = hmac.digest(service_key, b"ledger/webhook_endpoint/secret/1", "sha256")
+    def __init__(self, service_keys: ServiceKeys | bytes) -> None:
+        self._key = ServiceKeys.of(service_keys).derive(b"ledger/webhook_endpoint/secret/1")
 
     def derive(self, endpoint_id: str, version: int = 1) -> str:
         """The endpoint's secret of this number: `whsec_` and 32 base-62 digits that only the service key can

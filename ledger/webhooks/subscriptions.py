@@ -150,7 +150,8 @@ def build_range_queries(
     ]
 
 
-def match_range(
+async def match_range(
+    conn: Conn,
     codec: Codec,
     candidate_rows: Sequence[TupleRow],
     endpoint_event_rows: Sequence[TupleRow],
@@ -158,6 +159,7 @@ def match_range(
 ) -> tuple[list[Match], dict[str, UnreadableRecord]]:
     """What is owed of the rows of `build_range_queries`, and why endpoints cannot be read, by id."""
     candidates = _group_candidates(candidate_rows)
+    codec = await codec.prepare(conn, endpoint_event_rows)
     endpoints, failures = _keep_endpoints(*decode_states(codec, endpoint_event_rows))
     events = [FeedEvent(*row) for row in event_rows]
     return [found for event in events for found in match(event, candidates, endpoints)], failures

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from psycopg.rows import TupleRow
 
 from ledger.background import BackgroundLoop
 from ledger.clock import Clock
+from ledger.keys.erasure_watch import HOLD_EPOCH, SELECT_EPOCH
 from ledger.lru import LruCache
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, Conn, ReconnectingConnection
 from ledger.postgres.migrations import may_compress
@@ -38,6 +40,7 @@ from projections.engine.registration import register_missing
 from projections.engine.retry import FIRST_PARKED, RETRY_PAGE_STREAMS, ParkedIn, retry_readable, retry_stream
 from projections.engine.writes import Writer, add_writes, write_all, write_each, write_or_isolate
 from projections.projection import Projection
+from projections.stored_rows import RowEncoder, RowReader
 
 BATCH_TIMEOUT_SECONDS = 60
 # Under a steady load the events of this pause make one batch, not many. There is none while lists wait.
@@ -123,11 +126,13 @@ class Engine:
         self._read_ahead = ReadAhead(dsn, self._prepare)
         self._aggregate_cache = AggregateCache(cached_streams_max)
         self._durability.on_failover += [self._aggregate_cache.forget_all, self._read_ahead.forget]
+        self._watch = codec.data_keys.watch
         self._ignored_topics: LruCache[frozenset[GenerationKey], list[str]] = LruCache(IGNORED_TOPICS_MAX)
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
         self._failures = BatchFailures()
-        self._compressed = False
+        self._encoder = RowEncoder(codec)
+        self.row_reader = RowReader(codec)
         self._last_position_was_lowest = False
         self._loop: BackgroundLoop | None = None
         self._first_batch_ended = asyncio.Event()
@@ -241,7 +246,7 @@ class Engine:
     async def _prepare_tables(self, conn: Conn) -> None:
         """Register new projections, and maintain the daily partitions. Once a day this also finds out that
         no older release is left that could not read compressed documents."""
-        self._compressed = await may_compress(conn)
+        self._encoder = RowEncoder(self._codec, compressed=await may_compress(conn))
         await register_missing(conn, self._projections.values())
         positions = await checkpoints.load_positions(conn, self._shapes)
         retention_days = {
@@ -284,19 +289,22 @@ class Engine:
         while True:
             async with PipelinedTransaction(conn) as transaction:
                 lock = checkpoints.build_lock(keys, position)
+                asked_at = time.monotonic()
                 if self._read_ahead.has(batch_range):
-                    [locked], rows = await transaction.fetch(lock), None
+                    (_, epoch, locked), rows = await transaction.fetch(*HOLD_EPOCH, lock), None
                 else:
-                    locked, rows = await transaction.fetch(lock, self._build_log_query(batch_range))
+                    log_query = self._build_log_query(batch_range)
+                    _, epoch, locked, rows = await transaction.fetch(*HOLD_EPOCH, lock, log_query)
+                self._watch.observe(epoch[0][0], asked_at=asked_at)
                 has_parked = checkpoints.read_locked(locked)
                 if not has_parked:
                     return [], {}
                 locked_range = BatchRange(frozenset(has_parked), position, upto)
-                batch = await self._read_ahead.take(locked_range, has_parked.values())
+                batch = await self._read_ahead.take(locked_range, has_parked.values(), epoch[0][0])
                 if batch is None:
                     with_parked = {key for key, parked in has_parked.items() if parked}
                     batch = await self._prepare(conn, locked_range, with_parked, rows)
-                recorded, fold, targets = batch
+                recorded, fold, targets, _ = batch
                 missing_days = self._daily_partitions.find_missing(fold.get_days(recorded))
                 if not missing_days:
                     if next_range is not None and next_range.keys == locked_range.keys:
@@ -336,14 +344,22 @@ class Engine:
         that have parked streams."""
         targets = [self._create_target(key) for key in sorted(batch_range.keys)]
         if rows is None:
-            [rows] = await fetch_together(conn, [self._build_log_query(batch_range)])
+            asked_at = time.monotonic()
+            epoch, rows = await fetch_together(conn, [SELECT_EPOCH, self._build_log_query(batch_range)])
+            self._watch.observe(epoch[0][0], asked_at=asked_at)
+        erasures = self._watch.epoch
         recorded = await decode_log(conn, self._codec, rows)
         fold = BatchFold(targets)
         await _load_parked(conn, [target for target in targets if target.key in with_parked], recorded)
-        await self._fold(conn, fold, recorded, batch_range.position)
-        return PreparedBatch(recorded, fold, targets)
+        await self._fold(conn, fold, recorded, batch_range.position, erasures)
+        for target in targets:
+            await target.load_keyring(conn)
+        return PreparedBatch(recorded, fold, targets, erasures)
 
-    async def _fold(self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int) -> None:
+    async def _fold(
+        self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int, erasures: int
+    ) -> None:
+        self._aggregate_cache.enter(erasures)
         versions = fold.get_prior_versions(recorded)
         fold.states, fold.failures = await load_states(
             conn, self._codec, self._aggregate_cache, versions, position
@@ -351,14 +367,14 @@ class Engine:
         for start in range(0, len(recorded), SLICE_EVENTS):
             fold.apply_events(recorded[start : start + SLICE_EVENTS])
             await asyncio.sleep(0)
-        self._aggregate_cache.put(fold.states)
+        self._aggregate_cache.put(fold.states, erasures)
 
     def _create_target(self, key: GenerationKey) -> Target:
         return Target.create(
             self._projections[key.projection],
             key.generation,
             self._clock.now(),
-            compressed=self._compressed,
+            encoder=self._encoder,
         )
 
 

@@ -28,11 +28,13 @@ class BatchRange(NamedTuple):
 
 
 class PreparedBatch(NamedTuple):
-    """The recorded events of a batch, and its targets with the rows that `fold` gave them."""
+    """The recorded events of a batch, and its targets with the rows that `fold` gave them: of events as they
+    were in the erasure epoch `erasures`."""
 
     recorded: list[Recorded]
     fold: BatchFold
     targets: list[Target]
+    erasures: int
 
 
 Prepare = Callable[[Conn, BatchRange], Awaitable[PreparedBatch]]
@@ -74,9 +76,11 @@ class ReadAhead:
         self._task = asyncio.get_running_loop().create_future()
         self._task.set_result(batch)
 
-    async def take(self, batch_range: BatchRange, parked: Iterable[bool]) -> PreparedBatch | None:
-        """The batch that was prepared, if it is this one and no generation has `parked` a stream. None: the
-        caller reads the batch itself, and meets the same error if there was one."""
+    async def take(
+        self, batch_range: BatchRange, parked: Iterable[bool], erasures: int
+    ) -> PreparedBatch | None:
+        """The batch that was prepared, if it is this one, no generation has `parked` a stream and nothing was
+        erased since. None: the caller reads the batch itself, and meets the same error if there was one."""
         task = self._task
         if task is None:
             return None
@@ -85,7 +89,8 @@ class ReadAhead:
             return None
         self._task = None
         try:
-            return await task
+            batch = await task
+            return batch if batch.erasures == erasures else None
         except Exception:  # whatever it is: it happens again to the caller, or is gone
             return None
 

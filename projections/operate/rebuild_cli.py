@@ -108,7 +108,7 @@ def fill(rebuild_id: int, shard: int) -> None:
     gc.set_threshold(GC_THRESHOLD_OBJECTS)
 
     async def run_backfill(context: CommandContext) -> bool:
-        codec = Codec(context.key)
+        codec = Codec(context.service_keys)
         return await backfill.backfill_shard(
             context.dsn, codec, context.clock, PROJECTIONS, rebuild_id, shard
         )

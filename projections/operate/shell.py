@@ -17,6 +17,7 @@ from ledger.cli.shell import Deployment, get_shell_user, open_deployment
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import InvalidParameter, SettingError, Unavailable
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, first_line, open_connection
 from ledger.postgres.sessions import NotReplicated, is_disconnect
 from ledger.store.codec import Codec
@@ -47,10 +48,10 @@ ReturnValue = TypeVar("ReturnValue")
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """The database of a command: its connection string, its secret key, the one clock, a connection."""
+    """The database of a command: its connection string, its service keys, the one clock, a connection."""
 
     dsn: str
-    key: bytes
+    service_keys: ServiceKeys
     clock: Clock
     conn: Conn
     settings: Settings
@@ -58,13 +59,13 @@ class CommandContext:
     @property
     def actions(self) -> Actions:
         """The actions of an operator on this database."""
-        return Actions(self.conn, self.dsn, Codec(self.key), self.clock, self.create_engine)
+        return Actions(self.conn, self.dsn, Codec(self.service_keys), self.clock, self.create_engine)
 
     def create_engine(self) -> Engine:
         """An engine as a worker runs it; to be closed."""
         return Engine(
             self.dsn,
-            Codec(self.key),
+            Codec(self.service_keys),
             self.clock,
             HeadNotifier(self.dsn, "ledger_projector"),
             projections=PROJECTIONS,
@@ -82,13 +83,13 @@ def run(action: Callable[[CommandContext], Awaitable[ReturnValue]]) -> ReturnVal
     """
 
     async def run_in_context(deployment: Deployment) -> ReturnValue:
-        settings, dsn, key = deployment
+        settings, dsn, service_keys = deployment
         async with open_connection(
             dsn, "ledger_projector", name="cli", answer_seconds=LONG_ANSWER_SECONDS
         ) as conn:
             clock = Clock(movable=settings.test_clock)
             await clock.refresh(conn)
-            return await action(CommandContext(dsn, key, clock, conn, settings))
+            return await action(CommandContext(dsn, service_keys, clock, conn, settings))
 
     with open_deployment() as deployment:
         try:

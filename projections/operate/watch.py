@@ -61,7 +61,7 @@ def suggest_next_step(rebuild: Rebuild) -> str | None:
 
 async def _drive_and_show(context: CommandContext, rebuild_id: int, as_json: bool) -> Rebuild:
     engine = context.create_engine()
-    backfill_shard = BackfillProcesses(context.dsn, context.key).backfill_shard
+    backfill_shard = BackfillProcesses(context.dsn, context.service_keys).backfill_shard
 
     async def drive_when_free() -> None:
         while True:

@@ -22,6 +22,7 @@ from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_t
 from projections.engine.writes import Writer, write_or_isolate
 from projections.projection import Projection
 from projections.rebuild.states import RebuildState
+from projections.stored_rows import RowEncoder
 
 PAGE_EVENTS = 4000
 # Streams are read in the order of their ids, which only one index has.
@@ -91,10 +92,11 @@ async def backfill_shard(
         stream, done, upto, shard_count = row
         if not done:
             await conn.execute(_MARK_SHARD_STARTED, {"rebuild": rebuild_id, "share": shard})
-        compressed = await may_compress(conn)
-        backfill = _ShardBackfill(conn, codec, clock, builds, rebuild_id, shard, compressed=compressed)
+        encoder = RowEncoder(codec, compressed=await may_compress(conn))
+        backfill = _ShardBackfill(conn, codec, encoder, clock, builds, rebuild_id, shard)
         since = await backfill.load_start_position()
         while not done:
+            erasures = await codec.data_keys.watch.look(conn)
             recorded, done = await read_streams(
                 conn,
                 codec,
@@ -106,11 +108,19 @@ async def backfill_shard(
                 limit=page_events,
                 ignored_topics=ignored_topics(backfill.targets()),
             )
-            if not await backfill.write_page(recorded, stream, done=done):
-                return False
+            try:
+                if not await backfill.write_page(recorded, stream, erasures, done=done):
+                    return False
+            except _ErasedMeanwhile:
+                done = False
+                continue
             if recorded:
                 stream = recorded[-1].event.originator_id
         return True
+
+
+class _ErasedMeanwhile(Exception):
+    """Something was erased after a page was read, perhaps in that page: it is read again."""
 
 
 class _ShardBackfill:
@@ -120,15 +130,15 @@ class _ShardBackfill:
         self,
         conn: Conn,
         codec: Codec,
+        encoder: RowEncoder,
         clock: Clock,
         builds: Sequence[tuple[Projection, int]],
         rebuild_id: int,
         shard: int,
-        *,
-        compressed: bool,
     ) -> None:
         self._conn = conn
-        self._codec = codec
+        self._watch = codec.data_keys.watch
+        self._encoder = encoder
         self._clock = clock
         self._builds = builds
         self._shard_parameters: dict[str, Any] = {
@@ -137,13 +147,12 @@ class _ShardBackfill:
             "backfilling": RebuildState.BACKFILLING,
         }
         self._days_made: dict[GenerationKey, set[int]] = {}
-        self._compressed = compressed
 
     def targets(self) -> list[Target]:
         """The new generations, each from the start of its retention on."""
         now = self._clock.now()
         return [
-            Target.create(projection, generation, now, detached=True, compressed=self._compressed)
+            Target.create(projection, generation, now, detached=True, encoder=self._encoder)
             for projection, generation in self._builds
         ]
 
@@ -153,16 +162,22 @@ class _ShardBackfill:
         earliest = min(target.retention_start for target in self.targets())
         return await find_last_position(self._conn, datetime.fromtimestamp(earliest, UTC)) if earliest else 0
 
-    async def write_page(self, recorded: Sequence[Recorded], stream: str, *, done: bool) -> bool:
-        """Write the rows of whole streams; False when the rebuild was paused or cancelled, or another process
-        has taken the shard further."""
+    async def write_page(
+        self, recorded: Sequence[Recorded], stream: str, erasures: int, *, done: bool
+    ) -> bool:
+        """Write the rows of whole streams, read in the erasure epoch `erasures`; False when the rebuild was
+        paused or cancelled, or another process has taken the shard further. Raises _ErasedMeanwhile."""
         targets = self.targets()
         fold = BatchFold(targets)
         fold.apply_events(recorded)
+        for target in targets:
+            await target.load_keyring(self._conn)
         await self._make_days(fold, recorded)
 
         async def run(write: Writer) -> bool:
             async with self._conn.transaction():
+                if await self._watch.hold(self._conn) != erasures:
+                    raise _ErasedMeanwhile
                 cur = await self._conn.execute(_LOCK_SHARD, {**self._shard_parameters, "stream": stream})
                 if cur.rowcount == 0:
                     return False

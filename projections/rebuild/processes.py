@@ -10,6 +10,7 @@ import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 
+from ledger.keys.service_keys import ServiceKeys
 from projections.rebuild.shards import BackfillFailed
 
 EXIT_STOPPED = 3
@@ -19,8 +20,8 @@ EXIT_STOPPED = 3
 class BackfillProcesses:
     """Starts backfill processes against one database."""
 
-    def __init__(self, dsn: str, key: bytes) -> None:
-        self._settings = {"LEDGER_DATABASE_URL": dsn, "LEDGER_SECRET_KEY": key.decode()}
+    def __init__(self, dsn: str, service_keys: ServiceKeys | bytes) -> None:
+        self._settings = {"LEDGER_DATABASE_URL": dsn} | ServiceKeys.of(service_keys).to_settings()
 
     async def backfill_shard(self, rebuild_id: int, shard: int) -> bool:
         """Backfill a shard in a process of its own; False when it stopped before the shard was done. Raises

@@ -24,6 +24,7 @@ from ledger.accounts import KeyKind, create_account, create_key, revoke_key
 from ledger.postgres.connections import connect
 from ledger.store.replies import read_body
 from tests.forks import start_ledger
+from tests.keys.keyrings import read_keyring
 from tests.serving.process import run_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,12 +212,13 @@ def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_stored_replies(service: Service, account: str = "%") -> dict[str, str]:
-    """The bodies of stored replies, decompressed, by idempotency key; by default those of all accounts."""
+    """The bodies of stored replies, opened, by idempotency key; by default those of all accounts."""
+    keyring = read_keyring(service.dsn, SERVICE_KEY.encode())
     with psycopg.connect(service.dsn) as conn:
         rows = conn.execute(
             "SELECT key, body, compressed FROM ledger.replies WHERE account LIKE %s", (account,)
         ).fetchall()
-    return {key: read_body(*stored) for key, *stored in rows}
+    return {key: read_body(*stored, keyring) or "" for key, *stored in rows}
 
 
 def ok(response: httpx.Response) -> Any:

@@ -12,7 +12,7 @@ from tests.conftest import Cluster
 # Only a superuser's session that asks for it passes by the trigger that keeps the log append-only.
 _EMPTY = """
 SET session_replication_role = replica;
-TRUNCATE ledger.events, ledger.replies, ledger.appenders;
+TRUNCATE ledger.events, ledger.replies, ledger.appenders, ledger.data_keys;
 """
 
 

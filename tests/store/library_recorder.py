@@ -26,6 +26,7 @@ from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent, domain_event
+from ledger.keys.data_keys import DataKey
 from ledger.store.codec import Codec
 from ledger.store.journal import Append, Change, Journal, VersionConflict
 from ledger.store.log import StreamReader
@@ -69,7 +70,9 @@ class StubState(msgspec.Struct, frozen=True):
 class PassThroughCodec(Codec):
     """Leaves stored events as they are."""
 
-    def encode_event(self, event: DomainEvent) -> tuple[str, bytes]:
+    def encode_event(
+        self, event: DomainEvent, subject: str | None = None, key: DataKey | None = None
+    ) -> tuple[str, bytes]:
         assert isinstance(event, RawEvent)
         return event.topic, event.state
 

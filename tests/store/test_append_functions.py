@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,7 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.store import arrays
-from ledger.store.append_call import APPEND_MANY, APPEND_ONE, CheckRow, EventRow, ReplyRow, encode_call
+from ledger.store.append_call import (
+    APPEND_ANY,
+    APPEND_MANY,
+    APPEND_ONE,
+    Batch,
+    CheckRow,
+    EventRow,
+    Function,
+    KeyRow,
+    ReplyRow,
+    encode_call,
+)
 from ledger.store.appender import Appender, BatchResult
 from ledger.store.arrays import ElementType, decode_integers, encode_array
 from tests.conftest import Cluster
@@ -32,19 +43,10 @@ SELECT (SELECT json_agg(e ORDER BY notification_id) FROM ledger.events e)::text,
 """
 
 
-class Batch(NamedTuple):
-    """`creations`: checks of streams that the batch creates."""
-
-    checks: list[CheckRow]
-    creations: list[CheckRow]
-    events: list[EventRow]
-    replies: list[ReplyRow]
-
-
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     """Commands on few streams and keys, so that many are refused. No two of them write the same."""
-    batch = Batch([], [], [], [])
+    batch = Batch([], [], [], [], [], 1)
     written: set[str] = set()
     for command in range(draw(st.integers(1, 4))):
         streams = draw(st.lists(st.sampled_from("ABCD"), max_size=2, unique=True))
@@ -106,15 +108,15 @@ def get_outcome(base: int, stale: Sequence[int], taken: Sequence[int]) -> tuple[
 
 async def append(appender: Appender, batch: Batch) -> BatchResult:
     try:
-        return await appender.append(batch.checks, batch.events, batch.replies)
+        return await appender.append(batch)
     except psycopg.errors.UniqueViolation:
-        return await appender.append(batch.checks + batch.creations, batch.events, batch.replies)
+        return await appender.append(batch, with_creations=True)
 
 
 async def resend(appender: Appender, batch: Batch) -> BatchResult:
     """The last batch under its number once more."""
     appender._batch_number -= 1
-    return await appender.append(batch.checks, batch.events, batch.replies)
+    return await appender.append(batch, with_creations=True)
 
 
 def test_both_functions_do_the_same_with_the_same_batches(dsns: tuple[str, str]) -> None:
@@ -138,7 +140,7 @@ def test_both_functions_do_the_same_with_the_same_batches(dsns: tuple[str, str])
             for batch in several:
                 expected = append_as_before(before, appender_id, next(numbers), batch)
                 for send in (append, resend):
-                    assert get_outcome(*runner.run(send(appender, batch))) == expected
+                    assert get_outcome(*runner.run(send(appender, batch))[:3]) == expected
                     assert now.execute(_CONTENT).fetchone() == before.execute(_CONTENT).fetchone()
 
         try:
@@ -158,10 +160,11 @@ def test_a_stream_that_a_command_creates_needs_no_look_up_unless_it_exists(dsns:
     async def main() -> None:
         appender = Appender(dsn, FixedClock(NOW), timeout_ms=20_000)
         try:
-            base, *_ = await appender.append([], rows[:1], [])
+            base, *_ = await appender.append(Batch([], [], rows[:1], [], [], 1))
+            batch = Batch([], [(0, "new_1", 0), (1, "new_2", 0)], rows, [], [], 1)
             with pytest.raises(psycopg.errors.UniqueViolation):
-                await appender.append([], rows, [])
-            assert await appender.append([(0, "new_1", 0), (1, "new_2", 0)], rows, []) == (base + 1, [0], [])
+                await appender.append(batch)
+            assert await appender.append(batch, with_creations=True) == (base + 1, [0], [], None)
         finally:
             await appender.close()
 
@@ -212,14 +215,23 @@ def test_one_event_of_one_command_goes_as_scalars_and_anything_else_as_arrays() 
     def reply(command: int) -> ReplyRow:
         return (command, "acct_1", False, "key", "print", 200, "{}", None, None, None, "req_1", 1)
 
-    assert encode_call([(0, "B", 1)], [event(0)], [reply(0)]).function is APPEND_ONE
-    assert encode_call([], [event(0)], []).function is APPEND_ONE
-    for checks, events, replies in (
-        ([(0, "B", 1), (0, "C", 1)], [event(0)], [reply(0)]),
-        ([], [event(0), event(0)], [reply(0)]),
-        ([], [], [reply(0)]),
-        ([(1, "B", 1)], [event(0)], [reply(0)]),  # parts of two commands
-        ([], [event(1)], [reply(0)]),
-        ([], [event(0)], [reply(1)]),
+    def encode(checks: list[CheckRow], events: list[EventRow], *more: Any) -> Function:
+        replies, keys = (*more, [])[:2]
+        return encode_call(Batch(checks, [], events, replies, keys, 1)).function
+
+    key: KeyRow = (0, "A", b"wrapped", "id")
+    assert encode([(0, "B", 1)], [event(0)], [reply(0)], [key]) is APPEND_ONE
+    assert encode([], [event(0)], []) is APPEND_ONE
+    for checks, events, replies, keys in (
+        ([(0, "B", 1), (0, "C", 1)], [event(0)], [reply(0)], []),
+        ([], [event(0), event(0)], [reply(0)], []),
+        ([], [], [reply(0)], []),
+        ([(1, "B", 1)], [event(0)], [reply(0)], []),  # parts of two commands
+        ([], [event(1)], [reply(0)], []),
+        ([], [event(0)], [reply(1)], []),
+        ([], [event(0)], [], [(0, "A", None, None)]),  # an erasure
+        ([], [event(0)], [], [key, (0, "B", b"wrapped", "id")]),
     ):
-        assert encode_call(checks, events, replies).function is APPEND_MANY
+        assert encode(checks, events, replies, keys) is APPEND_MANY
+    batch = Batch([], [(0, "A", 0)], [event(0)], [], [], 1)
+    assert encode_call(batch, with_creations=True).function is APPEND_ANY

@@ -17,7 +17,7 @@ from eventsourcing.persistence import ApplicationRecorder
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict
 
-from ledger.postgres.connections import Conn
+from ledger.postgres.connections import Conn, fetch_all
 from ledger.store.codec import Codec
 from ledger.store.log import read_log, read_stream
 from tests.store.library_recorder import JournalRecorder
@@ -82,7 +82,7 @@ def stock_recorder(dsn: str) -> Iterator[PostgresApplicationRecorder]:
 
 
 def test_the_librarys_stock_recorder_reads_our_log_and_agrees(dsn: str) -> None:
-    async def main() -> tuple[list[Any], list[Any]]:
+    async def main() -> tuple[list[Any], list[Any], Codec]:
         async with open_store(dsn) as store:
             await asyncio.gather(*(store.journal.append(create_customer(f"cus_{n}")) for n in range(20)))
             for n in range(30):
@@ -90,10 +90,14 @@ def test_the_librarys_stock_recorder_reads_our_log_and_agrees(dsn: str) -> None:
                     rename_customer(store.streams.get_cached(f"cus_{n % 4}"), f"name {n}")
                 )
         async with await Conn.connect(dsn, autocommit=True) as conn:
-            return await read_log(conn, Codec(KEY), 0, 100), await read_stream(conn, Codec(KEY), "cus_1")
+            rows = await fetch_all(
+                conn, "SELECT originator_id, originator_version, topic, state FROM ledger.events"
+            )
+            codec = await Codec(KEY).prepare(conn, rows)
+            recorded, stream = await read_log(conn, codec, 0, 100), await read_stream(conn, codec, "cus_1")
+            return recorded, stream, codec
 
-    ours, our_stream = asyncio.run(main())
-    codec = Codec(KEY)
+    ours, our_stream, codec = asyncio.run(main())
     with stock_recorder(dsn) as recorder:
         assert recorder.max_notification_id() == 50
         theirs = recorder.select_notifications(start=1, limit=100)

@@ -15,7 +15,7 @@ from psycopg.pq import ExecStatus
 from psycopg.sql import SQL, Identifier
 
 from ledger.errors import Unavailable
-from ledger.store.append_call import encode_call
+from ledger.store.append_call import Batch, EventRow, encode_call
 from ledger.store.arrays import decode_integers, decode_record
 from ledger.store.journal import VersionConflict
 from ledger.store.replies import IdempotencyKeyUsed
@@ -85,14 +85,12 @@ def send_arrays(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tu
 
 def send_now(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple[Any, ...]:
     """The same as the journal of this release sends it: one command as scalars, several as arrays."""
-    function, arguments = encode_call(
-        [(n, stream, 0) for n, stream in enumerate(streams)],
-        [
-            (n, stream, 1, "customer.deleted", b"{}", "acct_1", False, *(None,) * 7)
-            for n, stream in enumerate(streams)
-        ],
-        [],
-    )
+    checks = [(n, stream, 0) for n, stream in enumerate(streams)]
+    events: list[EventRow] = [
+        (n, stream, 1, "customer.deleted", b"{}", "acct_1", False, None, None, None, None, None, None, None)
+        for n, stream in enumerate(streams)
+    ]
+    function, arguments = encode_call(Batch(checks, [], events, [], [], 1))
     sent = [appender.bytes, Struct(">q").pack(number), Struct(">d").pack(NOW), *arguments]
     with psycopg.connect(dsn, options="-c role=ledger_api", autocommit=True) as conn:
         result = conn.pgconn.exec_params(
@@ -102,8 +100,9 @@ def send_now(dsn: str, appender: uuid.UUID, number: int, *streams: str) -> tuple
             raise psycopg.errors.error_from_result(result)
         record = result.get_value(0, 0)
     assert record is not None
-    base, *refused = decode_record(record)
+    base, *refused, erasures = decode_record(record)
     assert base is not None
+    assert erasures is None
     return int.from_bytes(base), *(decode_integers(each) if each else [] for each in refused)
 
 

@@ -22,6 +22,7 @@ from ledger.accounts import INTERNAL_SCOPES
 from ledger.config import load_settings
 from ledger.postgres.binaries import find_wheel_bin_dir
 from ledger.postgres.connections import open_connection
+from ledger.postgres.deployment import ConfiguredKeys
 from ledger.service_key import check_service_key
 from ledger.webhooks.switch import OffReason, Switch, pause, read_switch
 from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, assert_refused, ok
@@ -214,7 +215,9 @@ def test_a_restored_dump_does_nothing_by_itself_until_it_is_made_the_one_that_ac
 
 def start_once(dsn: str) -> None:
     """What the first start of a process does."""
-    check_service_key(load_settings(database_url=dsn, secret_key=SERVICE_KEY), dsn, SERVICE_KEY.encode())
+    check_service_key(
+        load_settings(database_url=dsn, secret_key=SERVICE_KEY), dsn, ConfiguredKeys(SERVICE_KEY.encode())
+    )
 
 
 def load_switch(dsn: str) -> Switch:
@@ -321,5 +324,5 @@ def test_what_is_dropped_is_never_sent(dsn: str, tmp_path: Path, receiver: Recei
         (received,) = receiver.requests_to(path)
         assert json.loads(received.body)["type"] == "customer.updated"
 
-    check_service_key(load_settings(**settings), dsn, KEY)
+    check_service_key(load_settings(**settings), dsn, ConfiguredKeys(KEY))
     run_story(dsn, story)

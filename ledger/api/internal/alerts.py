@@ -37,6 +37,7 @@ from ledger.commands.models import Body, StorableText
 from ledger.config import Settings
 from ledger.domain.webhook_urls import URL_LENGTH_MAX
 from ledger.errors import RequestError, SecretAlreadyIssued
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, Pool
 
 _ID_LENGTH_MAX = 255
@@ -67,13 +68,13 @@ class ReceiverBody(Body):
 
 
 def alert_routes(
-    callers: Callers, execution: Execution, pool: Pool, settings: Settings, service_key: bytes
+    callers: Callers, execution: Execution, pool: Pool, settings: Settings, service_keys: ServiceKeys | bytes
 ) -> APIRouter:
     """The routes under /internal/v1/alerts."""
     router = APIRouter(prefix="/alerts", tags=["alerts"])
     scope = callers.require_scopes("alerts")
-    _add_receiver_routes(router, scope, execution, pool, ReceiverKeys(service_key))
-    _add_test_route(router, scope, pool, settings, ReceiverKeys(service_key))
+    _add_receiver_routes(router, scope, execution, pool, ReceiverKeys(service_keys))
+    _add_test_route(router, scope, pool, settings, ReceiverKeys(service_keys))
     _add_alert_routes(router, scope, execution, pool)
     return router
 

@@ -23,6 +23,7 @@ from ledger.config import Settings
 from ledger.crypto.mac import Mac
 from ledger.errors import Forbidden, InvalidParameter, RequestError, UnknownRoute
 from ledger.ids import encode_digest
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.sessions import LOCAL_COMMITS
 from ledger.stripe_cli.logins import (
@@ -43,13 +44,15 @@ _HEADERS = {"cache-control": "no-store"}
 _NOT_OPEN = "This login has expired or is used. Run `stripe login` again."
 
 
-def add_login(app: FastAPI, settings: Settings, dsn: str, service_key: bytes, url: str) -> None:
+def add_login(
+    app: FastAPI, settings: Settings, dsn: str, service_keys: ServiceKeys | bytes, url: str
+) -> None:
     """Add the routes to the application. `url`: that of this service for a browser on this machine."""
     connect = partial(open_connection, dsn, "ledger_api", name="stripe login")  # a login is rare
     # Any program of this machine may begin logins, and none that a failover has taken back can be confirmed.
     connect_to_begin = partial(connect, settings=LOCAL_COMMITS)
     app.include_router(_program_routes(connect, connect_to_begin, Clock(movable=settings.test_clock), url))
-    app.include_router(_page_routes(connect, service_key))
+    app.include_router(_page_routes(connect, service_keys))
 
 
 def _program_routes(connect: _Connect, connect_to_begin: _Connect, clock: Clock, url: str) -> APIRouter:
@@ -85,9 +88,9 @@ def _program_routes(connect: _Connect, connect_to_begin: _Connect, clock: Clock,
     return router
 
 
-def _page_routes(connect: _Connect, service_key: bytes) -> APIRouter:
+def _page_routes(connect: _Connect, service_keys: ServiceKeys | bytes) -> APIRouter:
     router = APIRouter(include_in_schema=False)
-    form_mac = Mac(hmac.digest(service_key, b"ledger/stripe_login/form/1", "sha256"))
+    form_mac = Mac(ServiceKeys.of(service_keys).derive(b"ledger/stripe_login/form/1"))
 
     def make_token(page_secret: str) -> str:
         """What a browser only knows from the page: a program that has the page's URL cannot just post."""

@@ -60,7 +60,7 @@ async def _open_session(connection_seconds: int, call: Call, context: QueryConte
         return await read_default_version(conn, call.account)
 
     default_version = await context.pool.run_idempotent(open_in)
-    secret = ListenerSecrets(context.store.secret_key).derive(call.account, call.livemode, device)
+    secret = ListenerSecrets(context.store.service_keys).derive(call.account, call.livemode, device)
     return {
         "websocket_url": "ws" + call.base_url.removeprefix("http") + SOCKET_PATH,
         "websocket_id": websocket_id,

@@ -26,13 +26,16 @@ from ledger.domain import (
     file,
     file_link,
     imported_event,
+    legal_hold,
     payment_intent,
+    redaction_job,
     refund,
     resource,
     webhook_endpoint,
 )
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
+from ledger.errors import ContentsErased
 from ledger.files.storage import FileStorage
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
@@ -70,6 +73,8 @@ _UNSUPPORTED: dict[type[DomainEvent], str] = {
     payment_intent.PaymentIntentCreated: "payment intents",
     customer_session.CustomerSessionCreated: "customer sessions",
     file_link.FileLinkCreated: "file links",
+    redaction_job.RedactionJobCreated: "redaction jobs",
+    legal_hold.LegalHoldPlaced: "legal holds",
 }
 # What an import refuses without its personal data.
 _SEALED_WHOLE: dict[type[DomainEvent], str] = {
@@ -118,7 +123,7 @@ async def stream_objects(
         codec if auditor.shows_personal_data else codec.without_personal_data(),
         auditor,
         summary,
-        FileStorage(context.pool, context.store.secret_key),
+        FileStorage(context.pool, context.store.codec.data_keys),
     )
     for index, classes in enumerate((_FIRST, _SECOND)):
         ignored = [each.TOPIC for each in EVENT_CLASSES if each not in classes]
@@ -162,6 +167,9 @@ class _Reader:
             elif isinstance(event, file.FileUploaded):
                 state = page.states[event.originator_id]
                 assert isinstance(state, file.File)
+                if state.redaction:
+                    self.summary.unsupported["files that were erased"] += 1
+                    continue
                 async for line in self._read_file(state):
                     yield line
             else:
@@ -190,7 +198,11 @@ class _Reader:
         if state.size * 4 // 3 + _LINE_OVERHEAD_BYTES > FILE_LINE_BYTES_MAX:
             self.summary.unsupported["files that are too large for a line"] += 1
             return
-        content = b"".join([chunk async for chunk in await self.storage.read(state)])
+        try:
+            content = b"".join([chunk async for chunk in await self.storage.read(state)])
+        except ContentsErased:
+            self.summary.unsupported["files whose contents were erased"] += 1
+            return
         yield lines.make_file_line(state, content)
 
 
@@ -209,7 +221,7 @@ def _make_lines(event: DomainEvent, page: _Page) -> list[Line]:
             return [lines.make_deletion_line(event.originator_id)]
         case imported_event.EventImported():
             return [lines.make_event_line(event)]
-    match page.states[event.originator_id]:
+    match lines.drop_placeholders(page.states[event.originator_id]):
         case customer.Customer() as state:
             return [lines.make_customer_line(state)]
         case charge.Charge() as state:

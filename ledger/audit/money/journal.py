@@ -135,16 +135,16 @@ async def list_postings(
     query = _check(query)
     codec, clock = queries.store.codec, queries.store.clock
 
-    async def read(conn: Conn) -> tuple[Range, _Window, list[TupleRow], int]:
+    async def read(conn: Conn) -> tuple[Range, _Window, list[TupleRow], Codec, int]:
         async with conn.transaction():
             await conn.execute(_ONE_SNAPSHOT)
             bounds = await find_range(conn, clock, codec, query.bounds)
             window = await _choose_window(conn, query, bounds, tail_positions_max)
             count_max = query.limit + 1 if _is_unfiltered(query) else EXAMINED_MAX
             rows = await _read_events(conn, codec, auditor, query, window, count_max)
-            return bounds, window, rows, count_max
+            return bounds, window, rows, await codec.prepare(conn, [row[1:5] for row in rows]), count_max
 
-    bounds, window, rows, count_max = await queries.reads.run_idempotent(read)
+    bounds, window, rows, prepared, count_max = await queries.reads.run_idempotent(read)
     data: list[dict[str, Any]] = []
     unreadable: list[Unreadable] = []
     last_position = None
@@ -153,7 +153,7 @@ async def list_postings(
             break
         last_position = row[0]
         try:
-            data += _render_entry(codec, row, query)
+            data += _render_entry(prepared, row, query)
         except UnreadableRecord as error:
             unreadable.append(Unreadable(row[0], row[1], error.reason))
     examined_all = not rows or last_position == rows[-1][0]

@@ -26,7 +26,7 @@ class RangeVerifier:
 
     def __init__(self, queries: QueryContext) -> None:
         self._queries = queries
-        self._keyring = Keyring(queries.store.secret_key)
+        self._keyring = Keyring(queries.store.service_keys)
         self._turn = asyncio.Lock()
 
     async def verify(self, begin: int, end: int | None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def _add_add_command(group: typer.Typer) -> None:
             raise SettingError(f"--description: at most {DESCRIPTION_LENGTH_MAX} characters")
 
         async def change(conn: Conn, _: Clock, deployment: Deployment) -> dict[str, Any]:
-            keys = ReceiverKeys(deployment.service_key)
+            keys = ReceiverKeys(deployment.service_keys)
             return await add_receiver(conn, keys, url, description, Actor(get_shell_user(), "*"))
 
         try:
@@ -137,7 +137,7 @@ def _add_test_command(group: typer.Typer) -> None:
         from ledger.alerts.service import make_client
 
         async def run(conn: Conn, _: Clock, deployment: Deployment) -> dict[str, Any]:
-            keys = ReceiverKeys(deployment.service_key)
+            keys = ReceiverKeys(deployment.service_keys)
             url = await begin_test(conn, keys, receiver, Actor(get_shell_user(), "*"))
             client = make_client(deployment.settings)
             try:

@@ -42,13 +42,13 @@ def list_accesses(
 
     async def fetch(queries: QueryContext, auditor: Auditor) -> dict[str, Any]:
         store = queries.store
-        accesses = Accesses(queries.pool, store.clock, store.durability, store.secret_key)
+        accesses = Accesses(queries.pool, store.clock, store.durability, store.service_keys)
         return await accesses.list(auditor, filters)
 
     async def fetch_of_log(_: Conn, clock: Clock, deployment: Deployment) -> dict[str, Any]:
         async with Pool(deployment.dsn) as pool:
             durability = Durability(deployment.dsn, "ledger_api")
-            accesses = Accesses(pool, clock, durability, deployment.service_key)
+            accesses = Accesses(pool, clock, durability, deployment.service_keys)
             return await accesses.list(Auditor(WHOLE_LOG, False, CLI_ACTOR, False), filters)
 
     whole = account == WHOLE_LOG

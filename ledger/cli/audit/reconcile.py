@@ -62,7 +62,7 @@ async def _reconcile(
 
         return await reconcile_all(
             deployment.dsn,
-            Codec(deployment.service_key),
+            Codec(deployment.service_keys),
             clock,
             show=_print_json if as_json else _print_line,
             show_progress=show_progress,

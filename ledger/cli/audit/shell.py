@@ -134,8 +134,8 @@ async def _run(
 
 @asynccontextmanager
 async def _open_queries(deployment: Deployment) -> AsyncIterator[QueryContext]:
-    settings, dsn, service_key = deployment
-    store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
+    settings, dsn, service_keys = deployment
+    store = Store(dsn, service_keys, settings, Clock(movable=settings.test_clock))
     pool = Pool(dsn)
     queries = build_queries(store, pool, settings)
     await pool.open()
@@ -163,7 +163,7 @@ async def record_command(
     """Record the command that runs, as `record_as` names it, as an access to an account in one mode. Raises
     AccessNotRecorded."""
     durability = Durability(deployment.dsn, "ledger_api")
-    accesses = Accesses(pool, clock, durability, deployment.service_key)
+    accesses = Accesses(pool, clock, durability, deployment.service_keys)
     await accesses.start()
     try:
         await accesses.record(_describe_command(account, livemode))

@@ -88,7 +88,7 @@ def rotate_key(
         )
 
     async def rotate(conn: Conn, clock: Clock, deployment: Deployment) -> Rotation:
-        keyring = make_keyring(deployment.service_key, deployment.settings)
+        keyring = make_keyring(deployment.service_keys, deployment.settings)
         if new_origin is not None:
             return await rename_log(conn, keyring, new_origin, reason, clock.now())
         return await rotate_keys(conn, keyring, reason, clock.now())

@@ -46,7 +46,7 @@ def run_verification(against: dict[str, str]) -> Verification:
     with _show_progress() as progress:
 
         async def verify_all(conn: Conn, clock: Clock, deployment: Deployment) -> Verification:
-            keyring = make_keyring(deployment.service_key, deployment.settings)
+            keyring = make_keyring(deployment.service_keys, deployment.settings)
             return await verify_log(conn, keyring, against=against, progress=progress)
 
         return run_on_log(verify_all)

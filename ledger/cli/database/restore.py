@@ -14,50 +14,119 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ledger.cli.shell import get_shell_user
+from ledger.cli.database.backup import name_keys_file
+from ledger.cli.shell import format_count, get_shell_user
 from ledger.config import Settings
 from ledger.errors import SettingError
+from ledger.keys.registered_keys import find_unusable
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import open_connection
-from ledger.postgres.deployment import get_database_url, get_key_file
+from ledger.postgres.deployment import (
+    ConfiguredKeys,
+    get_database_url,
+    get_key_file,
+    read_configured_keys,
+    read_key_file,
+)
 from ledger.postgres.embedded import EmbeddedPostgres
 from ledger.postgres.migrations import migrate
 from ledger.postgres.private_files import write_private_file
-from ledger.postgres.programs.restore import DumpFacts, check_empty, read_facts, restore_dump
+from ledger.postgres.programs.keys import RestoredKeys, mark_unreadable, restore_keys
+from ledger.postgres.programs.restore import (
+    DumpFacts,
+    check_empty,
+    check_whole,
+    empty_again,
+    read_facts,
+    restore_dump,
+)
 from ledger.service_key import check_service_key, derive_check_value
 from ledger.webhooks.switch import declare_copy, read_switch
 
-KEY_LENGTH_MIN = 32
-
 
 class Restored(NamedTuple):
-    """A restored database: what the dump said of it, and roles of the dump that the server does not have."""
+    """A restored database: roles of the dump that the server does not have, and what is known of its keys."""
 
-    facts: DumpFacts
     missing_roles: list[str]
+    keys: RestoredKeys
 
 
-def restore(settings: Settings, file: Path, key_file: Path | None) -> Restored:
-    """Restore `file` into the configured database, or into a new embedded one. `key_file` has the service
+class Dumps(NamedTuple):
+    """The files of a backup. `keys` has the keys of personal data; None: without them, which is allowed for a
+    backup of a release that had none, and if `without_keys`."""
+
+    log: Path
+    keys: Path | None
+    without_keys: bool
+
+
+class _Facts(NamedTuple):
+    """What the files say of themselves, checked against each other."""
+
+    log: DumpFacts
+    keys: DumpFacts | None
+
+    @property
+    def of_keys(self) -> DumpFacts:
+        """What tells of the service key: it wraps what is in the file of the keys, if there is one."""
+        return self.log if self.keys is None else self.keys
+
+    @property
+    def are_of_one_time(self) -> bool:
+        """Whether no erasure lies between the two."""
+        return self.keys is None or self.keys.erasures == self.log.erasures
+
+
+def find_dumps(file: Path, keys: Path | None, without_keys: bool) -> Dumps:
+    """The files of the backup `file`, with the keys that are named, or else those beside it. Raises
+    SettingError."""
+    if keys is not None and without_keys:
+        raise SettingError("--keys and --without-keys exclude each other")
+    beside = name_keys_file(file)
+    if keys is None and not without_keys and beside.exists():
+        keys = beside
+    return Dumps(file, keys, without_keys)
+
+
+def describe_keys(keys: RestoredKeys) -> list[str]:
+    """What cannot be read in a restored database, in words for its operator."""
+    lines = []
+    if keys.unreadable:
+        persons = format_count(keys.unreadable, "data subject")
+        lines.append(f"No key is here for {persons}: their personal data shows as redacted, for good.")
+    if keys.unfinished:
+        erasures = format_count(keys.unfinished, "data subject")
+        lines.append(
+            f"The erasure of {erasures} was under way: see `ledger erase list`, or request it again."
+        )
+    return lines
+
+
+def restore(settings: Settings, dumps: Dumps, key_file: Path | None) -> Restored:
+    """Restore a backup into the configured database, or into a new embedded one. `key_file` has the service
     key of an embedded database. Raises SettingError; then nothing has changed."""
     if settings.database_url is not None:
-        return _restore_into_url(settings, get_database_url(settings), file, key_file)
-    return _restore_embedded(settings, file, key_file)
+        return _restore_into_url(settings, get_database_url(settings), dumps, key_file)
+    return _restore_embedded(settings, dumps, key_file)
 
 
-def _restore_into_url(settings: Settings, dsn: str, file: Path, key_file: Path | None) -> Restored:
+def _restore_into_url(settings: Settings, dsn: str, dumps: Dumps, key_file: Path | None) -> Restored:
     if key_file is not None:
         raise SettingError("--key-file: only for an embedded database; LEDGER_SECRET_KEY is the key here")
-    assert settings.secret_key is not None
-    key = settings.secret_key.get_secret_value().encode()
+    configured = read_configured_keys(settings)
+    assert configured is not None
     check_empty(dsn)
-    facts = read_facts(file)
-    _check_key(facts, key, "LEDGER_SECRET_KEY")
-    missing_roles = restore_dump(dsn, file)
-    _finish(settings, dsn, key)
-    return Restored(facts, missing_roles)
+    facts = _read_facts(dumps)
+    _check_keys(facts.of_keys, configured, "LEDGER_SECRET_KEY")
+    missing_roles = restore_dump(dsn, dumps.log)
+    try:
+        return Restored(missing_roles, _finish(settings, dsn, configured, dumps, facts))
+    except BaseException:
+        empty_again(dsn)
+        raise
 
 
-def _restore_embedded(settings: Settings, file: Path, key_file: Path | None) -> Restored:
+def _restore_embedded(settings: Settings, dumps: Dumps, key_file: Path | None) -> Restored:
     data_dir = settings.data_dir.absolute()
     own_key_file = get_key_file(settings).absolute()
     if EmbeddedPostgres(data_dir).exists:
@@ -70,15 +139,43 @@ def _restore_embedded(settings: Settings, file: Path, key_file: Path | None) -> 
             f"{data_dir} is not empty (it has {others[0]}): nothing was restored. Set LEDGER_DATA_DIR "
             "to a new directory"
         )
-    key, source = _read_key(settings, own_key_file, key_file)
-    facts = read_facts(file)
-    _check_key(facts, key, source)
+    configured, source = _read_keys(settings, own_key_file, key_file)
+    facts = _read_facts(dumps)
+    _check_keys(facts.of_keys, configured, source)
     with _create_embedded(data_dir) as server:
-        missing_roles = restore_dump(server.dsn(), file)
+        missing_roles = restore_dump(server.dsn(), dumps.log)
         if settings.secret_key is None and not own_key_file.exists():
-            write_private_file(own_key_file, key.decode())
-        _finish(settings, server.dsn(), key)
-    return Restored(facts, missing_roles)
+            write_private_file(own_key_file, configured.current.decode())
+        keys = _finish(settings, server.dsn(), configured, dumps, facts)
+    return Restored(missing_roles, keys)
+
+
+def _read_facts(dumps: Dumps) -> _Facts:
+    """What the files say, if they can be restored together. Raises SettingError."""
+    log = read_facts(dumps.log)
+    if not log.has_log:
+        raise SettingError(f"{dumps.log} has the keys alone: name it with --keys, beside the file of the log")
+    if dumps.keys is None:
+        if log.erasures is not None and not log.has_keys and not dumps.without_keys:
+            raise SettingError(
+                "the keys of personal data are missing: name their file with --keys, or restore without "
+                "what they open, for good, by --without-keys"
+            )
+        return _Facts(log, None)
+    keys = read_facts(dumps.keys)
+    if keys.has_log or not keys.has_keys:
+        raise SettingError(f"{dumps.keys} is not a file with the keys of `ledger backup`")
+    check_whole(dumps.keys)  # before anything is restored: they come last
+    if None not in (keys.identity, log.identity) and keys.identity != log.identity:
+        raise SettingError(
+            f"{dumps.keys} has the keys of another database than {dumps.log}: nothing was restored"
+        )
+    if (keys.erasures or 0) < (log.erasures or 0):
+        raise SettingError(
+            f"{dumps.keys} is older than {dumps.log}, and has keys that were destroyed before that was made: "
+            "use the keys of the same backup, or newer ones"
+        )
+    return _Facts(log, keys)
 
 
 @contextmanager
@@ -104,39 +201,57 @@ def _remove_made(data_dir: Path, kept: set[Path], *, keep_directory: bool) -> No
         data_dir.rmdir()
 
 
-def _read_key(settings: Settings, own_key_file: Path, key_file: Path | None) -> tuple[bytes, str]:
-    """The service key, and where it is from."""
-    if settings.secret_key is not None:
+def _read_keys(settings: Settings, own_key_file: Path, key_file: Path | None) -> tuple[ConfiguredKeys, str]:
+    """The service keys, and where they are from."""
+    configured = read_configured_keys(settings)
+    if configured is not None:
         if key_file is not None:
             raise SettingError("--key-file: LEDGER_SECRET_KEY is set, too: use one of them")
-        return settings.secret_key.get_secret_value().encode(), "LEDGER_SECRET_KEY"
+        return configured, "LEDGER_SECRET_KEY"
     path = key_file or own_key_file
     if key_file is None and not own_key_file.exists():
         raise SettingError(
             "the key is missing with which the data was made: name its file with --key-file, or set "
             "LEDGER_SECRET_KEY"
         )
-    try:
-        key = path.read_bytes()
-    except OSError as error:
-        raise SettingError(f"cannot read {path}: {error.strerror}") from None
-    if len(key) < KEY_LENGTH_MIN or not key.isascii():
-        raise SettingError(f"{path} is not a file with a service key")
-    return key, str(path)
+    return ConfiguredKeys(read_key_file(path)), str(path)
 
 
-def _check_key(facts: DumpFacts, key: bytes, source: str) -> None:
-    if facts.check_value is not None and not hmac.compare_digest(facts.check_value, derive_check_value(key)):
+def _check_keys(facts: DumpFacts, configured: ConfiguredKeys, source: str) -> None:
+    """Raises SettingError for other keys than those that the data was made with."""
+    if facts.service_keys:
+        reason = find_unusable(facts.service_keys, ServiceKeys(*configured).ids)
+        if reason is not None:
+            raise SettingError(f"{source} {reason}: nothing was restored")
+    elif facts.check_value is not None and not any(
+        hmac.compare_digest(facts.check_value, derive_check_value(key))
+        for key in configured
+        if key is not None
+    ):
         raise SettingError(
             f"{source} is not the key that the data of this backup was made with: nothing was restored. Use "
             "that key (docs/operations.md, Backups)"
         )
 
 
-def _finish(settings: Settings, dsn: str, key: bytes) -> None:
+def _finish(
+    settings: Settings, dsn: str, configured: ConfiguredKeys, dumps: Dumps, facts: _Facts
+) -> RestoredKeys:
+    # The keys follow the migration: they may be of a later release than the log is.
     migrate(dsn)
-    check_service_key(settings, dsn, key)
+    if dumps.keys is not None:
+        restore_keys(dsn, dumps.keys)
+    is_old = facts.log.erasures is None and facts.keys is None  # its keys follow from the service key
+    restored = RestoredKeys(0, 0)
+    if not is_old:
+        restored = mark_unreadable(
+            dsn,
+            has_keys=facts.keys is not None or facts.log.has_keys,
+            with_projections=facts.are_of_one_time,
+        )
+    check_service_key(settings, dsn, configured)
     asyncio.run(_mark_as_copy(dsn))
+    return restored
 
 
 async def _mark_as_copy(dsn: str) -> None:

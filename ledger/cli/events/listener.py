@@ -115,10 +115,10 @@ async def _listen(
 def _find_deployment() -> Deployment:
     settings = load_settings()
     logs.configure("warning")
-    dsn, service_key = read_running_database(settings)
-    check_database(settings, dsn, service_key)
+    dsn, configured = read_running_database(settings)
+    service_keys = check_database(settings, dsn, configured)
     warn_of_misspelt_settings()
-    return Deployment(settings, dsn, service_key)
+    return Deployment(settings, dsn, service_keys)
 
 
 async def _find_start(deployment: Deployment, account: str | None) -> Start:
@@ -137,4 +137,4 @@ async def _record(deployment: Deployment, account: str, livemode: bool) -> None:
 
 
 def _derive_secret(deployment: Deployment, account: str, livemode: bool) -> str:
-    return ListenerSecrets(deployment.service_key).derive(account, livemode, DEVICE)
+    return ListenerSecrets(deployment.service_keys).derive(account, livemode, DEVICE)

@@ -72,8 +72,8 @@ async def run_scenarios(
 ) -> AsyncGenerator[ScenarioResult, None]:
     """Make an Event of each of these types in test mode, one after another, in `account` (None: the only
     one). Raises SettingError for the account, ScenarioFailed, Unavailable."""
-    settings, dsn, service_key = deployment
-    store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
+    settings, dsn, service_keys = deployment
+    store = Store(dsn, service_keys, settings, Clock(movable=settings.test_clock))
     pool = Pool(dsn)
     queries = build_queries(store, pool, settings)
     execution, terms = build_execution(store, queries, settings), build_terms(settings)

@@ -75,13 +75,13 @@ def run_publisher(settings: Settings, address: NatsAddress, target: StreamTarget
 
     require_nats()
     with ExitStack() as stack:
-        dsn, service_key = stack.enter_context(open_database(settings))
-        check_database(settings, dsn, service_key)
+        dsn, configured = stack.enter_context(open_database(settings))
+        service_keys = check_database(settings, dsn, configured)
         sock = None
         if settings.health_port is not None:
             hint = "LEDGER_HOST, LEDGER_HEALTH_PORT"
             sock = stack.enter_context(open_listener(settings.host, settings.health_port, hint=hint))
-        uvloop.run(_publish(Deployment(settings, dsn, service_key), address, target, sock))
+        uvloop.run(_publish(Deployment(settings, dsn, service_keys), address, target, sock))
 
 
 async def _publish(
@@ -97,7 +97,7 @@ async def _publish(
     from ledger.store.store import Store
 
     settings = deployment.settings
-    store = Store(deployment.dsn, deployment.service_key, settings, Clock(movable=settings.test_clock))
+    store = Store(deployment.dsn, deployment.service_keys, settings, Clock(movable=settings.test_clock))
     publisher = Publisher(LogSource(store), address, target)
     closers = Closers()
     closers.add("store", store.close)

@@ -18,7 +18,7 @@ async def open_source(deployment: Deployment) -> AsyncIterator[LogSource]:
     from ledger.feed.source import LogSource
     from ledger.store.store import Store
 
-    store = Store(deployment.dsn, deployment.service_key, deployment.settings, Clock())
+    store = Store(deployment.dsn, deployment.service_keys, deployment.settings, Clock())
     source = LogSource(store)
     try:
         await store.notifier.start()

@@ -41,6 +41,7 @@ from ledger.cli.service.unix_listener import UnixListener, open_unix_listener
 from ledger.clock import Clock
 from ledger.config import Settings
 from ledger.errors import SettingError
+from ledger.keys.service_keys import ServiceKeys
 from ledger.metrics.loops import LoopBoard
 from ledger.postgres.connections import open_connection
 from ledger.postgres.deployment import open_database, open_own_database
@@ -90,10 +91,10 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
     remove_leftover_folders()
     with ExitStack() as stack:
         listeners = stack.enter_context(_open_listeners(settings, may_log_in=True))
-        dsn, service_key = stack.enter_context(open_own_database(settings))
+        dsn, configured = stack.enter_context(open_own_database(settings))
         if settings.database_url is not None:
             migrate(dsn)
-        check_service_key(settings, dsn, service_key)
+        service_keys = check_service_key(settings, dsn, configured)
         if settings.database_url is not None:
             announce(
                 f"Ledger listens on {listeners}. Create an account and its keys with: "
@@ -107,9 +108,9 @@ def serve(settings: Settings, extensions: Extensions, announce: Callable[[str], 
         if off_reasons := asyncio.run(_read_webhooks_off(settings, dsn)):
             announce(f"Webhooks are off ({', '.join(off_reasons)}): see `ledger webhooks status`.")
         if settings.workers == 0:
-            _run_api(settings, dsn, service_key, extensions, listeners, listeners.ports[0])
+            _run_api(settings, dsn, service_keys, extensions, listeners, listeners.ports[0])
         else:
-            _supervise(settings, dsn, service_key, extensions, listeners, with_worker=True)
+            _supervise(settings, dsn, service_keys, extensions, listeners, with_worker=True)
 
 
 def serve_api(settings: Settings, extensions: Extensions) -> None:
@@ -122,14 +123,14 @@ def serve_api(settings: Settings, extensions: Extensions) -> None:
         raise SettingError("LEDGER_STRIPE_CLI_LOGIN: only for development, with `ledger serve`")
     remove_leftover_folders()
     with ExitStack() as stack:
-        dsn, service_key = stack.enter_context(open_database(settings))
-        check_database(settings, dsn, service_key)
+        dsn, configured = stack.enter_context(open_database(settings))
+        service_keys = check_database(settings, dsn, configured)
         listeners = stack.enter_context(_open_listeners(settings))
         if len(listeners.ports) == 1:
             extensions = extensions._replace(service_factories=())
-            _run_api(settings, dsn, service_key, extensions, listeners, listeners.ports[0])
+            _run_api(settings, dsn, service_keys, extensions, listeners, listeners.ports[0])
         else:
-            _supervise(settings, dsn, service_key, extensions, listeners, with_worker=False)
+            _supervise(settings, dsn, service_keys, extensions, listeners, with_worker=False)
 
 
 def run_worker(settings: Settings, extensions: Extensions) -> None:
@@ -139,19 +140,19 @@ def run_worker(settings: Settings, extensions: Extensions) -> None:
     made with another service key.
     """
     with ExitStack() as stack:
-        dsn, service_key = stack.enter_context(open_database(settings))
-        check_database(settings, dsn, service_key)
+        dsn, configured = stack.enter_context(open_database(settings))
+        service_keys = check_database(settings, dsn, configured)
         sock = None
         if settings.health_port is not None:
             hint = "LEDGER_HOST, LEDGER_HEALTH_PORT"
             sock = stack.enter_context(open_listener(settings.host, settings.health_port, hint=hint))
-        _run_worker(settings, dsn, service_key, extensions, sock)
+        _run_worker(settings, dsn, service_keys, extensions, sock)
 
 
 def _supervise(
     settings: Settings,
     dsn: str,
-    service_key: bytes,
+    service_keys: ServiceKeys,
     extensions: Extensions,
     listeners: _Listeners,
     *,
@@ -169,11 +170,11 @@ def _supervise(
             loop_board.take_slot(slot)
             if shared_metrics is not None:
                 keep_metrics_in(shared_metrics.folder)
-            _run_api(settings, dsn, service_key, api_extensions, listeners, sock)
+            _run_api(settings, dsn, service_keys, api_extensions, listeners, sock)
 
         def run_worker() -> None:
             loop_board.take_slot(len(listeners.ports))
-            _run_worker(settings, dsn, service_key, extensions, None)
+            _run_worker(settings, dsn, service_keys, extensions, None)
 
         def forget(pid: int) -> None:
             if shared_metrics is not None:
@@ -197,26 +198,26 @@ def _supervise(
 def _run_worker(
     settings: Settings,
     dsn: str,
-    service_key: bytes,
+    service_keys: ServiceKeys,
     extensions: Extensions,
     health_sock: socket.socket | None,
 ) -> None:
     reduce_garbage_collection()
-    uvloop.run(_run_services(settings, dsn, service_key, extensions, health_sock))
+    uvloop.run(_run_services(settings, dsn, service_keys, extensions, health_sock))
 
 
 def _run_api(
     settings: Settings,
     dsn: str,
-    service_key: bytes,
+    service_keys: ServiceKeys,
     extensions: Extensions,
     listeners: _Listeners,
     port: socket.socket,
 ) -> None:
-    app = create_app(settings, dsn, service_key, extensions=extensions)
+    app = create_app(settings, dsn, service_keys, extensions=extensions)
     app.own_host = listeners.url.removeprefix("http://").encode()
     if listeners.login is not None:
-        add_login(app, settings, dsn, service_key, listeners.login)
+        add_login(app, settings, dsn, service_keys, listeners.login)
     reduce_garbage_collection()
     config = uvicorn.Config(
         app,
@@ -264,14 +265,14 @@ class _Server(uvicorn.Server):
 async def _run_services(
     settings: Settings,
     dsn: str,
-    service_key: bytes,
+    service_keys: ServiceKeys,
     extensions: Extensions,
     health_sock: socket.socket | None,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    store = Store(dsn, service_key, settings, Clock(movable=settings.test_clock))
+    store = Store(dsn, service_keys, settings, Clock(movable=settings.test_clock))
     async with AsyncExitStack() as stack:
         if health_sock is not None:
             app = create_worker_health_app(store, settings, extensions.projections)

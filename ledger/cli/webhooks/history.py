@@ -132,7 +132,7 @@ def _add_retry_command(group: typer.Typer) -> None:
         async def change(conn: Conn, clock: Clock, deployment: Deployment) -> DeliveryRecord:
             async with conn.transaction():
                 request = Request(get_shell_user(), clock.now())
-                await retry_delivery(conn, Codec(deployment.service_key), delivery_id, None, request)
+                await retry_delivery(conn, Codec(deployment.service_keys), delivery_id, None, request)
                 return await _read_record(conn, clock, deployment, delivery_id)
 
         _print_record(run_change(change), as_json)
@@ -154,7 +154,7 @@ def _add_health_command(group: typer.Typer) -> None:
         from ledger.webhooks.history.endpoint_report import read_endpoint_report
 
         async def read(conn: Conn, clock: Clock, deployment: Deployment) -> EndpointReport:
-            codec = Codec(deployment.service_key)
+            codec = Codec(deployment.service_keys)
             return await read_endpoint_report(conn, codec, endpoint, None, clock.now())
 
         report = run_with_deployment(read)
@@ -168,7 +168,7 @@ async def _read_record(conn: Conn, clock: Clock, deployment: Deployment, deliver
     from ledger.store.codec import Codec
     from ledger.webhooks.history.deliveries import read_delivery
 
-    return await read_delivery(conn, Codec(deployment.service_key), delivery_id, None, clock.now())
+    return await read_delivery(conn, Codec(deployment.service_keys), delivery_id, None, clock.now())
 
 
 def parse_bounds(since: str | None, until: str | None) -> dict[str, int]:

@@ -202,7 +202,7 @@ async def _preview(conn: Conn, clock: Clock, deployment: Deployment, request: Re
     from ledger.webhooks.replays.filters import resolve_filter
     from ledger.webhooks.replays.preview import preview_replay
 
-    codec = Codec(deployment.service_key)
+    codec = Codec(deployment.service_keys)
     chosen = await resolve_filter(conn, codec, request, now=clock.now(), owner=None)
     return await preview_replay(conn, codec, chosen)
 

@@ -192,7 +192,7 @@ def _run_preview(request: RetryRequest, account: str | None, *, livemode: bool) 
     async def preview(conn: Conn, clock: Clock, deployment: Deployment) -> RetryPreview:
         owner = await choose_account(conn, account), livemode
         chosen = await resolve_retry(conn, request, owner=owner, now=clock.now())
-        return await preview_retry(conn, Codec(deployment.service_key), chosen, now=clock.now())
+        return await preview_retry(conn, Codec(deployment.service_keys), chosen, now=clock.now())
 
     try:
         return run_with_deployment(preview)

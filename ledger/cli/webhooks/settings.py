@@ -131,7 +131,7 @@ def _change(action: str, decide: Decide, endpoint: str, parameters: dict[str, An
         from ledger.store.codec import Codec
         from ledger.webhooks.history.owners import read_endpoint
 
-        state = await read_endpoint(conn, Codec(deployment.service_key), endpoint)
+        state = await read_endpoint(conn, Codec(deployment.service_keys), endpoint)
         if state is None:
             raise UnknownObject("webhook endpoint", endpoint)
         cause = Cause(state.account, state.livemode, CLI_ACTOR, new_id("req", clock.now()), None)
@@ -161,7 +161,7 @@ async def _decide_and_append(
     from ledger.store.journal import VersionConflict
     from ledger.store.store import Store
 
-    store = Store(deployment.dsn, deployment.service_key, deployment.settings, clock)
+    store = Store(deployment.dsn, deployment.service_keys, deployment.settings, clock)
     pool = Pool(deployment.dsn)
     queries = build_queries(store, pool, deployment.settings)
     execution = build_execution(store, queries, deployment.settings)

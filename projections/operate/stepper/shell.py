@@ -33,7 +33,7 @@ def show_step(name: str, query: StepQuery, *, shows_personal_data: bool, as_json
 async def _load(context: CommandContext, name: str, query: StepQuery, personal_data: bool) -> Step:
     projection = get_projection(name)
     query.check()
-    deployment = Deployment(context.settings, context.dsn, context.key)
+    deployment = Deployment(context.settings, context.dsn, context.service_keys)
     async with Pool(context.dsn) as pool:
         await record_command(pool, context.clock, deployment, WHOLE_LOG, livemode=False)
 
@@ -41,7 +41,7 @@ async def _load(context: CommandContext, name: str, query: StepQuery, personal_d
         return True
 
     viewer = Viewer(CLI_ACTOR, can_see, personal_data)
-    codec = Codec(context.key)
+    codec = Codec(context.service_keys)
     return await load_step(context.conn, codec, context.clock.now(), projection, query, viewer)
 
 

@@ -1,0 +1,43 @@
+"""Whose key the personal data of an event is sealed under: the data subject's.
+
+That is the customer, where the aggregate has one; else the object itself. So a customer's key seals its
+charges, payment intents, disputes and refunds, the Events imported about them, and what other services
+publish about them; one erasure destroys all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ledger.domain.aggregate import State
+
+_is_plain = re.compile(r"[!#-9;-\[\]-~]{1,255}").fullmatch
+"""Printable ASCII without quotes, colons and backslashes: as every id that Stripe makes. What another service
+names may be anything."""
+
+
+def find_subject(state: State) -> str:
+    """The data subject of the aggregate, and of the event that led to it."""
+    return choose_subject(getattr(state, "customer", None), getattr(state, "object_id", None), state.id)
+
+
+def choose_subject(*candidates: str | None) -> str:
+    """The first that can be a subject; else the last, which is a stream."""
+    for candidate in candidates:
+        if candidate is not None and _is_plain(candidate):
+            return candidate
+    assert candidate is not None
+    return candidate
+
+
+def find_subject_of_object(public_object: Mapping[str, Any]) -> str | None:
+    """The data subject of an object as JSON shows it; None for one without an id."""
+    customer = public_object.get("customer")
+    if isinstance(customer, Mapping):  # an expanded object
+        customer = customer.get("id")
+    for subject in (customer, public_object.get("id")):
+        if isinstance(subject, str) and _is_plain(subject):
+            return subject
+    return None

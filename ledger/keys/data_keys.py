@@ -1,0 +1,206 @@
+"""Data keys, which personal data is sealed under: a random one for each data subject.
+
+A data subject is named by an id: a customer's, else that of the object itself. Its key is a row of
+`ledger.data_keys`, outside the log; an erasure destroys the row, and with it every copy of what was sealed,
+in backups and standbys too. Keys that were unwrapped are cached for as long as the process knows of every
+erasure (`ledger.keys.erasure_watch`). Who opens or seals much loads all keys it needs first, and holds them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import structlog
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
+from psycopg.rows import TupleRow
+
+from ledger.crypto.entropy import RandomPieces
+from ledger.crypto.mac import Mac
+from ledger.keys.erasure_watch import SEALED_BY_SUBJECT_SINCE_EPOCH, ErasureWatch, LeasedCache
+from ledger.keys.service_keys import ServiceKeys
+from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.statements import StatementPool, parse_statement
+
+CACHED_KEYS_MAX = 20_000
+DATA_KEY_BYTES = 32
+
+_NONCE_BYTES = 12
+_nonces = RandomPieces(_NONCE_BYTES)
+_extract = Mac(b"ledger/data-key/1").digest
+
+# The epoch is of the same moment as the keys.
+_SELECT_KEYS = """
+SELECT e.epoch, k.subject, k.wrapped, k.wrapped_by, k.erasing_since IS NOT NULL, k.destroyed_at IS NOT NULL
+FROM ledger.erasure_epoch e LEFT JOIN (
+    SELECT k.* FROM unnest(%(subjects)s::text[]) AS wanted(subject)
+    JOIN ledger.data_keys k ON k.subject = wanted.subject
+) k ON true
+"""
+
+Source = Conn | StatementPool
+"""Where rows are read: a connection, or kept connections for many readers."""
+log = structlog.get_logger()
+
+
+class DataKey:
+    """The key of one data subject. What it seals under one context, it opens under that context only."""
+
+    def __init__(self, key: bytes) -> None:
+        # HKDF (RFC 5869) with SHA-256: this is its first half, `derive` the second.
+        self._expand = Mac(_extract(key)).digest
+        self._last: tuple[str, AESGCM] | None = None
+        self.document_cipher: AESSIV | None = None  # kept by `ledger.keys.documents`
+
+    def derive(self, info: bytes, length: int = 32) -> bytes:
+        """The `length` bytes that only this key yields for `info`."""
+        block = self._expand(info + b"\x01")
+        derived = block
+        for number in range(2, -(-length // len(block)) + 1):
+            block = self._expand(block + info + bytes([number]))
+            derived += block
+        return derived[:length]
+
+    def seal(self, context: str, plaintext: bytes, associated_data: bytes | None = None) -> bytes:
+        """`plaintext`, encrypted by AES-256-GCM under the key derived for `context`."""
+        nonce = _nonces.draw()
+        return nonce + self._get_cipher(context).encrypt(nonce, plaintext, associated_data)
+
+    def open(self, context: str, sealed: bytes, associated_data: bytes | None = None) -> bytes:
+        """What was sealed. Raises cryptography's InvalidTag for anything else."""
+        cipher = self._get_cipher(context)
+        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
+
+    def _get_cipher(self, context: str) -> AESGCM:
+        if self._last is None or self._last[0] != context:  # a long stream has one context
+            self._last = (context, AESGCM(self.derive(context.encode())))
+        return self._last[1]
+
+
+class Keyring:
+    """The keys that were loaded for some subjects, as of one moment: the erasure epoch `epoch`.
+
+    erased  those among them that have no key any more, because they are being erased; True once it is gone
+    """
+
+    def __init__(self, epoch: int, keys: dict[str, DataKey], erased: dict[str, bool]) -> None:
+        self.epoch = epoch
+        self.erased = erased
+        self._keys = keys
+
+    def get(self, subject: str) -> DataKey | None:
+        """The key of the subject; None for one that is erased, or that has none: nothing personal was ever
+        sealed for it."""
+        return self._keys.get(subject)
+
+    @property
+    def may_seal(self) -> bool:
+        """Whether every release that may run opens what is sealed under these keys."""
+        return self.epoch >= SEALED_BY_SUBJECT_SINCE_EPOCH
+
+    def is_erased(self, subject: str) -> bool:
+        """Whether the erasure of the subject has begun."""
+        return subject in self.erased
+
+
+NO_KEYS = Keyring(0, {}, {})
+
+
+class NewKey(NamedTuple):
+    """A key for a subject that has none, and its wrap: the subject's row once an append has committed it. It
+    was made in the erasure epoch `epoch`."""
+
+    subject: str
+    key: DataKey
+    wrapped: bytes
+    wrapped_by: str
+    epoch: int
+
+
+class DataKeys:
+    """The data keys of one process. Without a `watch` that follows erasures nothing is cached."""
+
+    def __init__(
+        self,
+        service_keys: ServiceKeys | bytes,
+        watch: ErasureWatch | None = None,
+        *,
+        cached_max: int = CACHED_KEYS_MAX,
+    ) -> None:
+        self.service_keys = ServiceKeys.of(service_keys)
+        self.watch = watch or ErasureWatch()
+        self._cache: LeasedCache[str, DataKey] = LeasedCache(cached_max, self.watch)
+        self.forget_all = self._cache.clear
+
+    def __len__(self) -> int:
+        """How many keys are cached."""
+        return len(self._cache)
+
+    async def load(self, source: Source, subjects: Iterable[str], *, erasing: bool = False) -> Keyring:
+        """The keys of the subjects, with one statement for those that are not cached. What is returned has
+        all of them, however small the cache. With `erasing`, those too whose erasure has begun and that are
+        still there. Raises what reading from `source` raises, and ServiceKeyMissing."""
+        wanted = list(dict.fromkeys(subjects))
+        keys: dict[str, DataKey] = {}
+
+        async def fetch_rest() -> list[TupleRow]:
+            keys.clear()
+            keys.update((each, key) for each in wanted if (key := self._cache.get(each)) is not None)
+            missing = [each for each in wanted if each not in keys]
+            return await fetch_from(source, _SELECT_KEYS, {"subjects": missing}) if missing else []
+
+        rows = await self._cache.complete(fetch_rest)
+        epoch = rows[0][0] if rows else self.watch.epoch
+        if epoch > self.watch.epoch:
+            self.watch.note(epoch)
+        keyring = Keyring(epoch, keys, {})
+        for _, subject, wrapped, wrapped_by, is_erased, is_destroyed in rows:
+            if is_erased and not (erasing and wrapped):
+                keyring.erased[subject] = is_destroyed
+            elif subject is not None and (key := self._unwrap(subject, wrapped, wrapped_by)) is not None:
+                keys[subject] = key
+                if not is_erased and epoch == self.watch.epoch:  # else of an older snapshot, or a standby
+                    self._cache.put(subject, key)
+        return keyring
+
+    def get_cached(self, subject: str) -> DataKey | None:
+        """The key of the subject; None when it is not cached: `load` knows more."""
+        return self._cache.get(subject)
+
+    def create(self, subject: str) -> NewKey:
+        """A random key for a subject that has none. Cached by `remember`, once it is committed."""
+        key = secrets.token_bytes(DATA_KEY_BYTES)
+        wrap = self.service_keys.wrap(key, get_wrap_context(subject))
+        return NewKey(subject, DataKey(key), *wrap, self.watch.epoch)
+
+    def remember(self, new_key: NewKey) -> None:
+        """Cache a key that an append has committed just now, unless it may be erased already."""
+        if new_key.epoch == self.watch.epoch:
+            self._cache.put(new_key.subject, new_key.key)
+
+    def forget(self, subjects: Iterable[str]) -> None:
+        """Remove the keys of these subjects from the cache."""
+        for subject in subjects:
+            self._cache.discard(subject)
+
+    def _unwrap(self, subject: str, wrapped: bytes, wrapped_by: str) -> DataKey | None:
+        """The key of a subject; None if its wrap is damaged. Raises ServiceKeyMissing."""
+        try:
+            return DataKey(self.service_keys.unwrap(wrapped, wrapped_by, get_wrap_context(subject)))
+        except (InvalidTag, ValueError):
+            log.error("data_key_damaged", subject=subject, wrapped_by=wrapped_by)
+            return None
+
+
+def get_wrap_context(subject: str) -> str:
+    """What the wrap of a subject's key is bound to."""
+    return f"data_key {subject}"
+
+
+async def fetch_from(source: Source, query: str, bindings: Mapping[str, Any]) -> list[TupleRow]:
+    """The rows of a query that only reads."""
+    if isinstance(source, StatementPool):
+        return await source.fetch(parse_statement(query), bindings)
+    return await fetch_all(source, query.encode(), bindings)

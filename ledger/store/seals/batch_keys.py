@@ -1,0 +1,95 @@
+"""The data keys that a batch of appends seals under: those of the database, and new ones.
+
+A subject gets its key in the append that first seals something for it. The key of an object that the batch
+creates is assumed to be new: a constraint refuses the batch if it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ledger.domain.aggregate import State
+from ledger.domain.event import DomainEvent
+from ledger.domain.subjects import find_subject
+from ledger.keys.data_keys import DataKey, DataKeys, Keyring, NewKey, Source
+
+
+class BatchKeys:
+    """The keys of one batch."""
+
+    def __init__(self, data_keys: DataKeys) -> None:
+        self._data_keys = data_keys
+        self._keys: dict[str, DataKey] = {}
+        self._created: dict[str, NewKey] = {}
+
+    async def load(
+        self,
+        source: Source,
+        changes: Iterable[tuple[DomainEvent, State]],
+        *,
+        shown: Iterable[str] = (),
+        look_up_all: bool = False,
+    ) -> None:
+        """Load or create the keys of all subjects that the changes seal for, and load those of the subjects
+        that replies show, with one statement at most; none if they are cached or new. With `look_up_all` no
+        key is assumed to be new. Raises Unavailable, and ServiceKeyMissing."""
+        unknown: dict[str, None] = {}
+        for event, state in changes:
+            if not has_personal_data(event):
+                continue
+            subject = find_subject(state)
+            if subject in self._keys or subject in self._created or subject in unknown:
+                continue
+            if (key := self._data_keys.get_cached(subject)) is not None:
+                self._keys[subject] = key
+            elif event.originator_version == 1 and subject == event.originator_id and not look_up_all:
+                self._created[subject] = self._data_keys.create(subject)
+            else:
+                unknown[subject] = None
+        only_shown: dict[str, None] = {}
+        for subject in shown:
+            if subject in self._keys or subject in self._created or subject in unknown:
+                continue
+            if (key := self._data_keys.get_cached(subject)) is not None:
+                self._keys[subject] = key
+            else:
+                only_shown[subject] = None
+        if unknown or only_shown:
+            keyring = await self._data_keys.load(source, unknown | only_shown)
+            self._add(keyring, unknown)
+            self._keys.update((each, key) for each in only_shown if (key := keyring.get(each)) is not None)
+
+    def find(self, event: DomainEvent, state: State) -> tuple[str | None, DataKey | None]:
+        """The subject that the event is sealed for and its key: no subject if it has nothing to seal, no key
+        if the subject is erased."""
+        if not has_personal_data(event):
+            return None, None
+        subject = find_subject(state)
+        created = self._created.get(subject)
+        return subject, created.key if created is not None else self._keys.get(subject)
+
+    def as_keyring(self, epoch: int) -> Keyring:
+        """All of them, as of the erasure epoch `epoch`."""
+        created = {subject: new.key for subject, new in self._created.items()}
+        return Keyring(epoch, self._keys | created, {})
+
+    def get_created(self, subjects: Iterable[str]) -> list[NewKey]:
+        """Those of the subjects' keys that are new, each once."""
+        return [self._created[each] for each in dict.fromkeys(subjects) if each in self._created]
+
+    def remember(self, subjects: Iterable[str]) -> None:
+        """Cache the new keys of these subjects: they are committed."""
+        for new in self.get_created(subjects):
+            self._data_keys.remember(new)
+
+    def _add(self, keyring: Keyring, subjects: Iterable[str]) -> None:
+        for subject in subjects:
+            if (key := keyring.get(subject)) is not None:
+                self._keys[subject] = key
+            elif not keyring.is_erased(subject):
+                self._created[subject] = self._data_keys.create(subject)
+
+
+def has_personal_data(event: DomainEvent) -> bool:
+    """Whether the event has something to seal."""
+    return any(getattr(event, name) is not None for name in event.PERSONAL)

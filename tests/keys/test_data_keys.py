@@ -1,0 +1,210 @@
+"""Data keys: wrapped, loaded together, cached for as long as erasures are known, and never after one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from ledger.errors import ServiceKeyMissing
+from ledger.keys.data_keys import DataKey, DataKeys, Keyring, NewKey
+from ledger.keys.erasure_watch import LEASE_SECONDS, ErasureWatch
+from ledger.keys.service_keys import ServiceKeys
+from ledger.postgres.connections import Conn, open_connection
+from tests.conftest import Cluster
+
+KEY = b"the service key of these tests, of 32 bytes and more"
+_INSERT = "INSERT INTO ledger.data_keys (subject, wrapped, wrapped_by) VALUES (%s, %s, %s)"
+
+
+@pytest.fixture(scope="module")
+def dsn(cluster: Cluster) -> Iterator[str]:
+    with cluster.create_database() as dsn:
+        yield dsn
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute("DELETE FROM ledger.data_keys")
+
+
+def insert(dsn: str, *keys: NewKey) -> None:
+    with psycopg.connect(dsn) as conn:
+        for new in keys:
+            conn.execute(_INSERT, (new.subject, new.wrapped, new.wrapped_by))
+
+
+def erase(dsn: str, subject: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute("UPDATE ledger.data_keys SET erasing_since = now() WHERE subject = %s", (subject,))
+
+
+def count_keys(keyring: Keyring, subjects: list[str]) -> int:
+    return sum(keyring.get(subject) is not None for subject in subjects)
+
+
+def watched() -> ErasureWatch:
+    """A watch that has just seen that there was no erasure."""
+    watch = ErasureWatch()
+    watch.observe(1, asked_at=time.monotonic())
+    return watch
+
+
+class CountedConn:
+    """Counts the statements of a connection."""
+
+    def __init__(self, conn: Conn) -> None:
+        self._conn = conn
+        self.count = 0
+
+    async def execute(self, *arguments: object) -> object:
+        self.count += 1
+        return await self._conn.execute(*arguments)  # type: ignore[call-overload]
+
+
+def test_a_key_is_derived_as_rfc_5869_says() -> None:
+    key = DataKeys(KEY).create("cus_1").key
+    raw = bytes(range(32))
+    for length in (16, 32, 33, 64, 100):
+        theirs = HKDF(SHA256(), length, b"ledger/data-key/1", b"events/cus_1").derive(raw)
+        assert DataKey(raw).derive(b"events/cus_1", length) == theirs
+    assert key.derive(b"events/cus_1") != DataKey(raw).derive(b"events/cus_1")
+
+
+def test_what_is_sealed_opens_under_its_key_context_and_data_only() -> None:
+    key, other = DataKeys(KEY).create("cus_1").key, DataKeys(KEY).create("cus_1").key
+    sealed = key.seal("a", b"Ada", b"1")
+    assert key.open("a", sealed, b"1") == b"Ada"
+    assert sealed != key.seal("a", b"Ada", b"1")
+    for opener, context, data in ((other, "a", b"1"), (key, "b", b"1"), (key, "a", b"2")):
+        with pytest.raises(InvalidTag):
+            opener.open(context, sealed, data)
+
+
+def test_another_process_loads_the_same_key(dsn: str) -> None:
+    async def run() -> None:
+        new = DataKeys(KEY).create("cus_1")
+        insert(dsn, new)
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            keyring = await DataKeys(KEY).load(conn, ["cus_1", "cus_none"])
+        loaded = keyring.get("cus_1")
+        assert loaded is not None
+        assert loaded.open("a", new.key.seal("a", b"Ada")) == b"Ada"
+        assert keyring.get("cus_none") is None
+        assert not keyring.is_erased("cus_none")
+
+    asyncio.run(run())
+
+
+def test_the_wrap_of_one_subject_does_not_open_as_that_of_another(dsn: str) -> None:
+    async def run() -> None:
+        new = DataKeys(KEY).create("cus_1")
+        insert(dsn, new._replace(subject="cus_2"))
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            keyring = await DataKeys(KEY).load(conn, ["cus_2"])
+            assert keyring.get("cus_2") is None
+            assert not keyring.is_erased("cus_2")
+
+    asyncio.run(run())
+
+
+def test_a_key_under_a_service_key_that_is_missing_says_which(dsn: str) -> None:
+    async def run() -> None:
+        insert(dsn, DataKeys(b"another service key, of 32 bytes and more").create("cus_1"))
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            with pytest.raises(ServiceKeyMissing):
+                await DataKeys(KEY).load(conn, ["cus_1"])
+            keys = ServiceKeys(KEY, b"another service key, of 32 bytes and more")
+            assert (await DataKeys(keys).load(conn, ["cus_1"])).get("cus_1") is not None
+
+    asyncio.run(run())
+
+
+def test_one_statement_loads_what_is_not_cached(dsn: str) -> None:
+    async def run() -> None:
+        keys = DataKeys(KEY, watched())
+        subjects = [f"cus_{number}" for number in range(50)]
+        insert(dsn, *map(keys.create, subjects))
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            counted = CountedConn(conn)
+            assert count_keys(await keys.load(counted, subjects[:30]), subjects) == 30  # type: ignore[arg-type]
+            assert count_keys(await keys.load(counted, subjects), subjects) == 50  # type: ignore[arg-type]
+            assert count_keys(await keys.load(counted, subjects), subjects) == 50  # type: ignore[arg-type]
+            assert counted.count == 2
+
+    asyncio.run(run())
+
+
+def test_a_cache_smaller_than_a_batch_still_gives_all_its_keys(dsn: str) -> None:
+    async def run() -> None:
+        keys = DataKeys(KEY, watched(), cached_max=3)
+        subjects = [f"cus_{number}" for number in range(20)]
+        insert(dsn, *map(keys.create, subjects))
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            for _ in range(2):
+                assert count_keys(await keys.load(conn, subjects), subjects) == 20
+        assert len(keys) == 3
+
+    asyncio.run(run())
+
+
+def test_an_erased_subject_has_no_key_from_then_on(dsn: str) -> None:
+    async def run() -> None:
+        watch = watched()
+        keys = DataKeys(KEY, watch)
+        insert(dsn, keys.create("cus_1"))
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            assert (await keys.load(conn, ["cus_1"])).get("cus_1") is not None
+            erase(dsn, "cus_1")
+            assert keys.get_cached("cus_1") is not None  # not told yet
+            watch.observe(2, asked_at=time.monotonic())
+            assert keys.get_cached("cus_1") is None
+            assert (await keys.load(conn, ["cus_1"])).is_erased("cus_1")
+
+    asyncio.run(run())
+
+
+def test_a_process_that_may_have_missed_an_erasure_uses_nothing_cached(dsn: str) -> None:
+    async def run() -> None:
+        watch = ErasureWatch()
+        watch.observe(1, asked_at=time.monotonic() - LEASE_SECONDS + 0.2)
+        keys = DataKeys(KEY, watch)
+        insert(dsn, keys.create("cus_1"))
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            await keys.load(conn, ["cus_1"])
+            assert keys.get_cached("cus_1") is not None
+            erase(dsn, "cus_1")
+            time.sleep(0.25)  # noqa: ASYNC251 (a stopped process)
+            assert keys.get_cached("cus_1") is None
+            assert (await keys.load(conn, ["cus_1"])).is_erased("cus_1")
+
+    asyncio.run(run())
+
+
+def test_a_key_that_is_loaded_while_its_subject_is_erased_is_not_kept(dsn: str) -> None:
+    async def run() -> None:
+        watch = watched()
+        keys = DataKeys(KEY, watch)
+        insert(dsn, keys.create("cus_1"))
+
+        class ErasesMeanwhile(CountedConn):
+            async def execute(self, *arguments: object) -> object:
+                result = await super().execute(*arguments)
+                if self.count == 1:
+                    erase(dsn, "cus_1")
+                    watch.observe(2, asked_at=time.monotonic())
+                return result
+
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            keyring = await keys.load(ErasesMeanwhile(conn), ["cus_1"])  # type: ignore[arg-type]
+            assert keyring.is_erased("cus_1")
+            assert keyring.get("cus_1") is None
+
+    asyncio.run(run())
