@@ -289,6 +289,7 @@ CREATE TABLE ledger.file_chunks (
     number integer NOT NULL,
     sealed bytea NOT NULL,
     stored_at timestamp with time zone NOT NULL DEFAULT now(),
+    subject text,
     CONSTRAINT file_chunks_key PRIMARY KEY (file, number),
     CONSTRAINT file_chunks_number CHECK (number >= 0)
 );

@@ -16,7 +16,8 @@ LedgerError
     │                            the request's idempotency key
     ├── UnknownReference         a parameter names an object that does not exist
     ├── UnknownObject            the object in the path does not exist
-    │   └── DisputeNotFound      the charge in the path exists, but has no dispute
+    │   ├── DisputeNotFound      the charge in the path exists, but has no dispute
+    │   └── ContentsErased       the file in the path exists, but its contents were erased
     ├── UnknownRoute             no such URL, or not with this method
     ├── InvalidState             the object's state does not allow the change
     │   ├── ContentConflict          an id or a reference is used again, with other content
@@ -205,6 +206,15 @@ class DisputeNotFound(UnknownObject):
     def __init__(self, charge_id: str) -> None:
         RequestError.__init__(
             self, f"No dispute for charge: {charge_id}", code="resource_missing", param="id"
+        )
+
+
+class ContentsErased(UnknownObject):
+    """The contents of a file were erased, or are being erased. What stays of the file still answers."""
+
+    def __init__(self, file_id: str) -> None:
+        RequestError.__init__(
+            self, f"The contents of '{file_id}' were erased.", code="resource_missing", param="id"
         )
 
 

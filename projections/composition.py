@@ -11,6 +11,7 @@ from ledger.api.composition import build_terms
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
 from ledger.metrics.lag_samples import LagSampler
+from ledger.store.seals.key_migration import KeyMigration
 from ledger.store.store import Store
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
 from ledger.tree.keys import make_keyring
@@ -43,6 +44,7 @@ def make_extensions(settings: Settings) -> Extensions:
             BackfillProcesses(store.dsn, store.service_keys).backfill_shard,
         ),
         lambda store: ParkedStreamRetry(store),
+        lambda store: KeyMigration(store.dsn, store.codec),
         lambda store: OperationLog(store),
         lambda store: LagSampler(store.dsn, store.clock.read),
         lambda store: _create_sealer(store, settings),

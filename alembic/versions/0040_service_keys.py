@@ -43,6 +43,9 @@ CREATE TABLE ledger.service_secrets (
         CONSTRAINT service_secrets_wrapped_by REFERENCES ledger.service_keys
 );
 
+-- The data subject whose key a chunk is sealed under: the file. NULL: a release before has sealed it.
+ALTER TABLE ledger.file_chunks ADD COLUMN subject text;
+
 GRANT SELECT, INSERT, UPDATE ON ledger.service_keys, ledger.service_secrets TO ledger_api;
 GRANT UPDATE ON ledger.service_key TO ledger_api;
 """

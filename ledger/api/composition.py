@@ -58,7 +58,7 @@ def build_execution(store: Store, queries: QueryContext, settings: Settings) -> 
         derive_endpoint_secret=WebhookSecrets(store.service_keys).derive,
         link_urls=queries.link_urls,
         derive_intent_secret=queries.derive_intent_secret,
-        storage=FileStorage(queries.pool, store.service_keys),
+        storage=FileStorage(queries.pool, store.codec.data_keys),
         find_charge_id=partial(find_charge_id, decision_queries),
     )
     return Execution(store, environment, encode=encode_answer, attempts_max=settings.decide_attempts_max)

@@ -1,50 +1,49 @@
 """Stores file contents in the database as encrypted chunks, written before the event that creates the file.
 
-So a file that is in the log has its contents, whenever a process crashes. A chunk is encrypted (AES-256-GCM)
-under a key derived for its file, and bound to its number: the table reveals nothing, and no chunk can be
-moved. While a slow client sends or receives, no connection is held, and at most one chunk is in memory. To
-keep contents elsewhere (an object store), replace `FileStorage` and `IncomingFile`.
+So a file that is in the log has its contents, whenever a process crashes, until an erasure deletes them.
+Chunks are sealed (`ledger.files.chunk_seals`) under the data key of their file, which is stored before the
+first of them. While a slow client sends or receives, no connection is held, and at most one chunk is in
+memory. To keep contents elsewhere (an object store), replace `FileStorage` and `IncomingFile`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from psycopg import AsyncCursor
-from psycopg.rows import TupleRow
-
 from ledger.domain.file import EVIDENCE_BYTES_MAX, SNIFF_BYTES, File, detect_type
-from ledger.errors import InvalidParameter
+from ledger.errors import ContentsErased, InvalidParameter
+from ledger.files.chunk_seals import ChunkSeal, ChunkSeals
 from ledger.files.pdf import count_pages
+from ledger.keys.data_keys import DataKeys
 from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, Pool
 
 CHUNK_BYTES = 256 * 1024
 
-_NONCE_BYTES = 12
-
 # A chunk that is there is this one: a lost connection makes its only writer repeat the statement.
 _INSERT_CHUNK = """
-INSERT INTO ledger.file_chunks (file, number, sealed) VALUES (%b, %b, %b)
+INSERT INTO ledger.file_chunks (file, number, sealed, subject) VALUES (%b, %b, %b, %b)
 ON CONFLICT ON CONSTRAINT file_chunks_key DO NOTHING
 """
-_SELECT_CHUNK = "SELECT sealed FROM ledger.file_chunks WHERE file = %b AND number = %b"
+_SELECT_CHUNK = "SELECT sealed, subject FROM ledger.file_chunks WHERE file = %b AND number = %b"
 # Requests that store a file under one id run one after another: each sees what the one before has stored.
 _LOCK_FILE = "SELECT pg_advisory_xact_lock(hashtextextended(%b, 0))"
-_DELETE_CHUNKS = "DELETE FROM ledger.file_chunks WHERE file = %b"
+# With the key that was made for them, unless an erasure knows of it.
+_DELETE_CHUNKS = """
+WITH deleted AS (DELETE FROM ledger.file_chunks WHERE file = %b)
+DELETE FROM ledger.data_keys WHERE subject = %b AND erasing_since IS NULL
+"""
 # Chunks left by a crash: older than a day, so of no running request, with no event for their file. Only those
 # of the last month, so that a start does not look at every file there ever was.
 _DELETE_ORPHANS = """
-DELETE FROM ledger.file_chunks WHERE file IN (
+WITH orphans AS MATERIALIZED (
     SELECT c.file FROM ledger.file_chunks c
     WHERE c.stored_at BETWEEN now() - interval '31 days' AND now() - interval '1 day' AND c.number = 0
-    AND NOT EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = c.file))
+    AND NOT EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = c.file)
+), deleted AS (DELETE FROM ledger.file_chunks WHERE file IN (SELECT file FROM orphans))
+DELETE FROM ledger.data_keys WHERE subject IN (SELECT file FROM orphans) AND erasing_since IS NULL
 """
 
 
@@ -63,41 +62,12 @@ class Upload:
     pages: int | None
 
 
-class ChunkCipher:
-    """Encrypts and decrypts the chunks of files. `key` is the service key."""
-
-    def __init__(self, key: ServiceKeys | bytes) -> None:
-        self._key = ServiceKeys.of(key).derive(b"ledger/files/seal/1")
-
-    def seal(self, file_id: str, number: int, plaintext: bytes) -> bytes:
-        """A chunk as it is stored."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + self._cipher(file_id).encrypt(nonce, plaintext, _associated_data(file_id, number))
-
-    def open(self, file_id: str, number: int, sealed: bytes) -> bytes:
-        """A stored chunk, decrypted. Raises cryptography's InvalidTag when it was sealed under another key,
-        or as another chunk."""
-        associated_data = _associated_data(file_id, number)
-        return self._cipher(file_id).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
-
-    def can_open(self, file_id: str, number: int, sealed: bytes) -> bool:
-        """Whether the key opens a stored chunk."""
-        try:
-            self.open(file_id, number, sealed)
-        except (InvalidTag, ValueError):
-            return False
-        return True
-
-    def _cipher(self, file_id: str) -> AESGCM:
-        return AESGCM(hmac.digest(self._key, file_id.encode(), "sha256"))
-
-
 class FileStorage:
-    """The contents of all files. `key` is the service key."""
+    """The contents of all files. `keys`: the data keys of this process, or the service keys for them."""
 
-    def __init__(self, pool: Pool, key: ServiceKeys | bytes) -> None:
+    def __init__(self, pool: Pool, keys: DataKeys | ServiceKeys | bytes) -> None:
         self._pool = pool
-        self._cipher = ChunkCipher(key)
+        self._seals = ChunkSeals(keys if isinstance(keys, DataKeys) else DataKeys(keys))
 
     def begin(self, file_id: str) -> IncomingFile:
         """Begin to store the contents of a new file."""
@@ -105,7 +75,7 @@ class FileStorage:
 
     async def read(self, file: File) -> AsyncIterator[bytes]:
         """The file's contents, in chunks. The first one is read at once, so that a response that cannot be
-        sent does not begin. Raises Unavailable, and so does each further chunk."""
+        sent does not begin. Raises ContentsErased, UnreadableRecord, Unavailable; each further chunk too."""
         chunks = self._read_chunks(file)
         return _chain(await anext(chunks, b""), chunks)
 
@@ -114,7 +84,9 @@ class FileStorage:
         same contents that an earlier request stored, before a crash or before it creates the file, are used
         as they are. Raises InvalidParameter if other contents are stored under the id, and Unavailable."""
         pieces = [plaintext[start : start + CHUNK_BYTES] for start in range(0, len(plaintext), CHUNK_BYTES)]
-        await self._pool.run_idempotent(lambda conn: self._store_pieces(conn, file_id, pieces))
+        seal = await self._pool.run_idempotent(lambda conn: self._store_pieces(conn, file_id, pieces))
+        if seal is not None:
+            self._seals.remember(seal)
         kind = detect_type(plaintext[:SNIFF_BYTES], filename)
         pages = (
             await count_pages(plaintext) if kind == "pdf" and len(plaintext) <= EVIDENCE_BYTES_MAX else None
@@ -127,51 +99,71 @@ class FileStorage:
 
     async def write_chunk(self, file_id: str, number: int, plaintext: bytes) -> None:
         """Store one chunk; numbers begin at 0. Raises Unavailable."""
-        await self._execute(_INSERT_CHUNK, (file_id, number, self._cipher.seal(file_id, number, plaintext)))
+
+        async def run(conn: Conn) -> ChunkSeal:
+            async with conn.transaction():
+                seal = await self._seals.prepare(conn, file_id)
+                chunk = (file_id, number, seal.seal(number, plaintext), seal.subject)
+                await conn.cursor(binary=True).execute(_INSERT_CHUNK.encode(), chunk)
+            return seal
+
+        self._seals.remember(await self._pool.run_idempotent(run))
 
     async def read_chunk(self, file_id: str, number: int) -> bytes:
-        """One chunk, decrypted. Raises Unavailable."""
-        row = await self._execute(_SELECT_CHUNK, (file_id, number))
-        assert row is not None, "a file in the log has its contents"
-        return self._cipher.open(file_id, number, row[0])
+        """One chunk, decrypted. Raises ContentsErased, UnreadableRecord, Unavailable."""
+
+        async def run(conn: Conn) -> bytes:
+            chunk = await self._find_chunk(conn, file_id, number)
+            if chunk is None:  # a file in the log has its contents, until an erasure deletes them
+                raise ContentsErased(file_id)
+            return chunk
+
+        return await self._pool.run_idempotent(run)
 
     async def delete(self, file_id: str) -> None:
         """Delete contents that no event refers to; the database refuses to delete a file's. Raises
         Unavailable."""
-        await self._execute(_DELETE_CHUNKS, (file_id,))
+        await self._execute(_DELETE_CHUNKS, (file_id, file_id))
+        self._seals.forget(file_id)
 
-    async def _execute(self, query: str, parameters: tuple[object, ...]) -> TupleRow | None:
-        """The first row of the result, None without one. Every query here may be repeated."""
+    async def _execute(self, query: str, parameters: tuple[object, ...]) -> None:
+        """Run a statement that may be repeated."""
 
-        async def run(conn: Conn) -> TupleRow | None:
-            cur = await conn.cursor(binary=True).execute(query.encode(), parameters)
-            return await cur.fetchone() if cur.description else None
+        async def run(conn: Conn) -> None:
+            await conn.cursor(binary=True).execute(query.encode(), parameters)
 
-        return await self._pool.run_idempotent(run)
+        await self._pool.run_idempotent(run)
 
-    async def _store_pieces(self, conn: Conn, file_id: str, pieces: Sequence[bytes]) -> None:
+    async def _store_pieces(self, conn: Conn, file_id: str, pieces: Sequence[bytes]) -> ChunkSeal | None:
+        """Returns what they were sealed with; None if they were stored before."""
+        seal = None
         async with conn.transaction():
             cur = conn.cursor(binary=True)
             await cur.execute(_LOCK_FILE.encode(), (file_id,))
-            stored_pieces = [
-                await self._find_chunk(cur, file_id, number) for number in range(len(pieces) + 1)
-            ]
+            try:
+                stored_pieces = [
+                    await self._find_chunk(conn, file_id, number) for number in range(len(pieces) + 1)
+                ]
+                if stored_pieces[0] is None and pieces:
+                    seal = await self._seals.prepare(conn, file_id)
+            except ContentsErased:
+                raise _taken_error(file_id) from None
             if stored_pieces[0] is not None and stored_pieces != [*pieces, None]:
-                text = f"The id '{file_id}' belongs to another file."
-                raise InvalidParameter(text, code="resource_already_exists", param="id")
-            if stored_pieces[0] is None:
+                raise _taken_error(file_id)
+            if seal is not None:
                 for number, piece in enumerate(pieces):
-                    await cur.execute(
-                        _INSERT_CHUNK.encode(), (file_id, number, self._cipher.seal(file_id, number, piece))
-                    )
+                    chunk = (file_id, number, seal.seal(number, piece), seal.subject)
+                    await cur.execute(_INSERT_CHUNK.encode(), chunk)
+        return seal
 
     async def _read_chunks(self, file: File) -> AsyncIterator[bytes]:
         for number in range(-(-file.size // CHUNK_BYTES)):
             yield await self.read_chunk(file.id, number)
 
-    async def _find_chunk(self, cur: AsyncCursor[TupleRow], file_id: str, number: int) -> bytes | None:
-        row = await (await cur.execute(_SELECT_CHUNK.encode(), (file_id, number))).fetchone()
-        return None if row is None else self._cipher.open(file_id, number, row[0])
+    async def _find_chunk(self, conn: Conn, file_id: str, number: int) -> bytes | None:
+        cur = await conn.cursor(binary=True).execute(_SELECT_CHUNK.encode(), (file_id, number))
+        row = await cur.fetchone()
+        return None if row is None else await self._seals.open(conn, file_id, number, row[1], row[0])
 
 
 class IncomingFile:
@@ -229,5 +221,6 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
         yield chunk
 
 
-def _associated_data(file_id: str, number: int) -> bytes:
-    return f"{file_id}\x1f{number}".encode()
+def _taken_error(file_id: str) -> InvalidParameter:
+    text = f"The id '{file_id}' belongs to another file."
+    return InvalidParameter(text, code="resource_already_exists", param="id")

@@ -17,7 +17,7 @@ from ledger.store.log import read_states_at
 
 class AggregateCache:
     """The aggregates used most recently, at most `entries_max`. `forget_all` is for a log that has lost some
-    of what they were folded from, or when some of that was erased.
+    of what they were folded from.
 
     An aggregate of version n is what event n + 1 of its stream is applied to, whoever folded it and when:
     so an entry of the right version is always right.
@@ -25,15 +25,24 @@ class AggregateCache:
 
     def __init__(self, entries_max: int) -> None:
         self._states: LruCache[str, State] = LruCache(entries_max)
+        self._erasures = 0
         self.forget_all = self._states.clear
+
+    def enter(self, erasures: int) -> None:
+        """Forget the aggregates of an earlier erasure epoch than `erasures`."""
+        if erasures > self._erasures:
+            self._erasures = erasures
+            self._states.clear()
 
     def get(self, stream: str, version: int) -> State | None:
         """The aggregate at exactly this version; None when the cache has another one, or none."""
         state = self._states.get(stream)
         return state if state is not None and state.version == version else None
 
-    def put(self, states: Mapping[str, State]) -> None:
-        """Cache the aggregates, by stream, after a batch."""
+    def put(self, states: Mapping[str, State], erasures: int) -> None:
+        """Cache the aggregates, by stream, after a batch whose events were those of the epoch `erasures`."""
+        if erasures != self._erasures:
+            return
         for stream, state in states.items():
             self._states.put(stream, state)
 

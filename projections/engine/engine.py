@@ -127,7 +127,6 @@ class Engine:
         self._aggregate_cache = AggregateCache(cached_streams_max)
         self._durability.on_failover += [self._aggregate_cache.forget_all, self._read_ahead.forget]
         self._watch = codec.data_keys.watch
-        self._watch.on_erasure.append(self._aggregate_cache.forget_all)
         self._ignored_topics: LruCache[frozenset[GenerationKey], list[str]] = LruCache(IGNORED_TOPICS_MAX)
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
@@ -360,6 +359,7 @@ class Engine:
     async def _fold(
         self, conn: Conn, fold: BatchFold, recorded: Sequence[Recorded], position: int, erasures: int
     ) -> None:
+        self._aggregate_cache.enter(erasures)
         versions = fold.get_prior_versions(recorded)
         fold.states, fold.failures = await load_states(
             conn, self._codec, self._aggregate_cache, versions, position
@@ -367,8 +367,7 @@ class Engine:
         for start in range(0, len(recorded), SLICE_EVENTS):
             fold.apply_events(recorded[start : start + SLICE_EVENTS])
             await asyncio.sleep(0)
-        if self._watch.epoch == erasures:
-            self._aggregate_cache.put(fold.states)
+        self._aggregate_cache.put(fold.states, erasures)
 
     def _create_target(self, key: GenerationKey) -> Target:
         return Target.create(

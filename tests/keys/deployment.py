@@ -24,10 +24,7 @@ _INSERT = "INSERT INTO ledger.data_keys (subject, wrapped, wrapped_by) VALUES (%
 
 def start(dsn: str, current: bytes, previous: bytes | None = None) -> ServiceKeys:
     """What every process does first. Raises SettingError."""
-    texts = {"secret_key": current.decode()} | (
-        {} if previous is None else {"previous_secret_key": previous.decode()}
-    )
-    settings = load_settings(database_url=dsn, **texts)
+    settings = load_settings(database_url=dsn, secret_key=current.decode())
     return check_service_key(settings, dsn, ConfiguredKeys(current, previous))
 
 
@@ -58,7 +55,7 @@ def load_data_keys(dsn: str, keys: ServiceKeys, *subjects: str) -> dict[str, byt
         async with open_connection(dsn, "ledger_api", name="test") as conn:
             keyring = await DataKeys(keys).load(conn, subjects)
             found = {subject: keyring.get(subject) for subject in subjects}
-            return {subject: key and key.derive(b"test") for subject, key in found.items()}
+            return {subject: None if key is None else key.derive(b"test") for subject, key in found.items()}
 
     return asyncio.run(load())
 

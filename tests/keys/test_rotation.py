@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from ledger.clock import Clock
-from ledger.config import Settings
+from ledger.config import load_settings
 from ledger.errors import SettingError
 from ledger.keys.rotation import PAGE_ROWS
 from ledger.keys.service_keys import PURPOSES, ServiceKeys
@@ -169,7 +169,7 @@ def test_a_process_without_the_new_key_is_in_the_way_and_one_with_both_changes_o
     start(dsn, OLD)
 
     async def run(keys: ServiceKeys) -> ServiceKeys:
-        store = Store(dsn, keys, Settings(), Clock())
+        store = Store(dsn, keys, load_settings(), Clock())
         await store.start()
         try:
             await asyncio.sleep(0.5)  # until it has announced its keys

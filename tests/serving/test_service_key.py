@@ -56,8 +56,16 @@ def check(dsn: str, key: str) -> None:
     check_service_key(load_settings(database_url=dsn, secret_key=key), dsn, ConfiguredKeys(key.encode()))
 
 
+def seal_as_before(dsn: str) -> None:
+    """Let data be sealed as releases before data keys did, and read."""
+    with psycopg.connect(dsn) as conn:
+        conn.execute("UPDATE ledger.erasure_epoch SET epoch = 0")
+        conn.execute("UPDATE ledger.key_migration SET finished_at = NULL")
+
+
 def append_customers(dsn: str, count: int, first: int = 0) -> None:
-    """Append events with personal data, sealed with the right key."""
+    """Append events with personal data, sealed with the right key by an earlier release."""
+    seal_as_before(dsn)
 
     async def append() -> None:
         async with open_store(dsn) as store:
@@ -68,7 +76,8 @@ def append_customers(dsn: str, count: int, first: int = 0) -> None:
 
 
 def store_file(dsn: str) -> None:
-    """Store the contents of a file, sealed with the right key."""
+    """Store the contents of a file, sealed with the right key by an earlier release."""
+    seal_as_before(dsn)
 
     async def store() -> None:
         async with Pool(dsn) as pool:

@@ -7,6 +7,7 @@ file in a sandbox.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -14,7 +15,7 @@ from fastapi.responses import StreamingResponse
 
 from ledger.api.clock import RefreshClock
 from ledger.domain.file import File
-from ledger.errors import UnknownRoute
+from ledger.errors import ContentsErased, UnknownRoute
 from ledger.files.storage import FileStorage
 from ledger.queries.context import QueryContext
 from ledger.queries.files import find_linked_file
@@ -55,8 +56,12 @@ def file_link_routes(queries: QueryContext, storage: FileStorage, refresh_clock:
         """The bytes of a file, for anyone who has the link's URL."""
         await refresh_clock()
         file = await find_linked_file(queries, name)
-        if file is None:
+        contents = None
+        if file is not None:
+            with suppress(ContentsErased):
+                contents = await storage.read(file)
+        if file is None or contents is None:
             raise UnknownRoute("This file link does not exist or has expired.")
-        return StreamingResponse(await storage.read(file), headers=build_file_headers(file))
+        return StreamingResponse(contents, headers=build_file_headers(file))
 
     return router

@@ -33,6 +33,7 @@ from ledger.domain import (
 )
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
+from ledger.errors import ContentsErased
 from ledger.files.storage import FileStorage
 from ledger.postgres.connections import Conn, fetch_one
 from ledger.queries.context import QueryContext
@@ -118,7 +119,7 @@ async def stream_objects(
         codec if auditor.shows_personal_data else codec.without_personal_data(),
         auditor,
         summary,
-        FileStorage(context.pool, context.store.service_keys),
+        FileStorage(context.pool, context.store.codec.data_keys),
     )
     for index, classes in enumerate((_FIRST, _SECOND)):
         ignored = [each.TOPIC for each in EVENT_CLASSES if each not in classes]
@@ -190,7 +191,11 @@ class _Reader:
         if state.size * 4 // 3 + _LINE_OVERHEAD_BYTES > FILE_LINE_BYTES_MAX:
             self.summary.unsupported["files that are too large for a line"] += 1
             return
-        content = b"".join([chunk async for chunk in await self.storage.read(state)])
+        try:
+            content = b"".join([chunk async for chunk in await self.storage.read(state)])
+        except ContentsErased:
+            self.summary.unsupported["files whose contents were erased"] += 1
+            return
         yield lines.make_file_line(state, content)
 
 

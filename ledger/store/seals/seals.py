@@ -20,6 +20,7 @@ from ledger.crypto.mac import Mac
 from ledger.errors import ObjectRedacted
 from ledger.keys.data_keys import DataKey, DataKeys, Keyring, Source
 from ledger.keys.service_keys import ServiceKeys
+from ledger.keys.stream_keys import open_stream_key
 from ledger.store.seals.records import (
     Record,
     SealedRecords,
@@ -32,7 +33,6 @@ from ledger.store.seals.records import (
 CACHED_CIPHERS_MAX = 4096
 
 _DERIVED = b"ledger/events/seal/1"
-_WRAPPED_STREAM = "stream_keys"
 _NONCE_BYTES = 12
 _nonces = RandomPieces(_NONCE_BYTES)
 
@@ -162,16 +162,6 @@ class DerivedKeys:
         if self._mac is None:
             self._mac = Mac(self._service_keys.derive(_DERIVED))
         return self._mac.digest(stream.encode())
-
-
-def seal_stream_key(key: DataKey, stream: str, stream_key: bytes) -> bytes:
-    """The key that an earlier release derived for a stream, sealed under the key of its subject."""
-    return key.seal(_WRAPPED_STREAM, stream_key, stream.encode())
-
-
-def open_stream_key(key: DataKey, stream: str, wrapped: bytes) -> bytes:
-    """What `seal_stream_key` has sealed. Raises cryptography's InvalidTag."""
-    return key.open(_WRAPPED_STREAM, wrapped, stream.encode())
 
 
 def _encode_place(stream: str, version: int, topic: str) -> bytes:
