@@ -33,10 +33,12 @@ def clean_parameter(name: str, code: str | None) -> str:
         beginning, is_key, _ = name.partition(_METADATA)
         return f"{beginning}{_METADATA}removed]" if is_key else name
     known = list_known_names()
-    first, *rest = _PART.findall(name)
-    if first not in known:
+    parts = [part[0] for part in _PART.finditer(name)]
+    if parts[0] not in known:
         return REMOVED
-    return first + "".join(f"[{part if part in known or part.isdigit() else 'removed'}]" for part in rest)
+    return parts[0] + "".join(
+        f"[{part if part in known or part.isdigit() else 'removed'}]" for part in parts[1:]
+    )
 
 
 @cache
