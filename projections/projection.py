@@ -28,15 +28,22 @@ class Column(NamedTuple):
     """A column of a projection's table.
 
     type         `json`: a value that is encoded into a bytea when it is written, so that only the last of
-                 many changes in a batch is encoded. `document`: bytes that are JSON already, stored as text
+                 many changes in a batch is encoded. `document`: bytes that are JSON already, stored as text.
+                 `hashes`: texts by which rows are found, stored as their keyed hashes, one after another in a
+                 bytea; null while older releases may write rows
     since_shape  the first shape of the projection that has the column
-    compressed   whether JSON is stored compressed (`ledger.compression`); not where SQL looks into it
+    compressed   whether JSON is stored compressed (`ledger.compression`); not where an older release looks
+                 into it by SQL
+    sealed       whether JSON is sealed for the row's subject, once every release that may run reads that
+    hashed       whether a text is stored as its keyed hash (`ledger.keys.blind_index`) from then on
     """
 
     name: str
-    type: Literal["text", "boolean", "bigint", "integer", "smallint", "json", "document"]
+    type: Literal["text", "boolean", "bigint", "integer", "smallint", "json", "document", "hashes"]
     since_shape: int = 1
     compressed: bool = False
+    sealed: bool = False
+    hashed: bool = False
 
 
 OBJECT_COLUMNS = (
@@ -47,16 +54,23 @@ OBJECT_COLUMNS = (
 )
 """The first columns of a row that represents one public object."""
 
-RowUpsert = tuple[int, Row]
-"""The position of a row's first change, which an update keeps, and the row to insert or update."""
+
+class RowUpsert(NamedTuple):
+    """A row to insert or update, the position of its first change, which an update keeps, and the subject for
+    which its documents are sealed."""
+
+    position: int
+    row: Row
+    subject: str
 
 
 class EventRows(msgspec.Struct, frozen=True, gc=False):
-    """The rows that one recorded event changed, as they are after it."""
+    """The rows that one recorded event changed, as they are after it; `subject` as in RowUpsert."""
 
     position: int
     stream: str
     rows: Sequence[Row]
+    subject: str
 
 
 class ParkedStream(NamedTuple):
@@ -122,11 +136,11 @@ class Projection:
     def collect_upserts(self, event_rows: Iterable[EventRows]) -> list[RowUpsert]:
         """The last row of each key, with the position of the key's first. An immutable row has only one."""
         if not self.mutable_columns:
-            return [(item.position, row) for item in event_rows for row in item.rows]
+            return [RowUpsert(item.position, row, item.subject) for item in event_rows for row in item.rows]
         positions: dict[Any, int] = {}
-        last_rows: dict[Any, Row] = {}
+        last_rows: dict[Any, tuple[Row, str]] = {}
         for item in event_rows:
             for row in item.rows:
                 positions.setdefault(row[0], item.position)
-                last_rows[row[0]] = row
-        return list(zip(positions.values(), last_rows.values(), strict=True))
+                last_rows[row[0]] = (row, item.subject)
+        return [RowUpsert(positions[key], row, subject) for key, (row, subject) in last_rows.items()]

@@ -21,6 +21,7 @@ import structlog
 
 from ledger.call import Call, Cause
 from ledger.commands.context import CommandEnvironment, DecisionContext, GroupContext
+from ledger.commands.reply_subjects import choose_reply_subject, find_reply_subject
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
@@ -30,6 +31,7 @@ from ledger.errors import (
     IdempotencyKeyReused,
     InvalidParameter,
     LedgerError,
+    ObjectRedacted,
     RequestError,
     UnreadableRecord,
 )
@@ -60,6 +62,8 @@ class Decision(msgspec.Struct, frozen=True):
     """What a command decided: the changes to append and the object to respond with.
 
     refusal    the response instead of `answer`, after the append of the changes (a declined charge exists)
+    erased_subjects
+               data subjects whose erasure begins with this append
     secret     a text inside the answer that must not be stored with it
     secret_of  the id of the object whose secret that is: `derive_secret` derives it again. With `:n` after
                it, it is the object's secret of number n; else the first
@@ -70,6 +74,7 @@ class Decision(msgspec.Struct, frozen=True):
     refusal: RequestError | None = None
     secret: str | None = None
     secret_of: str | None = None
+    erased_subjects: Sequence[str] = ()
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -169,8 +174,10 @@ class Execution:
         async def change_and_reply(conn: Conn) -> dict[str, Any]:
             async with conn.transaction():
                 answer = await change(conn)
-                reply = Reply(fingerprint, *self.encode(replay_answer(answer)))
-                await insert_reply(conn, cause, reply, self._store.clock.now())
+                status, body = self.encode(replay_answer(answer))
+                reply = Reply(fingerprint, status, body, subject=find_reply_subject(body))
+                keys = self._store.codec.data_keys
+                await insert_reply(conn, keys, cause, reply, self._store.clock.now())
                 if await self._store.watch.look(conn) != erasures:  # under the lock of appends
                     raise VersionConflict
                 return answer
@@ -274,15 +281,27 @@ class Execution:
         status, body = self.encode(decision.refusal or decision.answer)
         reply = None
         if cause.idempotency_key is not None:
-            reply = _make_reply(fingerprint, status, body, decision)
+            subject = choose_reply_subject(call, context, decision.changes)
+            reply = _make_reply(fingerprint, status, body, decision, subject)
         elif not decision.changes:
             if context.used_cache:
                 raise VersionConflict
             await self._store.durability.confirm(failovers)
             return CommandResult(status, body)
-        position = await self._store.journal.append(
-            Append(cause, decision.changes, reply, context.expected_versions, erasures=erasures)
+        append = Append(
+            cause,
+            decision.changes,
+            reply,
+            context.expected_versions,
+            decision.erased_subjects,
+            erasures=erasures,
         )
+        try:
+            position = await self._store.journal.append(append)
+        except ObjectRedacted as error:
+            if context.used_cache:  # perhaps it is no new object, and nothing needs to be recorded
+                raise VersionConflict from error
+            raise
         return CommandResult(status, body, position=position if decision.changes else None)
 
 
@@ -328,10 +347,10 @@ def fingerprint_of(method: str, path: str, parameters: Mapping[str, Any]) -> str
     return hashlib.blake2b(document, digest_size=16).hexdigest()
 
 
-def _make_reply(fingerprint: str, status: int, body: str, decision: Decision) -> Reply:
+def _make_reply(fingerprint: str, status: int, body: str, decision: Decision, subject: str | None) -> Reply:
     """The reply to store: the body without the secret, and the offset at which the secret was."""
     if decision.secret is None:
-        return Reply(fingerprint, status, body)
+        return Reply(fingerprint, status, body, subject=subject)
     secret_at = body.index(decision.secret)
     redacted_body = body[:secret_at] + body[secret_at + len(decision.secret) :]
-    return Reply(fingerprint, status, redacted_body, decision.secret_of, secret_at)
+    return Reply(fingerprint, status, redacted_body, decision.secret_of, secret_at, subject)

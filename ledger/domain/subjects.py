@@ -8,6 +8,8 @@ publish about them; one erasure destroys all of it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from ledger.domain.aggregate import State
 
@@ -28,3 +30,14 @@ def choose_subject(*candidates: str | None) -> str:
             return candidate
     assert candidate is not None
     return candidate
+
+
+def find_subject_of_object(public_object: Mapping[str, Any]) -> str | None:
+    """The data subject of an object as JSON shows it; None for one without an id."""
+    customer = public_object.get("customer")
+    if isinstance(customer, Mapping):  # an expanded object
+        customer = customer.get("id")
+    for subject in (customer, public_object.get("id")):
+        if isinstance(subject, str) and _is_plain(subject):
+            return subject
+    return None

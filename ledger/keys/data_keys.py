@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import structlog
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from psycopg.rows import TupleRow
 
 from ledger.crypto.entropy import RandomPieces
 from ledger.crypto.mac import Mac
-from ledger.keys.erasure_watch import ErasureWatch, LeasedCache
+from ledger.keys.erasure_watch import SEALED_BY_SUBJECT_SINCE_EPOCH, ErasureWatch, LeasedCache
 from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.postgres.statements import StatementPool, parse_statement
@@ -52,6 +52,7 @@ class DataKey:
         # HKDF (RFC 5869) with SHA-256: this is its first half, `derive` the second.
         self._expand = Mac(_extract(key)).digest
         self._last: tuple[str, AESGCM] | None = None
+        self.document_cipher: AESSIV | None = None  # kept by `ledger.keys.documents`
 
     def derive(self, info: bytes, length: int = 32) -> bytes:
         """The `length` bytes that only this key yields for `info`."""
@@ -94,9 +95,17 @@ class Keyring:
         sealed for it."""
         return self._keys.get(subject)
 
+    @property
+    def may_seal(self) -> bool:
+        """Whether every release that may run opens what is sealed under these keys."""
+        return self.epoch >= SEALED_BY_SUBJECT_SINCE_EPOCH
+
     def is_erased(self, subject: str) -> bool:
         """Whether the erasure of the subject has begun."""
         return subject in self.erased
+
+
+NO_KEYS = Keyring(0, {}, {})
 
 
 class NewKey(NamedTuple):

@@ -18,6 +18,7 @@ from ledger.errors import ServiceKeyMissing
 PURPOSES = (
     b"ledger/alerts/receiver/1",
     b"ledger/audit/access/1",
+    b"ledger/blind-index/1",
     b"ledger/customer_session/secret/1",
     b"ledger/file_link/address/1",
     b"ledger/payment_intent/secret/1",

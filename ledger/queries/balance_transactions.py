@@ -7,12 +7,13 @@ shown inside its object.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from psycopg.rows import TupleRow
 
 from ledger.call import Call
-from ledger.compression.documents import decompress
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.money import BalanceTransaction
@@ -65,9 +66,24 @@ async def list_balance_transactions(call: Call, context: QueryContext) -> QueryR
     page = await context.pages.fetch_page(call, BALANCE_TRANSACTIONS)
     now = context.now()
     fetch = share_reads(context.get_expanded)
-    steps = [_render(call, context, msgspec.json.decode(decompress(row[0])), now, fetch) for row in page.rows]
+    transactions = await _read_facts(context, page.rows)
+    steps = [_render(call, context, transaction, now, fetch) for transaction in transactions]
     data = await run_together(steps) if call.expand else [await step for step in steps]
     return render_list(BALANCE_TRANSACTIONS, data, page)
+
+
+async def _read_facts(context: QueryContext, rows: Sequence[TupleRow]) -> list[BalanceTransaction]:
+    """The transactions of rows that begin with `fact` and `id`. One whose subject has been erased is read
+    from the log while its row still has it as it was."""
+    transactions: list[BalanceTransaction] = []
+    for row, document in zip(rows, await context.open_documents([row[0] for row in rows]), strict=True):
+        if document is None:
+            _, transaction = await _find_transaction(context, row[1])
+            assert transaction is not None
+        else:
+            transaction = msgspec.json.decode(document)
+        transactions.append(transaction)
+    return transactions
 
 
 async def _check_payout(call: Call, context: QueryContext) -> None:

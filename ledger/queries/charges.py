@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-import msgspec
-
 from ledger.call import Call
-from ledger.compression.documents import decompress
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
@@ -61,7 +58,7 @@ async def find_charge_id(context: QueryContext, call: Call, payment_intent: str)
     rows = await context.pages.fetch_newest(
         call, CHARGES, {"payment_intent": payment_intent}, limit=ATTEMPTS_MAX
     )
-    charges = [msgspec.json.decode(decompress(row[0]), type=Charge) for row in rows]
+    charges = await context.read_states(rows, lambda row: Charge)
     if not charges:
         state = await context.get_expanded(payment_intent)
         hint = mode_hint(state, type(state), call) if _is_intent(state) else ""

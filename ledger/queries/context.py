@@ -6,18 +6,20 @@ One function renders both from the same aggregate, so they have the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from psycopg.rows import TupleRow
 
 from ledger.call import Call
-from ledger.compression.documents import decompress
 from ledger.domain.aggregate import State
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.urls import FileLinkUrls
+from ledger.keys.blind_index import BlindIndex
+from ledger.keys.documents import load_document_keys, open_document
 from ledger.objects import (
     Fetch,
     Kind,
@@ -47,6 +49,7 @@ class QueryContext:
     pages                 pages of the projections
     link_urls             derives the secret digits in the URL of a file link
     page_tokens           makes and reads the URLs of pages of /v2
+    blind_index           hashes by which rows are found
     derive_intent_secret  derives the client secret of a payment intent from its id
     totals                sums of the balance that this process has read before
     """
@@ -56,6 +59,7 @@ class QueryContext:
     pages: Pages
     link_urls: FileLinkUrls
     page_tokens: PageTokens
+    blind_index: BlindIndex
     derive_intent_secret: Callable[[str], str]
     totals: BalanceTotals = field(default_factory=new_balance_totals)
 
@@ -72,6 +76,28 @@ class QueryContext:
         """The aggregate, for an answer that shows it inside another object; None also when it cannot be
         read, which is logged: then its id stays. Raises Unavailable."""
         return await get_readable(self.get, stream)
+
+    async def open_documents(self, stored: Sequence[bytes]) -> list[bytes | None]:
+        """The documents of columns of the projections; None of one whose subject has been erased. Raises
+        Unavailable."""
+        keyring = await load_document_keys(self.pool.run_idempotent, self.store.codec.data_keys, stored)
+        return [open_document(keyring, each) for each in stored]
+
+    async def read_states(
+        self, rows: Sequence[TupleRow], get_kind: Callable[[TupleRow], type[Kind]]
+    ) -> list[Kind]:
+        """The aggregates of rows that begin with `state` and `id`. One whose subject has been erased, in a
+        row that still has it as it was, is folded from its stream. Raises Unavailable, UnreadableRecord."""
+        documents = await self.open_documents([row[0] for row in rows])
+        states: list[Kind] = []
+        for row, document in zip(rows, documents, strict=True):
+            if document is None:
+                state = await self.get(row[1])
+                assert isinstance(state, get_kind(row))
+            else:
+                state = msgspec.json.decode(document, type=get_kind(row))
+            states.append(state)
+        return states
 
     def now(self) -> int:
         """Unix seconds."""
@@ -102,7 +128,7 @@ async def list_objects(
     `url` as in `render_list`. Raises InvalidParameter, Unavailable."""
     page = await context.pages.fetch_page(call, list_query, filters)
     now = context.now()
-    states = [msgspec.json.decode(decompress(row[0]), type=kind) for row in page.rows]
+    states = await context.read_states(page.rows, lambda row: kind)
     fetch = share_reads(context.get_expanded)
     steps = [render(call, context, state, now, fetch) for state in states]
     data = await run_together(steps) if call.expand or kind is File else [await step for step in steps]

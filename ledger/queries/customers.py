@@ -14,8 +14,9 @@ CUSTOMERS = ListQuery.of(
     "customers",
     noun="customer",
     where="AND NOT deleted",
-    filters={"email": "AND email = %(email)s"},
+    filters={"email": "AND email = ANY (%(email)s::text[])"},
     hashed=("email",),
+    in_forms=("email",),
 )
 
 
@@ -34,4 +35,8 @@ async def get_customer(call: Call, context: QueryContext) -> Customer:
 
 async def list_customers(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/customers`"""
-    return await list_objects(call, context, CUSTOMERS, Customer)
+    filters = {}
+    if (email := call.parameters.get("email")) is not None:
+        hashed = context.blind_index.hash_as_text(call.account, call.livemode, "email", email)
+        filters["email"] = [hashed, email]  # the second in rows of older releases
+    return await list_objects(call, context, CUSTOMERS, Customer, filters=filters)

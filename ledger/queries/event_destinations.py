@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-import msgspec
 from psycopg.rows import TupleRow
 
 from ledger.call import Call
-from ledger.compression.documents import decompress
 from ledger.domain.event import DomainEvent
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.objects import DESTINATION_NOUN, get_destination
@@ -51,7 +49,7 @@ async def list_destinations(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v2/core/event_destinations`, newest first."""
 
     async def render_rows(rows: Sequence[TupleRow], parameters: Parameters) -> list[Json]:
-        states = [_decode(row[0]) for row in rows]
+        states = await context.read_states(rows, lambda row: WebhookEndpoint)
         events = await _read_events(context, states)
         include = parameters.get("include", ())
         return [render_destination(state, events[state.id], include=include) for state in states]
@@ -62,7 +60,7 @@ async def list_destinations(call: Call, context: QueryContext) -> QueryResult:
         DESTINATIONS,
         PATH,
         make_filters=lambda parameters: {},
-        get_cursor=lambda row: _decode(row[0]).id,
+        get_cursor=lambda row: str(row[1]),
         render_rows=render_rows,
     )
 
@@ -91,7 +89,3 @@ async def _read_events(
         if event.originator_version <= versions[event.originator_id]:
             events[event.originator_id].append(event)
     return events
-
-
-def _decode(stored: bytes) -> WebhookEndpoint:
-    return msgspec.json.decode(decompress(stored), type=WebhookEndpoint)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from psycopg.rows import TupleRow
 
 from ledger.call import Call
-from ledger.compression.documents import decompress_text
 from ledger.errors import UnknownObject
 from ledger.objects import other_mode_hint
 from ledger.queries.context import QueryContext
+from ledger.queries.feed_events import FeedEvent, open_events
 from ledger.queries.list_query import ListQuery, in_live_generation
 from ledger.queries.pages import QueryResult, render_list
 from ledger.wire import events
 from ledger.wire.event_types import EVENT_TYPES, matches
 from ledger.wire.thin_events import to_snapshot_id
-
-CACHED_EVENTS_MAX = 2048
 
 # The feed is as new as the fan-out: only after the fan-out is it known to how many endpoints each Event is
 # owed. While the fan-out is behind the log, an account without endpoints does not wait for it: no deliveries
@@ -116,25 +113,6 @@ FROM (
 )
 
 
-# Rows of the feed never change and mostly the newest are read: ten that were read before take 1 µs, not 10.
-read_event_data = lru_cache(CACHED_EVENTS_MAX)(decompress_text)
-
-
-class FeedEvent(NamedTuple):
-    """The columns of the feed that an Event shows. `data` is JSON, compressed or not; `pending_webhooks`:
-    how many endpoints the Event was owed to when it was read."""
-
-    id: str
-    livemode: bool
-    created: int
-    type: str
-    api_version: str
-    request_id: str | None
-    idempotency_key: str | None
-    data: str
-    pending_webhooks: int
-
-
 async def retrieve(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/events/{id}`, for 30 days from `created` (contract §4.4)."""
     event, _, _ = await fetch_event(call, context)
@@ -158,8 +136,14 @@ async def find_event(call: Call, context: QueryContext, event_id: str) -> tuple[
     row = await context.pages.fetch_by_id(call, EVENTS, event_id)
     if row is None:
         return None
-    *columns, position, ordinal = row
-    return FeedEvent(*columns), position, ordinal
+    [event] = await open_rows(context, [row])
+    *_, position, ordinal = row
+    return event, position, ordinal
+
+
+async def open_rows(context: QueryContext, rows: Sequence[TupleRow]) -> list[FeedEvent]:
+    """The Events of rows of the list query. Raises Unavailable, UnreadableRecord."""
+    return await open_events(context.pool.run_idempotent, context.store.codec, rows)
 
 
 async def find_mode_hint(call: Call, context: QueryContext, event_id: str) -> str:
@@ -188,7 +172,8 @@ async def fetch_events(
     """The page of Events that pass these filters of the list query, for the call's `limit`, `created` and
     cursors. Raises InvalidParameter, Unavailable."""
     page = await context.pages.fetch_page(call, list_query, filters)
-    return render_list(EVENTS, [_render_row(row, call) for row in page.rows], page)
+    events = await open_rows(context, page.rows)
+    return render_list(EVENTS, [_render(event, call) for event in events], page)
 
 
 def render_event(event: FeedEvent, *, account: str | None, api_version: str | None = None) -> dict[str, Any]:
@@ -200,17 +185,12 @@ def render_event(event: FeedEvent, *, account: str | None, api_version: str | No
         created=event.created,
         livemode=event.livemode,
         api_version=api_version or event.api_version,
-        data=msgspec.Raw(read_event_data(event.data)),
+        data=msgspec.Raw(event.data),
         request_id=event.request_id,
         idempotency_key=event.idempotency_key,
         pending_webhooks=event.pending_webhooks,
         account=account,
     )
-
-
-def _render_row(row: TupleRow, call: Call) -> dict[str, Any]:
-    *columns, _, _ = row
-    return _render(FeedEvent(*columns), call)
 
 
 def _render(event: FeedEvent, call: Call) -> dict[str, Any]:

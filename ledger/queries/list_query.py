@@ -65,6 +65,14 @@ def equal_hash(*columns: str) -> str:
     return f"hash_record_extended(ROW ({', '.join(columns)}), 0) = hash_record_extended(ROW ({values}), 0)"
 
 
+def any_equal_hash(column: str) -> str:
+    """As `equal_hash` of account, mode and the column, whose parameter has the forms in which rows may have
+    the value."""
+    return f"""hash_record_extended(ROW (account, livemode, {column}), 0) = ANY (ARRAY(
+    SELECT hash_record_extended(ROW (%(account)s::text, %(livemode)s::boolean, form), 0)
+    FROM unnest(%({column})s::text[]) AS form))"""  # noqa: S608 (names in our code)
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ListQuery:
     """One list over one projection.
@@ -79,6 +87,8 @@ class ListQuery:
     hashed              of `filters`, those that have an index of hashes, of account, mode and the column of
                         that name. Other pages, but not the row of one id, are read along the index of the
                         hashes of account and mode. None: the list has no such indexes
+    in_forms            of `hashed`, those whose parameter is a list: a row may have the value in one of
+                        several forms
     filter_shape_min    by parameter, the first shape of rows that has the column it needs
     by_ordinal          whether several rows may share a position
     partitioned_by_day  whether rows are partitioned by day; then %(since)s and %(until)s are bound: `created`
@@ -94,6 +104,7 @@ class ListQuery:
     cursor_select: str
     filters: Mapping[str, str] = field(default_factory=dict)
     hashed: frozenset[str] | None = None
+    in_forms: frozenset[str] = frozenset()
     filter_shape_min: Mapping[str, int] = field(default_factory=dict)
     by_ordinal: bool = False
     partitioned_by_day: bool = False
@@ -108,28 +119,32 @@ class ListQuery:
         noun: str,
         filters: Mapping[str, str] | None = None,
         hashed: Collection[str] | None = None,
+        in_forms: Collection[str] = (),
         filter_shape_min: Mapping[str, int] | None = None,
         column: str = "state",
+        further_columns: Collection[str] = (),
         where: str = "",
     ) -> Self:
         """The list of a projection that has one row per object, selected by account and mode.
 
-        column  holds the object
+        column  holds the object; the id follows it, then `further_columns`
         where   a further condition on the listed rows, not on the cursor's: the list of customers has no
                 deleted ones, but a page may begin after one
 
-        Projection and column become part of the SQL; they are names in our code, never input.
+        Projection and columns become part of the SQL; they are names in our code, never input.
         """
+        columns = ", ".join([column, "id", *further_columns])
         source = f"FROM projections.{projection}\nWHERE {in_live_generation(projection)}\n"
         owned = "AND account = %(account)s AND livemode = %(livemode)s"
         return cls(
             projection=projection,
             noun=noun,
             url=f"/v1/{projection}",
-            select=f"SELECT {column}, created, position {source}{owned} {where}",
+            select=f"SELECT {columns}, created, position {source}{owned} {where}",
             cursor_select=f"SELECT created, position {source}AND id = %(cursor)s {owned}",
             filters=filters or {},
             hashed=None if hashed is None else frozenset(hashed),
+            in_forms=frozenset(in_forms),
             filter_shape_min=filter_shape_min or {},
         )
 
@@ -158,8 +173,15 @@ def _build_hash_conditions(list_query: ListQuery, filters: Sequence[str]) -> lis
     """The conditions that lead into the indexes of hashes."""
     if list_query.hashed is None or "id" in filters:
         return []
-    columns = [[name] for name in filters if name in list_query.hashed] or [[]]
-    return [f"AND {equal_hash('account', 'livemode', *names)}" for names in columns]
+    names = [name for name in filters if name in list_query.hashed]
+    if not names:
+        return [f"AND {equal_hash('account', 'livemode')}"]
+    return [
+        f"AND {any_equal_hash(name)}"
+        if name in list_query.in_forms
+        else f"AND {equal_hash('account', 'livemode', name)}"
+        for name in names
+    ]
 
 
 @lru_cache

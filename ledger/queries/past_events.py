@@ -5,10 +5,11 @@ The feed keeps an Event for 30 days, the log for good.
 
 from __future__ import annotations
 
+from ledger.domain.subjects import find_subject
 from ledger.errors import UnreadableReason, UnreadableRecord
 from ledger.logs import describe_error
 from ledger.postgres.connections import ReconnectingConnection
-from ledger.queries.events import FeedEvent
+from ledger.queries.feed_events import FeedEvent
 from ledger.store.codec import evolve_stored
 from ledger.store.log import read_log
 from ledger.store.past_streams import PastRead
@@ -47,6 +48,7 @@ async def load_past_event(
         row.api_version,
         row.request_id,
         row.idempotency_key,
-        row.data.decode(),
+        row.data,
         pending_webhooks,
+        find_subject(after),
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
-import msgspec
+from psycopg.rows import TupleRow
 
 from ledger.call import Call
-from ledger.compression.documents import decompress
 from ledger.domain.aggregate import State
 from ledger.domain.customer import Customer
 from ledger.domain.payment_intent import PaymentIntent
@@ -21,7 +20,7 @@ PAYMENT_INTENTS = ListQuery.of(
     "payment_intents",
     noun="payment_intent",
     filters={"customer": "AND customer = %(customer)s"},
-    column="state, published",
+    further_columns=("published",),
     where="AND NOT deleted",
 )
 _OBJECT_TYPE = "payment_intent"
@@ -45,14 +44,15 @@ async def list_payment_intents(call: Call, context: QueryContext) -> QueryResult
         await get_filter(call, Customer, "customer", call.parameters["customer"], context.get)
     page = await context.pages.fetch_page(call, PAYMENT_INTENTS)
     now = context.now()
-    states: list[State] = [
-        msgspec.json.decode(decompress(row[0]), type=Resource if row[1] else PaymentIntent)
-        for row in page.rows
-    ]
+    states = await context.read_states(page.rows, _get_kind)
     fetch = share_reads(context.get_expanded)
     steps = [_render(call, context, state, now, fetch) for state in states]
     data = await run_together(steps) if call.expand else [await step for step in steps]
     return render_list(PAYMENT_INTENTS, data, page)
+
+
+def _get_kind(row: TupleRow) -> type[State]:
+    return Resource if row[2] else PaymentIntent
 
 
 def _is_published(state: State | None) -> TypeGuard[Resource]:

@@ -19,7 +19,7 @@ from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
 from ledger.wire.files import add_urls
 from ledger.wire.json_values import make_list_object
-from ledger.wire.published_types import PublishedType
+from ledger.wire.published_types import PublishedType, format_filter
 
 # The members that have a column; only `customer` and `subscription` are in an index. For any other member the
 # rows of the type are compared one by one.
@@ -32,13 +32,17 @@ _STATE_FILTERS = {
     "not_canceled": "AND status IS DISTINCT FROM 'canceled'",
     "ended": "AND status IN ('canceled', 'incomplete_expired')",
 }
-# The member as JSON text; of an expanded object its id. Few rows contain the value at all: only they are
-# parsed, which takes ten times as long as to look for it.
-_MEMBER_FILTER = """AND position(convert_to(%(member_{name})s, 'UTF8') IN state) > 0
+# By the hash of the member, the second text. Rows of older releases have none, but a state in the clear:
+# there by the member as JSON, the first text; of an expanded object by its id. Few of them contain the value
+# at all: only they are parsed, which takes ten times as long as to look for it.
+_MEMBER_FILTER = """AND CASE WHEN members IS NOT NULL
+THEN position(decode((%(member_{name})s::text[])[2], 'hex') IN members) > 0
+ELSE position(convert_to((%(member_{name})s::text[])[1], 'UTF8') IN state) > 0
 AND coalesce(
     convert_from(state, 'UTF8')::json #> '{{object,{name},id}}',
     convert_from(state, 'UTF8')::json #> '{{object,{name}}}'
-)::text = %(member_{name})s"""
+)::text = (%(member_{name})s::text[])[1] END"""
+_MEMBER_PREFIX = "member_"
 _RESOURCES = ListQuery.of(
     "resources",
     noun="resource",
@@ -53,7 +57,7 @@ _ALL, _ENDED = "all", "ended"
 def build_list_query(published_type: PublishedType) -> ListQuery:
     """The list of a type."""
     member_filters = {
-        f"member_{row.name}": _MEMBER_FILTER.format(name=row.name)
+        f"{_MEMBER_PREFIX}{row.name}": _MEMBER_FILTER.format(name=row.name)
         for row in published_type.filters
         if row.served and row.name not in _COLUMN_FILTERS
     }
@@ -77,7 +81,7 @@ async def list_all(
     published_type: PublishedType, list_query: ListQuery, call: Call, context: QueryContext
 ) -> QueryResult:
     """`GET /v1/{path}`: the objects that are not deleted."""
-    filters = build_filters(published_type, call.parameters)
+    filters = _hash_members(call, context, build_filters(published_type, call.parameters))
     return await list_objects(call, context, list_query, Resource, filters=filters)
 
 
@@ -87,7 +91,8 @@ async def list_of_customer(
     """`GET /v1/customers/{id}/{of_customer}`: the objects of a type that name the customer. Raises
     UnknownObject for the customer, also for a deleted one."""
     state = await get_customer(call, context)
-    filters = build_filters(published_type, call.parameters) | {"customer": state.id}
+    filters = _hash_members(call, context, build_filters(published_type, call.parameters))
+    filters["customer"] = state.id
     url = f"/v1/customers/{state.id}/{published_type.of_customer}"
     return await list_objects(call, context, list_query, Resource, filters=filters, url=url)
 
@@ -144,7 +149,7 @@ def build_filters(published_type: PublishedType, parameters: Mapping[str, Any]) 
         if row.name in _COLUMN_FILTERS:
             filters[row.name] = value
         else:
-            filters[f"member_{row.name}"] = msgspec.json.encode(value).decode()
+            filters[f"{_MEMBER_PREFIX}{row.name}"] = msgspec.json.encode(value).decode()
     if published_type.object_type == _SUBSCRIPTION:
         status = filters.get("status")
         if status in (None, _ALL, _ENDED):
@@ -152,6 +157,19 @@ def build_filters(published_type: PublishedType, parameters: Mapping[str, Any]) 
         if status in (None, _ENDED):
             filters["not_canceled" if status is None else "ended"] = True
     return filters
+
+
+def _hash_members(call: Call, context: QueryContext, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as the list query takes them: those of members with their hashes."""
+
+    def add_hash(name: str, value: Any) -> Any:
+        if not name.startswith(_MEMBER_PREFIX):
+            return value
+        text = format_filter(name.removeprefix(_MEMBER_PREFIX), value)
+        hashed = context.blind_index.hash(call.account, call.livemode, "members", text)
+        return [value, hashed.hex()]
+
+    return {name: add_hash(name, value) for name, value in filters.items()}
 
 
 def matches_filters(state: Resource, filters: Mapping[str, Any]) -> bool:
@@ -167,7 +185,7 @@ def matches_filters(state: Resource, filters: Mapping[str, Any]) -> bool:
             case "customer" | "subscription" | "status":
                 matched = getattr(state, name) == value
             case _:
-                member = state.object.get(name.removeprefix("member_"))
+                member = state.object.get(name.removeprefix(_MEMBER_PREFIX))
                 if isinstance(member, dict) and "id" in member:
                     member = member["id"]
                 matched = msgspec.json.encode(member).decode() == value

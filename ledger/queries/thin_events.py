@@ -11,7 +11,8 @@ from ledger.call import Call
 from ledger.errors import UnknownObject
 from ledger.queries.context import QueryContext
 from ledger.queries.event_destinations import find_ping
-from ledger.queries.events import EVENTS, FeedEvent, find_event, find_mode_hint, read_event_data
+from ledger.queries.events import EVENTS, find_event, find_mode_hint, open_rows
+from ledger.queries.feed_events import FeedEvent
 from ledger.queries.pages import QueryResult
 from ledger.queries.v2_pages import Parameters, list_page
 from ledger.wire.json_values import Json
@@ -50,7 +51,7 @@ async def list_thin_events(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v2/core/events`, newest first in the order of the log."""
 
     async def render_rows(rows: Sequence[TupleRow], parameters: Parameters) -> list[Json]:
-        return [_render(FeedEvent(*columns), call) for *columns, _position, _ordinal in rows]
+        return [_render(event, call) for event in await open_rows(context, rows)]
 
     return await list_page(
         call,
@@ -65,7 +66,7 @@ async def list_thin_events(call: Call, context: QueryContext) -> QueryResult:
 
 def render_event_notification(event: FeedEvent, *, account: str | None) -> Json:
     """What is pushed of the Event's thin twin. `account`: the connected account, only for a platform."""
-    return render_notification(event, read_event_data(event.data), context=account)
+    return render_notification(event, event.data, context=account)
 
 
 def _make_filters(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,4 +80,4 @@ def _make_filters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _render(event: FeedEvent, call: Call) -> Json:
-    return render_thin_event(event, read_event_data(event.data), context=call.connected_account)
+    return render_thin_event(event, event.data, context=call.connected_account)

@@ -24,13 +24,14 @@ from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError, ObjectRedacted
+from ledger.keys.data_keys import NO_KEYS
 from ledger.store.append_call import Batch
 from ledger.store.appender import Appender, BatchResult
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
-from ledger.store.replies import EncodeBody, IdempotencyKeyUsed, Replies, Reply, StoredReply
+from ledger.store.replies import IdempotencyKeyUsed, Replies, Reply, StoredReply, encode_body
 from ledger.store.seals.batch_keys import BatchKeys
 
 GATHER_MAX = 16
@@ -122,7 +123,7 @@ class Journal:
         self._streams = streams
         self._notifier = notifier
         self._appender = Appender(dsn, clock, timeout_ms=timeout_ms)
-        self._replies = Replies(dsn)
+        self._replies = Replies(dsn, codec.data_keys)
         self._queue: BatchQueue[Append, int] = BatchQueue(
             self._commit, batch_max=batch_max, queue_max=queue_max, gather_max=GATHER_MAX
         )
@@ -199,12 +200,12 @@ class Journal:
         of them up before: so that is done only when the batch has been refused.
         """
         started = asyncio.get_running_loop().time()
-        encode_body = await self._replies.get_body_encoder()
+        as_bytes = await self._replies.may_store_bytes()
         batch = await self._reject_outdated(batch)
         if not batch:
             return []
         try:
-            keys, rows = await self._to_rows(encode_body, batch, look_up_all=look_up_all)
+            keys, rows = await self._to_rows(as_bytes, batch, look_up_all=look_up_all)
             asked_at = time.monotonic()
             result = await self._appender.append(rows, with_creations=look_up_all)
         except psycopg.errors.UniqueViolation as error:
@@ -243,7 +244,7 @@ class Journal:
         return [pending for pending in batch if pending.item.erasures == epoch]
 
     async def _to_rows(
-        self, encode_body: EncodeBody, batch: Sequence[Pending[Append, int]], *, look_up_all: bool = False
+        self, as_bytes: bool, batch: Sequence[Pending[Append, int]], *, look_up_all: bool = False
     ) -> tuple[BatchKeys | None, Batch]:
         """The batch as rows, and the keys that its events are sealed under: none while earlier releases may
         have to read them. The epoch is that of before the keys were loaded."""
@@ -251,8 +252,10 @@ class Journal:
         if self._watch.seals_by_subject:
             keys = BatchKeys(self._data_keys)
             changes = [change for pending in batch for change in pending.item.changes]
-            await keys.load(self._streams.source, changes, look_up_all=look_up_all)
-        return keys, _to_rows(self._codec, encode_body, batch, keys, epoch)
+            replies = [pending.item.reply for pending in batch if pending.item.reply is not None]
+            shown = [reply.subject for reply in replies if reply.subject is not None]
+            await keys.load(self._streams.source, changes, shown=shown, look_up_all=look_up_all)
+        return keys, _to_rows(self._codec, as_bytes, batch, keys, epoch)
 
     def _resolve(
         self, batch: list[Pending[Append, int]], result: BatchResult, without: Container[Pending[Append, int]]
@@ -345,7 +348,7 @@ def _reject(pending: Pending[Append, int], error: Exception) -> None:
 
 def _to_rows(
     codec: Codec,
-    encode_body: EncodeBody,
+    as_bytes: bool,
     batch: Sequence[Pending[Append, int]],
     keys: BatchKeys | None = None,
     epoch: int = 0,
@@ -353,6 +356,7 @@ def _to_rows(
     """The rows of a batch. Raises ValueError when the versions of a stream are not consecutive, and
     ObjectRedacted when something is to be sealed for an erased subject."""
     rows = Batch([], [], [], [], [], epoch)
+    keyring = NO_KEYS if keys is None else keys.as_keyring(epoch)
     for index, (command, _) in enumerate(batch):
         account, livemode, actor, request_id, key, reaction_to = command.cause
         of_request = None if reaction_to is None else f"event:{reaction_to}"
@@ -390,11 +394,12 @@ def _to_rows(
             )
         rows.keys.extend((index, subject, None, None) for subject in command.erased_subjects)
         if command.reply is not None:
-            fingerprint, status, body, secret_of, secret_at = command.reply
+            fingerprint, status, _, secret_of, secret_at, _ = command.reply
+            body = encode_body(command.reply, keyring, as_bytes=as_bytes)
             place = len(rows.events) if command.changes else None
             rows.replies.append(
                 (
-                    index, account, livemode, key, fingerprint, status, *encode_body(body),
+                    index, account, livemode, key, fingerprint, status, *body,
                     secret_of, secret_at, request_id, place,
                 )
             )  # fmt: skip

@@ -1,20 +1,22 @@
 """The replies to idempotency keys: what each key got, for a day (contract §1.9); and the end of that day.
 
 A reply to a command that appends to the log commits with it (`ledger.append_any`). Bodies are stored
-compressed, in a column of their own, once every release that may run reads that.
+compressed, and sealed for their subject, in a column of their own, once every release that may run reads
+that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID
 
 from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.call import Cause
 from ledger.clock import Clock
-from ledger.compression.documents import compress, decompress, decompress_text
-from ledger.errors import LedgerError
+from ledger.compression.documents import compress, decompress_text
+from ledger.errors import LedgerError, Unavailable
+from ledger.keys.data_keys import NO_KEYS, DataKeys, Keyring
+from ledger.keys.documents import load_document_keys, open_document, seal_document
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
 from ledger.postgres.migrations import may_store_replies_as_bytes
 from ledger.postgres.sessions import LOCAL_COMMITS
@@ -28,9 +30,10 @@ WHERE account = %(account)s AND livemode = %(livemode)s AND key = %(key)s
 # uncommitted row for the same key would fail with its whole batch.
 _LOCK_HEAD = "SELECT FROM ledger.head_lock FOR UPDATE"
 _INSERT_REPLY = """
-INSERT INTO ledger.replies (account, livemode, key, fingerprint, status, body, request_id, created_at)
-VALUES (%(account)s, %(livemode)s, %(key)s, %(fingerprint)s, %(status)s, %(body)s, %(request_id)s,
-        to_timestamp(%(at)s))
+INSERT INTO ledger.replies
+    (account, livemode, key, fingerprint, status, body, compressed, request_id, created_at)
+VALUES (%(account)s, %(livemode)s, %(key)s, %(fingerprint)s, %(status)s, %(body)s, %(compressed)s,
+        %(request_id)s, to_timestamp(%(at)s))
 ON CONFLICT ON CONSTRAINT replies_key DO NOTHING
 """
 
@@ -47,9 +50,6 @@ _DELETE_APPENDERS = (
     "DELETE FROM ledger.appenders WHERE recorded_at < to_timestamp(%(before)s) AND id <> %(own)s"
 )
 
-EncodeBody = Callable[[str], tuple[str | None, bytes | None]]
-"""A body as it is stored: in the column `body`, or in the column `compressed`."""
-
 
 class IdempotencyKeyUsed(LedgerError):
     """The idempotency key has a reply already: respond with that reply."""
@@ -60,6 +60,7 @@ class Reply(NamedTuple):
 
     A body with a secret is stored without it: the secret is cut out at offset `secret_offset` (characters),
     and can be derived again from the object `secret_object_id` (`commands.execution.Decision.secret_of`).
+    `subject`: whose personal data the body may have; None: nobody's.
     """
 
     fingerprint: str
@@ -67,6 +68,7 @@ class Reply(NamedTuple):
     body: str
     secret_object_id: str | None = None
     secret_offset: int | None = None
+    subject: str | None = None
 
 
 class StoredReply(NamedTuple):
@@ -83,29 +85,34 @@ class StoredReply(NamedTuple):
 class Replies:
     """The stored replies, for one process."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, keys: DataKeys) -> None:
+        self._keys = keys
         self._connection = ReconnectingConnection(dsn, "ledger_api", name="replies")
-        self._encode_body: EncodeBody | None = None
+        self._as_bytes: bool | None = None
 
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.drop()
 
     async def find(self, account: str, livemode: bool, key: str) -> StoredReply | None:
-        """The stored reply of the idempotency key `key`; None when there is none. Raises Unavailable."""
+        """The stored reply of the idempotency key `key`; None when there is none. Raises Unavailable, also
+        while an erasure has not rewritten the reply yet."""
         parameters = {"account": account, "livemode": livemode, "key": key}
         row = await self._connection.run_idempotent(lambda conn: fetch_one(conn, _SELECT_REPLY, parameters))
         if row is None:
             return None
-        fingerprint, status, text, compressed, *secret = row[:6]
-        return StoredReply(Reply(fingerprint, status, read_body(text, compressed), *secret), *row[6:])
+        fingerprint, status, text, stored, *secret = row[:6]
+        keyring = await load_document_keys(self._connection.run_idempotent, self._keys, [stored])
+        body = read_body(text, stored, keyring)
+        if body is None:
+            raise Unavailable("the reply to this idempotency key is being redacted")
+        return StoredReply(Reply(fingerprint, status, body, *secret), *row[6:])
 
-    async def get_body_encoder(self) -> EncodeBody:
-        """How this process stores bodies: as they are, or compressed. Raises Unavailable."""
-        if self._encode_body is None:
-            as_bytes = await self._connection.run_idempotent(may_store_replies_as_bytes)
-            self._encode_body = compress_body if as_bytes else keep_body
-        return self._encode_body
+    async def may_store_bytes(self) -> bool:
+        """Whether every release that may run reads bodies in the column `compressed`. Raises Unavailable."""
+        if self._as_bytes is None:
+            self._as_bytes = await self._connection.run_idempotent(may_store_replies_as_bytes)
+        return self._as_bytes
 
 
 class ReplyCleanup:
@@ -156,24 +163,26 @@ class ReplyCleanup:
         return CLEANUP_INTERVAL_SECONDS
 
 
-async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float) -> None:
+async def insert_reply(conn: Conn, keys: DataKeys, cause: Cause, reply: Reply, created_at: float) -> None:
     """Store the reply to a command that appends nothing to the log. `created_at` is in unix seconds.
 
     Call it last in the transaction that makes the command's changes: appends wait until that ends. Raises
     IdempotencyKeyUsed when the idempotency key has a reply already; the transaction then rolls back.
     """
     await conn.execute(_LOCK_HEAD)
-    fingerprint, status, body, secret_object_id, _ = reply
-    assert secret_object_id is None, "only a reply about an object in the log may contain a secret"
+    assert reply.secret_object_id is None, "only a reply about an object in the log may contain a secret"
+    keyring = await keys.load(conn, [] if reply.subject is None else [reply.subject])
+    body, stored = encode_body(reply, keyring, as_bytes=await may_store_replies_as_bytes(conn))
     cur = await conn.execute(
         _INSERT_REPLY,
         {
             "account": cause.account,
             "livemode": cause.livemode,
             "key": cause.idempotency_key,
-            "fingerprint": fingerprint,
-            "status": status,
+            "fingerprint": reply.fingerprint,
+            "status": reply.status,
             "body": body,
+            "compressed": stored,
             "request_id": cause.request_id,
             "at": created_at,
         },
@@ -182,19 +191,19 @@ async def insert_reply(conn: Conn, cause: Cause, reply: Reply, created_at: float
         raise IdempotencyKeyUsed
 
 
-def keep_body(body: str) -> tuple[str, None]:
-    """The body as every release reads it."""
-    return body, None
+def read_body(text: str | None, stored: bytes | None, keyring: Keyring = NO_KEYS) -> str | None:
+    """The body of the columns `body` and `compressed`, whatever release stored it; None when its subject has
+    been erased."""
+    if stored is None:
+        assert text is not None
+        return decompress_text(text).decode()
+    opened = open_document(keyring, stored)
+    return None if opened is None else opened.decode()
 
 
-def read_body(text: str | None, compressed: bytes | None) -> str:
-    """The body of the columns `body` and `compressed`, whatever release stored it."""
-    if compressed is not None:
-        return decompress(compressed).decode()
-    assert text is not None
-    return decompress_text(text).decode()
-
-
-def compress_body(body: str) -> tuple[None, bytes]:
-    """The body as releases since 0021 read it: 36 bytes less than the base64 of earlier ones."""
-    return None, compress(body.encode())
+def encode_body(reply: Reply, keyring: Keyring, *, as_bytes: bool) -> tuple[str | None, bytes | None]:
+    """What the columns `body` and `compressed` have of a reply: the text, or what only releases since 0021
+    read (`as_bytes`). `keyring` has been loaded for the subject."""
+    if reply.subject is not None and keyring.may_seal:
+        return None, seal_document(keyring, reply.subject, reply.body.encode())
+    return (None, compress(reply.body.encode())) if as_bytes else (reply.body, None)

@@ -18,8 +18,10 @@ import structlog
 
 from ledger.clock import Clock
 from ledger.postgres.connections import ReconnectingConnection
-from ledger.queries.events import FeedEvent, render_event
+from ledger.queries.events import render_event
+from ledger.queries.feed_events import FeedEvent
 from ledger.queries.thin_events import render_event_notification
+from ledger.store.codec import Codec
 from ledger.stripe_cli import feed
 from ledger.stripe_cli.frames import (
     EventAck,
@@ -52,6 +54,7 @@ class EventSource:
 
     connection   to the database; shared with other listeners, as `reads` is
     reads        with the setting SNAPSHOT_FIRST: for what `feed` reads
+    codec        opens Events
     secret       signs what is sent
     count_missed is called with how many Events the listener will not get
     """
@@ -61,6 +64,7 @@ class EventSource:
         session: Session,
         connection: ReconnectingConnection,
         reads: ReconnectingConnection,
+        codec: Codec,
         clock: Clock,
         secret: str,
         count_missed: Callable[[int], None],
@@ -68,6 +72,7 @@ class EventSource:
         self.session = session
         self._connection = connection
         self._reads = reads
+        self._codec = codec
         self._clock = clock
         self._secret = secret
         self._renderings = list_renderings(session.features)
@@ -112,7 +117,7 @@ class EventSource:
                     yield frame
             account, livemode = self.session.account, self.session.livemode
             async with self._reads as conn:
-                batch = await feed.read_events(conn, account, livemode, self.read_position)
+                batch = await feed.read_events(conn, self._codec, account, livemode, self.read_position)
             if await self._skip_excess(batch.head):
                 continue
             if untold := self._missed - sum(self._told):
@@ -165,7 +170,7 @@ class EventSource:
         """The Events to send again that this connection has not sent yet."""
         while self._has_resends:
             async with self._reads as conn:
-                resends = await feed.read_resends(conn, self.session.id, self._resent_upto)
+                resends = await feed.read_resends(conn, self._codec, self.session.id, self._resent_upto)
             for resend in resends:
                 self._resent[resend.id] = set(self._renderings)
                 self._resent_upto = resend.id
@@ -230,7 +235,7 @@ class EventSource:
     def _encode_missed(self, number: int, count: int, rendering: str) -> str:
         """The message with an Event of our own that says how many were missed. The CLI shows its type and
         its id."""
-        data = msgspec.json.encode({"object": {"object": "events_missed", "count": count}}).decode()
+        data = msgspec.json.encode({"object": {"object": "events_missed", "count": count}})
         event = FeedEvent(
             id=f"evt_missed_{count}",
             livemode=self.session.livemode,

@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 from ledger.domain import imported_event
 from ledger.ids import parse_id_time
+from ledger.keys.documents import run_on
 from ledger.postgres.connections import Conn, fetch_all
-from ledger.queries.events import COUNT_OWED, FeedEvent
+from ledger.queries.events import COUNT_OWED
+from ledger.queries.feed_events import FeedEvent, open_events
+from ledger.store.codec import Codec
 from ledger.wire.public_events import EVENTS_PER_CHANGE_MAX
 
 RANGE_POSITIONS_MAX = 1000
@@ -78,7 +81,7 @@ SELECT p.upto, p.head, c.account, c.livemode,
 FROM p LEFT JOIN changed c ON true
 """  # noqa: S608
 _RESENDS = f"""
-SELECT r.id, f.account, {_COLUMNS}
+SELECT r.id, f.account, {_COLUMNS}, f.position, f.ordinal
 FROM stripe_cli.resends r
 JOIN projections.feed f
     ON f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
@@ -125,9 +128,9 @@ class Resend(NamedTuple):
     event: FeedEvent
 
 
-async def read_events(conn: Conn, account: str, livemode: bool, after: int) -> Batch:
+async def read_events(conn: Conn, codec: Codec, account: str, livemode: bool, after: int) -> Batch:
     """The next Events of a listener after a position of the log, on a connection with the setting
-    SNAPSHOT_FIRST: what is not among them is never read again. Raises psycopg.Error."""
+    SNAPSHOT_FIRST: what is not among them is never read again. Raises psycopg.Error, UnreadableRecord."""
     parameters = {
         "account": account,
         "livemode": livemode,
@@ -141,10 +144,12 @@ async def read_events(conn: Conn, account: str, livemode: bool, after: int) -> B
     if not rows:  # no feed yet
         return Batch([], after, after)
     head, upto = rows[0][:2]
+    places = [row[2:5] for row in rows if row[2] is not None]
+    feed_rows = [(*row[5:], *row[2:4]) for row in rows if row[2] is not None]
+    opened = await open_events(run_on(conn), codec, feed_rows)
     events = [
-        ListenerEvent(position, ordinal, owner, FeedEvent(*event))
-        for _, _, position, ordinal, owner, *event in rows
-        if position is not None
+        ListenerEvent(position, ordinal, owner, event)
+        for (position, ordinal, owner), event in zip(places, opened, strict=True)
     ]
     return Batch(events, max(upto, after), head)
 
@@ -178,11 +183,13 @@ async def read_changes(conn: Conn, after: int) -> Changes:
     return Changes(owners, max(rows[0][0], after), rows[0][1])
 
 
-async def read_resends(conn: Conn, session: str, after: int) -> list[Resend]:
-    """The Events to send again to a session, after the resend of this id. Raises psycopg.Error."""
+async def read_resends(conn: Conn, codec: Codec, session: str, after: int) -> list[Resend]:
+    """The Events to send again to a session, after the resend of this id. Raises psycopg.Error,
+    UnreadableRecord."""
     parameters = {"session": session, "after": after, "limit": CHANGES_MAX}
     rows = await fetch_all(conn, _RESENDS, parameters)
-    return [Resend(resend, account, FeedEvent(*event)) for resend, account, *event in rows]
+    events = await open_events(run_on(conn), codec, [row[2:] for row in rows])
+    return [Resend(row[0], row[1], event) for row, event in zip(rows, events, strict=True)]
 
 
 async def delete_resends(conn: Conn, session: str, ids: list[int]) -> None:

@@ -54,8 +54,9 @@ class Listeners:
     """The connected sessions of one process."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
-        self.responses = ResponseRecorder(store.dsn, store.clock)
+        self.responses = ResponseRecorder(store.dsn, store.clock, store.codec)
         self._clock = store.clock
+        self._codec = store.codec
         self._notifier = store.notifier
         self._metrics = metrics
         self._secrets = ListenerSecrets(store.service_keys)
@@ -126,6 +127,7 @@ class Listeners:
                 session,
                 self._connection,
                 self._tail_connection,
+                self._codec,
                 self._clock,
                 secret,
                 self._metrics.count_missed_events,

@@ -15,8 +15,10 @@ import structlog
 from ledger.background import BackgroundLoop
 from ledger.clock import Clock
 from ledger.ids import new_id
-from ledger.postgres.connections import ReconnectingConnection
+from ledger.keys.documents import find_subject, load_keyring, run_on, seal_document
+from ledger.postgres.connections import Conn, ReconnectingConnection, fetch_one
 from ledger.postgres.sessions import LOCAL_COMMITS
+from ledger.store.codec import Codec
 from ledger.stripe_cli.feed import bound_created
 from ledger.stripe_cli.frames import WebhookResponse, parse_message_id
 from ledger.stripe_cli.sessions import Session
@@ -51,8 +53,16 @@ WITH event AS (
     ON CONFLICT ON CONSTRAINT deliveries_once DO UPDATE SET tries = d.tries + 1 WHERE d.tries < %(attempts)s
     RETURNING d.id, d.tries
 )
-INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer)
-SELECT id, tries, to_timestamp(%(at)s), %(duration_ms)s, %(status)s, %(answer)s FROM delivery
+INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer, sealed_answer)
+SELECT id, tries, to_timestamp(%(at)s), %(duration_ms)s, %(status)s, %(answer)s::bytea,
+       %(sealed_answer)s::bytea
+FROM delivery
+"""
+# What names the subject, if the Event is sealed.
+_SELECT_BEGINNING = """
+SELECT left(f.data, 400) FROM projections.feed f
+WHERE f.generation = (SELECT generation FROM projections.live WHERE projection = 'feed')
+AND f.id = %(event)s AND f.created >= %(since)s AND f.created <= %(until)s LIMIT 1
 """
 
 log = structlog.get_logger()
@@ -61,8 +71,9 @@ log = structlog.get_logger()
 class ResponseRecorder:
     """Records for one process."""
 
-    def __init__(self, dsn: str, clock: Clock) -> None:
+    def __init__(self, dsn: str, clock: Clock, codec: Codec) -> None:
         self._clock = clock
+        self._keys = codec.data_keys
         self._connection = ReconnectingConnection(
             dsn, "ledger_api", name="listener responses", settings=LOCAL_COMMITS
         )
@@ -101,7 +112,7 @@ class ResponseRecorder:
             async with self._connection as conn, conn.transaction():
                 batch = [self._waiting[index] for index in range(min(BATCH_MAX, len(self._waiting)))]
                 for parameters in batch:
-                    await conn.execute(_RECORD, parameters)
+                    await conn.execute(_RECORD, parameters | await self._seal_answer(conn, parameters))
             for parameters in batch:
                 self._waiting.popleft()
                 self._waiting_of[parameters["session"]] -= 1
@@ -109,6 +120,18 @@ class ResponseRecorder:
         if self._dropped:
             log.warning("listener_responses_dropped", count=self._dropped)
             self._dropped = 0
+
+    async def _seal_answer(self, conn: Conn, parameters: dict[str, Any]) -> dict[str, bytes | None]:
+        """The answer, sealed for the subject of the Event, which it may repeat."""
+        answer: bytes = parameters["answer"]
+        row = await fetch_one(conn, _SELECT_BEGINNING, parameters)
+        subject = None if row is None else find_subject(row[0])
+        if subject is None:
+            return {"answer": answer, "sealed_answer": None}
+        keyring = await load_keyring(run_on(conn), self._keys, [subject])
+        if keyring.get(subject) is None:  # erased by now
+            return {"answer": None, "sealed_answer": None}
+        return {"answer": None, "sealed_answer": seal_document(keyring, subject, answer)}
 
 
 def _make_parameters(session: Session, response: WebhookResponse, received_at: float) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ledger.domain.money import DAY_SECONDS
 from ledger.ids import encode_base62
 from ledger.metrics.backlogs import WebhookBacklog
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
-from ledger.queries.events import COUNT_OWED, FeedEvent
+from ledger.queries.events import COUNT_OWED
 from ledger.webhooks.health import LOG_PAUSE_SECONDS, HealthChange, read_failing
 from ledger.webhooks.schedule import breaker, order
 from ledger.webhooks.switch import OffReason, Setting, read_switch
@@ -28,6 +28,8 @@ RETENTION_SECONDS = EVENT_RETENTION_DAYS * DAY_SECONDS
 DELETE_ROWS_MAX = 1000
 COUNT_ROWS_MAX = 100_000
 OWN_COLUMNS = 11
+_PLACE = slice(4, 6)
+"""Where the columns of a claimed delivery have the Event's place in the log."""
 """How many columns of a claimed row are the delivery's own; those of its Event follow."""
 
 DeliveryState = Literal["pending", "delivered", "failed", "dropped", "forwarded"]
@@ -132,9 +134,9 @@ WHERE id = %(id)s RETURNING id, tries, endpoint, livemode, state
 """
 _RECORD_ATTEMPT = f"""
 WITH settled AS ({_SETTLE}), attempt AS (
-    INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer, error)
+    INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer, sealed_answer, error)
     SELECT id, tries, to_timestamp(%(at)s::float8), %(duration_ms)s::integer, %(status)s::smallint,
-           %(answer)s::bytea, %(error)s::text
+           %(answer)s::bytea, %(sealed_answer)s::bytea, %(error)s::text
     FROM settled)
 """  # noqa: S608 (constants)
 # The health of the endpoint is written with it: a row only for one that fails or has failed. Two processes
@@ -227,7 +229,7 @@ class ClaimedDelivery(NamedTuple):
     is_repeated    whether it was retried or replayed: then the Event may be older than the feed
     event_id       the snapshot's, or that of a ping
     type           likewise
-    event          None while the live feed does not have it
+    feed_row       what the live feed has of the Event, as `open_events` takes it; None while it has nothing
     owed_to        to how many endpoints the Event is owed
     """
 
@@ -242,13 +244,14 @@ class ClaimedDelivery(NamedTuple):
     is_repeated: bool
     event_id: str
     type: str
-    event: FeedEvent | None
+    feed_row: TupleRow | None
     owed_to: int
 
 
 class Attempt(NamedTuple):
     """One attempt of a delivery: the response's status and first bytes, or an error. `at` is in unix
-    seconds. The receiver asked for no other attempt within `pause_seconds` of the response."""
+    seconds. The receiver asked for no other attempt within `pause_seconds` of the response. `sealed_answer`
+    in place of `answer`: these bytes sealed for the subject of the Event, which they may repeat."""
 
     at: float
     duration_ms: int
@@ -256,6 +259,7 @@ class Attempt(NamedTuple):
     answer: bytes | None
     error: str | None
     pause_seconds: float = 0.0
+    sealed_answer: bytes | None = None
 
     @property
     def ended_at(self) -> float:
@@ -311,8 +315,8 @@ async def claim(
 
 def _to_claimed(row: TupleRow) -> ClaimedDelivery:
     own, of_feed = row[:OWN_COLUMNS], row[OWN_COLUMNS:]
-    event = FeedEvent(*of_feed) if of_feed[0] is not None else None
-    return ClaimedDelivery._make((*own, event, row[-1]))
+    feed_row = (*of_feed, *own[_PLACE]) if of_feed[0] is not None else None
+    return ClaimedDelivery._make((*own, feed_row, row[-1]))
 
 
 async def record_outcome(

@@ -9,7 +9,8 @@ import msgspec
 
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.ids import parse_id_time
-from ledger.queries.events import FeedEvent, render_event
+from ledger.queries.events import render_event
+from ledger.queries.feed_events import FeedEvent
 from ledger.queries.thin_events import render_event_notification
 from ledger.wire.event_destinations import render_ping
 from ledger.wire.thin_events import to_thin_id

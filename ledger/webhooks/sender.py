@@ -19,10 +19,11 @@ from ledger.background import BackgroundLoop
 from ledger.config import Settings
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import LedgerError, UnreadableRecord
+from ledger.keys.documents import load_keyring, seal_document
 from ledger.logs import describe_error
 from ledger.postgres.connections import ANSWER_GRACE_SECONDS, ReconnectingConnection
 from ledger.postgres.sessions import LOCAL_COMMITS
-from ledger.queries.events import FeedEvent
+from ledger.queries.feed_events import FeedEvent, open_events
 from ledger.queries.past_events import load_past_event
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
@@ -168,8 +169,8 @@ class Sender:
                 await self._recorder.record(
                     Outcome(delivery.id, endpoint.id, endpoint.account, state="dropped")
                 )
-            elif (message := await self._make_message(delivery, endpoint)) is not None:
-                await self._attempt(delivery, message, endpoint)
+            elif (found := await self._make_message(delivery, endpoint)) is not None:
+                await self._attempt(delivery, *found, endpoint)
         except UnreadableRecord as error:  # of the endpoint; sent once it can be read
             log.error("webhook_attempt_delayed", delivery=delivery.id, **error.to_log())
         except (psycopg.Error, LedgerError) as error:
@@ -181,16 +182,24 @@ class Sender:
             if self._limits.release(delivery.endpoint) or delivery.object is not None:
                 self.wake()
 
-    async def _make_message(self, delivery: ClaimedDelivery, endpoint: WebhookEndpoint) -> Message | None:
-        """What is sent; None while the Event cannot be read."""
+    async def _make_message(
+        self, delivery: ClaimedDelivery, endpoint: WebhookEndpoint
+    ) -> tuple[Message, str | None] | None:
+        """What is sent, and the data subject whose data it has; None while the Event cannot be read."""
         if delivery.type == PING_TYPE:
-            return make_ping(delivery.event_id, endpoint)
-        event = delivery.event or await self._load_past_event(delivery)
-        return None if event is None else make_message(event, delivery.account, endpoint)
+            return make_ping(delivery.event_id, endpoint), None
+        if delivery.feed_row is None:
+            event = await self._load_past_event(delivery)
+        else:
+            run = self._connection.run_idempotent
+            [event] = await open_events(run, self._store.codec, [delivery.feed_row])
+        return None if event is None else (make_message(event, delivery.account, endpoint), event.subject)
 
-    async def _attempt(self, delivery: ClaimedDelivery, message: Message, endpoint: WebhookEndpoint) -> None:
+    async def _attempt(
+        self, delivery: ClaimedDelivery, message: Message, subject: str | None, endpoint: WebhookEndpoint
+    ) -> None:
         """Make the attempt when its turn has come, unless the endpoint is disabled. One whose turn comes too
-        late is made later."""
+        late is made later. `subject` as from `_make_message`."""
         attempt = None
         if not endpoint.disabled:
             async with self._limits.attempt(endpoint.id) as may_begin:
@@ -201,6 +210,7 @@ class Sender:
                     await deliveries.release_leases(conn, [delivery.id])
                 self.wake()
                 return
+            attempt = await self._seal_answer(attempt, subject)
         await self._record_outcome(delivery, message.id, endpoint, attempt)
 
     async def _load_past_event(self, delivery: ClaimedDelivery) -> FeedEvent | None:
@@ -223,6 +233,20 @@ class Sender:
                     await drop_unreadable(conn, delivery.id)
                     await order.release_next(conn, delivery.id, self._clock.now())
             return None
+
+    async def _seal_answer(self, attempt: Attempt, subject: str | None) -> Attempt:
+        """The attempt with what was answered sealed for the subject of the Event; without it if the subject
+        is erased by now."""
+        if subject is None or attempt.answer is None:
+            return attempt
+        keys = self._store.codec.data_keys
+        keyring = await load_keyring(self._connection.run_idempotent, keys, [subject])
+        if keyring.is_erased(subject):
+            return attempt._replace(answer=None)
+        if not keyring.may_seal or keyring.get(subject) is None:
+            return attempt
+        sealed = seal_document(keyring, subject, attempt.answer)
+        return attempt._replace(answer=None, sealed_answer=sealed)
 
     async def _post(self, delivery: ClaimedDelivery, message: Message, endpoint: WebhookEndpoint) -> Attempt:
         now = self._clock.now()

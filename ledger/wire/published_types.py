@@ -7,7 +7,14 @@ the stored secrets of apps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+INDEXED_PARAMETERS = frozenset({"customer", "subscription", "status"})
+"""The parameters of lists for whose members the rows of objects have columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,3 +301,22 @@ EXPANDABLE_MEMBERS = {
 }
 """Members of published objects that hold the id of an object, and its type. `expand[]` replaces them wherever
 they are in the object; any other name in it has no effect."""
+
+
+def format_filter(name: str, json: str) -> str:
+    """A member and its value, as one text by which rows are found."""
+    return f"{name}={json}"
+
+
+def list_filter_texts(object_type: str, object: Mapping[str, Any]) -> list[str]:
+    """The texts by which the lists of the type find the object: one for each parameter that is a member of
+    it. In the place of an expanded object stands its id."""
+    published_type = PUBLISHED_TYPES_BY_NAME.get(object_type)
+    texts = []
+    for row in published_type.filters if published_type is not None else ():
+        value = object.get(row.name)
+        if isinstance(value, dict) and value.get("id") is not None:
+            value = value["id"]
+        if row.served and row.name not in INDEXED_PARAMETERS and value is not None:
+            texts.append(format_filter(row.name, msgspec.json.encode(value).decode()))
+    return texts

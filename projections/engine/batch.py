@@ -1,8 +1,8 @@
 """One batch of recorded events for several projections: each event is folded once, each handler sees it.
 
-Pure. A handler that raises parks the stream for its projection alone, from that event on; a record that
-cannot be read, or an aggregate that cannot be folded, parks it for all that follow the aggregate. The rows
-of earlier events stay.
+Pure but for the keys of the rows. A handler that raises parks the stream for its projection alone, from that
+event on; a record that cannot be read, or an aggregate that cannot be folded, parks it for all that follow
+the aggregate. The rows of earlier events stay.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from typing import NamedTuple, TypeGuard
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
+from ledger.domain.subjects import find_subject
 from ledger.errors import UnreadableRecord
+from ledger.keys.data_keys import NO_KEYS, Keyring
 from ledger.logs import describe_error
+from ledger.postgres.connections import Conn
 from ledger.store.codec import UnreadableEvent, evolve_stored
 from ledger.store.log import Recorded
 from ledger.wire.aggregates import AGGREGATES, EVENT_CLASSES
 from projections.engine.partitions import get_retention_start, to_utc_day
 from projections.projection import EventRows, ParkedStream, Projection
+from projections.stored_rows import RowEncoder
 
 # The part of a topic before the dot names its aggregate: no two aggregates share one.
 _MODULES_BY_TOPIC_PREFIX: dict[str, ModuleType] = {
@@ -45,7 +49,7 @@ class Target:
 
     retention_start  unix seconds: events recorded before it make no rows, their day is dropped
     detached         a rebuild is filling the generation: its table has no index and no reader yet
-    compressed       whether columns of JSON that may be compressed are
+    encoder          encodes its rows, with the keys in `keyring`; None: they are only compared
     parked_streams   streams whose events the generation does not apply
     event_rows       the rows to write
     newly_parked     the streams that this batch parked
@@ -55,7 +59,8 @@ class Target:
     generation: int
     retention_start: float = 0.0
     detached: bool = False
-    compressed: bool = False
+    encoder: RowEncoder | None = None
+    keyring: Keyring = NO_KEYS
     parked_streams: set[str] = field(default_factory=set)
     event_rows: list[EventRows] = field(default_factory=list)
     newly_parked: list[ParkedStream] = field(default_factory=list)
@@ -68,16 +73,21 @@ class Target:
         now: float,
         *,
         detached: bool = False,
-        compressed: bool = False,
+        encoder: RowEncoder | None = None,
     ) -> Target:
         """A target without rows yet, whose retention period ends at `now` (unix seconds)."""
         retention_start = get_retention_start(now, projection.retention_days)
-        return cls(projection, generation, retention_start, detached, compressed)
+        return cls(projection, generation, retention_start, detached, encoder)
 
     @property
     def key(self) -> GenerationKey:
         """The generation that the batch is applied to."""
         return GenerationKey(self.projection.name, self.generation)
+
+    async def load_keyring(self, conn: Conn) -> None:
+        """Load the keys for which the documents of the rows are sealed. Raises psycopg.Error."""
+        if self.encoder is not None:
+            self.keyring = await self.encoder.load_keyring(conn, self.projection, self.event_rows)
 
     def park(self, stream: str, position: int, error: BaseException, topic: str | None = None) -> None:
         """Apply no event of the stream from the one at `position` on."""
@@ -151,6 +161,7 @@ class BatchFold:
                 self._fail(item, error, subscribers, parked)
                 continue
             states[stream] = after
+            subject = find_subject(after)
             position, recorded_at = item.position, item.recorded_at
             for target in subscribers:
                 if recorded_at < target.retention_start:
@@ -162,7 +173,7 @@ class BatchFold:
                     parked.add(stream)
                 else:
                     if rows:
-                        target.event_rows.append(EventRows(position, stream, rows))
+                        target.event_rows.append(EventRows(position, stream, rows, subject))
 
     def _fail(
         self, item: Recorded, error: UnreadableRecord, subscribers: Iterable[Target], parked: set[str]

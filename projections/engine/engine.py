@@ -40,6 +40,7 @@ from projections.engine.registration import register_missing
 from projections.engine.retry import FIRST_PARKED, RETRY_PAGE_STREAMS, ParkedIn, retry_readable, retry_stream
 from projections.engine.writes import Writer, add_writes, write_all, write_each, write_or_isolate
 from projections.projection import Projection
+from projections.stored_rows import RowEncoder, RowReader
 
 BATCH_TIMEOUT_SECONDS = 60
 # Under a steady load the events of this pause make one batch, not many. There is none while lists wait.
@@ -130,7 +131,8 @@ class Engine:
         self._daily_partitions = DailyPartitions()
         self._assignment = WorkAssignment(self._shapes)
         self._failures = BatchFailures()
-        self._compressed = False
+        self._encoder = RowEncoder(codec)
+        self.row_reader = RowReader(codec)
         self._last_position_was_lowest = False
         self._loop: BackgroundLoop | None = None
         self._first_batch_ended = asyncio.Event()
@@ -244,7 +246,7 @@ class Engine:
     async def _prepare_tables(self, conn: Conn) -> None:
         """Register new projections, and maintain the daily partitions. Once a day this also finds out that
         no older release is left that could not read compressed documents."""
-        self._compressed = await may_compress(conn)
+        self._encoder = RowEncoder(self._codec, compressed=await may_compress(conn))
         await register_missing(conn, self._projections.values())
         positions = await checkpoints.load_positions(conn, self._shapes)
         retention_days = {
@@ -350,6 +352,8 @@ class Engine:
         fold = BatchFold(targets)
         await _load_parked(conn, [target for target in targets if target.key in with_parked], recorded)
         await self._fold(conn, fold, recorded, batch_range.position, erasures)
+        for target in targets:
+            await target.load_keyring(conn)
         return PreparedBatch(recorded, fold, targets, erasures)
 
     async def _fold(
@@ -370,7 +374,7 @@ class Engine:
             self._projections[key.projection],
             key.generation,
             self._clock.now(),
-            compressed=self._compressed,
+            encoder=self._encoder,
         )
 
 

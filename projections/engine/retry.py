@@ -26,6 +26,7 @@ from projections.engine.daily_partitions import DailyPartitions
 from projections.engine.operations import Operator
 from projections.engine.writes import write_each
 from projections.projection import Projection
+from projections.stored_rows import RowEncoder
 
 # Those of generations that this release may write: see `checkpoints`.
 _UNREADABLE_STREAMS = """
@@ -103,7 +104,8 @@ async def retry_stream(
     """
     all_applied = True
     for generation in await _find_retryable(conn, projection, stream):
-        target = Target.create(projection, generation, now, compressed=await may_compress(conn))
+        encoder = RowEncoder(codec, compressed=await may_compress(conn))
+        target = Target.create(projection, generation, now, encoder=encoder)
         all_applied &= await _retry_generation(conn, codec, target, stream, operator)
         operator = operator._replace(idempotency_key=None)  # the first record carries the call's key
     return all_applied
@@ -156,6 +158,7 @@ async def _retry_generation(
                 conn, codec, AggregateCache(0), fold.get_prior_versions(parked_events), first_position - 1
             )
             fold.apply_events(parked_events)
+            await target.load_keyring(conn)
             write_errors = await write_each(conn, [target])
             if write_errors:
                 raise psycopg.Rollback

@@ -12,13 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any, LiteralString, TypeVar
 
-import msgspec
 import psycopg
 from psycopg.errors import CheckViolation
 from psycopg.pq import Format
 from psycopg.sql import SQL, Composed, Identifier
 
-from ledger.compression.documents import compress, compress_as_text
 from ledger.errors import LedgerError
 from ledger.logs import describe_error
 from ledger.postgres.connections import Conn
@@ -27,14 +25,15 @@ from ledger.store.arrays import BIGINT, BOOLEAN, BYTEA, INTEGER, SMALLINT, TEXT,
 from projections.engine.batch import GenerationKey, Target
 from projections.engine.partitions import get_table
 from projections.projection import Column, EventRows, Projection, RowUpsert
+from projections.stored_rows import Encode
 
 _ARRAY_TYPES: dict[str, LiteralString] = {
     "text": "text", "boolean": "bool", "bigint": "int8", "integer": "int4", "smallint": "int2",
-    "json": "bytea", "document": "text",
+    "json": "bytea", "document": "text", "hashes": "bytea",
 }  # fmt: skip
 _ELEMENTS = {
     "text": TEXT, "boolean": BOOLEAN, "bigint": BIGINT, "integer": INTEGER, "smallint": SMALLINT,
-    "json": BYTEA, "document": TEXT._replace(encode=bytes),
+    "json": BYTEA, "document": TEXT._replace(encode=bytes), "hashes": BYTEA,
 }  # fmt: skip
 # The binary form of a text is its bytes: a document, which is encoded already, is copied as it is.
 _COPY_TYPES = _ARRAY_TYPES | {"document": "bytea"}
@@ -46,8 +45,12 @@ SELECT $1::integer, * FROM unnest($2::bigint[], {arrays})
 """
 # Only the mutable columns are updated: `position` stays that of the first change.
 _UPDATE = "ON CONFLICT (generation, {key}) DO UPDATE SET {updates}"
-
-_encode_json = msgspec.json.Encoder().encode
+# Of rows that are there already; `position` stays, and what has not changed is not written.
+_UPDATE_WRITTEN = """
+UPDATE {table} AS t SET {updates}
+FROM unnest($2::bigint[], {arrays}) AS v (first_position, {columns})
+WHERE t.generation = $1::integer AND {same} AND ROW ({old}) IS DISTINCT FROM ROW ({new})
+"""
 
 Writer = Callable[[Conn, Sequence[Target]], Awaitable[dict[GenerationKey, str]]]
 """`write_all` or `write_each`."""
@@ -183,20 +186,21 @@ async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert]) -
         copy.set_types(["int4", "int8", *(_COPY_TYPES[column.type] for column in columns)])
         # As `copy.write_row` does it, without a coroutine for each row.
         add_row = copy.formatter.write_row
-        for position, row in upserts:
-            values = [generation, position, *row]
+        for upsert in upserts:
+            values = [generation, upsert.position, *upsert.row]
             for index, encode in encoders:
-                values[index + 2] = encode(values[index + 2])
+                values[index + 2] = encode(values[index + 2], upsert)
             if block := add_row(values):
                 await copy.writer.write(block)
 
 
 def _bind_insert(target: Target, upserts: Sequence[RowUpsert]) -> BoundStatement:
     columns = target.projection.columns
-    positions, rows = zip(*upserts, strict=True)
+    positions, rows, _ = zip(*upserts, strict=True)
     values_by_column: list[Sequence[Any]] = list(zip(*rows, strict=True))
     for index, encode in _get_encoders(target):
-        values_by_column[index] = [encode(value) for value in values_by_column[index]]
+        column_values = zip(values_by_column[index], upserts, strict=True)
+        values_by_column[index] = [encode(value, upsert) for value, upsert in column_values]
     arrays = [
         encode_array(values, _ELEMENTS[column.type])
         for values, column in zip(values_by_column, columns, strict=True)
@@ -205,25 +209,9 @@ def _bind_insert(target: Target, upserts: Sequence[RowUpsert]) -> BoundStatement
     return BoundStatement(_build_insert(target.projection), values, [Format.BINARY] * len(values))
 
 
-def _get_encoders(target: Target) -> list[tuple[int, Callable[[Any], bytes]]]:
-    """How the values of JSON columns are encoded, by the index of the column."""
-    return [
-        (index, _ENCODERS[column.type, column.compressed and target.compressed])
-        for index, column in enumerate(target.projection.columns)
-        if column.type in ("json", "document")
-    ]
-
-
-def _compress_json(value: Any) -> bytes:
-    return compress(_encode_json(value))
-
-
-_ENCODERS: dict[tuple[str, bool], Callable[[Any], bytes]] = {
-    ("json", False): _encode_json,
-    ("json", True): _compress_json,
-    ("document", False): bytes,
-    ("document", True): compress_as_text,
-}
+def _get_encoders(target: Target) -> list[tuple[int, Encode]]:
+    assert target.encoder is not None, "made for rows that are only compared"
+    return target.encoder.get_encoders(target.projection, target.keyring)
 
 
 @lru_cache
@@ -236,10 +224,6 @@ def _build_copy(projection: Projection, generation: int) -> bytes:
 
 @lru_cache
 def _build_insert(projection: Projection) -> bytes:
-    arrays = [
-        SQL(f"${number}::{_ARRAY_TYPES[column.type]}[]")
-        for number, column in enumerate(projection.columns, start=3)
-    ]
     updates = [SQL("{0} = excluded.{0}").format(Identifier(name)) for name in projection.mutable_columns]
     conflict = SQL(_UPDATE).format(
         key=Identifier(projection.columns[0].name), updates=SQL(", ").join(updates)
@@ -247,7 +231,7 @@ def _build_insert(projection: Projection) -> bytes:
     statement = SQL(_INSERT).format(
         table=get_table(projection.name),
         columns=_format_column_names(projection.columns),
-        arrays=SQL(", ").join(arrays),
+        arrays=_format_arrays(projection.columns),
         conflict=conflict if updates else SQL(""),
     )
     return statement.as_bytes()
@@ -255,3 +239,53 @@ def _build_insert(projection: Projection) -> bytes:
 
 def _format_column_names(columns: Sequence[Column]) -> Composed:
     return SQL(", ").join([Identifier(column.name) for column in columns])
+
+
+def list_rewritable(projection: Projection) -> list[Column]:
+    """The columns whose values may come to be others without a later event, because an erasure changes what
+    earlier ones say: those that change anyway, and those of documents."""
+    return [
+        column
+        for column in projection.columns
+        if column.name in projection.mutable_columns or column.type in ("json", "document", "hashes")
+    ]
+
+
+async def update_rows(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, int]:
+    """Write the rows of the targets over those that their generations have, in the current transaction; a row
+    that is not there is not written. Returns how many rows changed. Raises psycopg.Error."""
+    bound = {target.key: _bind_update(target) for target in targets if target.event_rows}
+    results = await run_together(conn, list(bound.values()), prepare=False)
+    return {key: result.command_tuples or 0 for key, result in zip(bound, results, strict=True)}
+
+
+def _bind_update(target: Target) -> BoundStatement:
+    upserts = target.projection.collect_upserts(target.event_rows)
+    insert = _bind_insert(target, upserts)
+    statement = _build_update(target.projection, target.generation)
+    return BoundStatement(statement, insert.values, insert.formats)
+
+
+@lru_cache
+def _build_update(projection: Projection, generation: int) -> bytes:
+    rewritable = [Identifier(column.name) for column in list_rewritable(projection)]
+    # The days of a projection with a retention period are partitions.
+    same = [Identifier(projection.columns[0].name)]
+    if projection.retention_days is not None:
+        same.append(Identifier("created"))
+    statement = SQL(_UPDATE_WRITTEN).format(
+        table=get_table(projection.name, generation),
+        columns=_format_column_names(projection.columns),
+        arrays=_format_arrays(projection.columns),
+        updates=SQL(", ").join([SQL("{0} = v.{0}").format(name) for name in rewritable]),
+        same=SQL(" AND ").join([SQL("t.{0} = v.{0}").format(name) for name in same]),
+        old=SQL(", ").join([SQL("t.{0}").format(name) for name in rewritable]),
+        new=SQL(", ").join([SQL("v.{0}").format(name) for name in rewritable]),
+    )
+    return statement.as_bytes()
+
+
+def _format_arrays(columns: Sequence[Column]) -> Composed:
+    return SQL(", ").join(
+        [SQL(f"${number}::{_ARRAY_TYPES[column.type]}[]") for number, column in enumerate(columns, start=3)]
+    )

@@ -7,16 +7,30 @@ aggregate, by their names. A deleted customer keeps its row, because a cursor ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from types import ModuleType
+from typing import Any
 
-from ledger.domain import charge, customer, dispute, file, file_link, refund, resource, webhook_endpoint
+from ledger.domain import (
+    charge,
+    customer,
+    dispute,
+    file,
+    file_link,
+    legal_hold,
+    redaction_job,
+    refund,
+    resource,
+    webhook_endpoint,
+)
 from ledger.domain.aggregate import State
+from ledger.domain.resource import Resource
 from ledger.store.log import Recorded
+from ledger.wire.published_types import list_filter_texts
 from projections.projection import OBJECT_COLUMNS, Column, Projection, Row
 
-_STATE = Column("state", "json", compressed=True)
+_STATE = Column("state", "json", compressed=True, sealed=True)
 
 
 def _create_list(
@@ -26,29 +40,36 @@ def _create_list(
     mutable_columns: Sequence[str] = (),
     shape: int = 1,
     state: Column = _STATE,
+    derived: Sequence[tuple[Column, Callable[[Any], Any]]] = (),
 ) -> Projection:
-    """A list with `columns` besides those of every list; `mutable_columns` and `state` may change."""
+    """A list with `columns` besides those of every list; `mutable_columns` and `state` may change. `derived`:
+    further columns that may change, with the function that makes their value of the aggregate."""
     columns = (*OBJECT_COLUMNS, *columns)
     get_values = attrgetter(*(column.name for column in columns))
 
     def apply_object(before: State | None, recorded: Recorded, after: State) -> Sequence[Row]:
-        return [(*get_values(after), after)]
+        return [(*get_values(after), *[derive(after) for _, derive in derived], after)]
 
+    derived_columns = [column for column, _ in derived]
     return Projection(
         name=name,
         aggregates=(aggregate,),
-        columns=(*columns, state),
+        columns=(*columns, *derived_columns, state),
         apply=apply_object,
-        mutable_columns=(*mutable_columns, "state"),
+        mutable_columns=(*mutable_columns, *[column.name for column in derived_columns], "state"),
         shape=shape,
     )
+
+
+def _list_filter_texts(state: Resource) -> list[str]:
+    return list_filter_texts(state.type, state.object)
 
 
 CUSTOMERS = _create_list(
     "customers",
     customer,
     Column("deleted", "boolean"),
-    Column("email", "text"),
+    Column("email", "text", hashed=True),
     mutable_columns=("deleted", "email"),
 )
 CHARGES = _create_list(
@@ -91,6 +112,19 @@ WEBHOOK_ENDPOINTS = _create_list(
     Column("thin", "boolean"),
     mutable_columns=("deleted",),
 )
+REDACTION_JOBS = _create_list(
+    "redaction_jobs",
+    redaction_job,
+    Column("status", "text"),
+    mutable_columns=("status",),
+)
+LEGAL_HOLDS = _create_list(
+    "legal_holds",
+    legal_hold,
+    Column("object_id", "text"),
+    Column("active", "boolean"),
+    mutable_columns=("active",),
+)
 RESOURCES = _create_list(
     "resources",
     resource,
@@ -101,6 +135,8 @@ RESOURCES = _create_list(
     Column("status", "text"),
     # Its owner may publish a resource again with any content.
     mutable_columns=("created", "deleted", "customer", "subscription", "status"),
-    # Its lists filter by members of the state, in SQL.
+    shape=2,
+    # Lists of the releases before filter by members of the state, in SQL.
     state=_STATE._replace(compressed=False),
+    derived=[(Column("members", "hashes", since_shape=2), _list_filter_texts)],
 )

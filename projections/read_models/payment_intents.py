@@ -37,7 +37,7 @@ PAYMENT_INTENTS = Projection(
         Column("customer", "text"),
         Column("deleted", "boolean"),
         Column("published", "boolean"),
-        Column("state", "json", compressed=True),
+        Column("state", "json", compressed=True, sealed=True),
     ),
     apply=_apply_intent,
     mutable_columns=("created", "customer", "deleted", "state"),

@@ -111,7 +111,7 @@ BALANCE_TRANSACTIONS = Projection(
         Column("type", "text"),
         Column("currency", "text"),
         Column("source", "text"),
-        Column("fact", "json", compressed=True),
+        Column("fact", "json", compressed=True, sealed=True),
     ),
     apply=_apply_balance_transactions,
 )

@@ -22,6 +22,7 @@ from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_t
 from projections.engine.writes import Writer, write_or_isolate
 from projections.projection import Projection
 from projections.rebuild.states import RebuildState
+from projections.stored_rows import RowEncoder
 
 PAGE_EVENTS = 4000
 # Streams are read in the order of their ids, which only one index has.
@@ -91,8 +92,8 @@ async def backfill_shard(
         stream, done, upto, shard_count = row
         if not done:
             await conn.execute(_MARK_SHARD_STARTED, {"rebuild": rebuild_id, "share": shard})
-        compressed = await may_compress(conn)
-        backfill = _ShardBackfill(conn, codec, clock, builds, rebuild_id, shard, compressed=compressed)
+        encoder = RowEncoder(codec, compressed=await may_compress(conn))
+        backfill = _ShardBackfill(conn, codec, encoder, clock, builds, rebuild_id, shard)
         since = await backfill.load_start_position()
         while not done:
             erasures = await codec.data_keys.watch.look(conn)
@@ -129,15 +130,15 @@ class _ShardBackfill:
         self,
         conn: Conn,
         codec: Codec,
+        encoder: RowEncoder,
         clock: Clock,
         builds: Sequence[tuple[Projection, int]],
         rebuild_id: int,
         shard: int,
-        *,
-        compressed: bool,
     ) -> None:
         self._conn = conn
-        self._codec = codec
+        self._watch = codec.data_keys.watch
+        self._encoder = encoder
         self._clock = clock
         self._builds = builds
         self._shard_parameters: dict[str, Any] = {
@@ -146,13 +147,12 @@ class _ShardBackfill:
             "backfilling": RebuildState.BACKFILLING,
         }
         self._days_made: dict[GenerationKey, set[int]] = {}
-        self._compressed = compressed
 
     def targets(self) -> list[Target]:
         """The new generations, each from the start of its retention on."""
         now = self._clock.now()
         return [
-            Target.create(projection, generation, now, detached=True, compressed=self._compressed)
+            Target.create(projection, generation, now, detached=True, encoder=self._encoder)
             for projection, generation in self._builds
         ]
 
@@ -170,11 +170,13 @@ class _ShardBackfill:
         targets = self.targets()
         fold = BatchFold(targets)
         fold.apply_events(recorded)
+        for target in targets:
+            await target.load_keyring(self._conn)
         await self._make_days(fold, recorded)
 
         async def run(write: Writer) -> bool:
             async with self._conn.transaction():
-                if await self._codec.data_keys.watch.hold(self._conn) != erasures:
+                if await self._watch.hold(self._conn) != erasures:
                     raise _ErasedMeanwhile
                 cur = await self._conn.execute(_LOCK_SHARD, {**self._shard_parameters, "stream": stream})
                 if cur.rowcount == 0:

@@ -2,8 +2,8 @@
 
 Both are read in one snapshot in which their checkpoints are equal, so nothing waits and nothing is locked. A
 digest is the sum of a 64-bit hash of every row as it is stored, so it does not depend on the order of rows.
-Rows that are stored differently are compared by their documents: one may be compressed, or by another release
-of zstd. A difference in personal data is reported without the data.
+Rows that are stored differently are compared by their documents: one may be sealed, or compressed by another
+release of zstd. A difference in personal data is reported without the data.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import psycopg
 from psycopg.pq import Format
 from psycopg.sql import SQL, Composed, Identifier
 
-from ledger.compression.documents import decompress, decompress_text
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.wire.aggregates import EVENT_CLASSES
 from projections.engine import partitions
 from projections.engine.partitions import get_retention_start, get_table
 from projections.projection import Projection
+from projections.stored_rows import RowReader, are_equal
 
 DIFFERENCES_SHOWN_MAX = 20
+PAGE_ROWS = 1000
+"""Rows that differ as they are stored, whose keys are loaded together."""
 _CURSOR = "differences"
 COMMON_POSITION_SECONDS_MAX = 30.0
 COMMON_POSITION_POLL_SECONDS = 0.02
@@ -117,7 +119,9 @@ async def common_snapshot(conn: Conn, name: str, *generations: int) -> AsyncIter
             await conn.set_isolation_level(None)
 
 
-async def compare(conn: Conn, projection: Projection, live: int, other: int, *, now: float) -> Comparison:
+async def compare(
+    conn: Conn, reader: RowReader, projection: Projection, live: int, other: int, *, now: float
+) -> Comparison:
     """Compare two generations at a common position; where rows are kept for some days only, those kept at
     `now` (unix seconds).
 
@@ -129,7 +133,7 @@ async def compare(conn: Conn, projection: Projection, live: int, other: int, *, 
         differences: list[Difference] = []
         if digests[0] != digests[1]:
             query = _differences_query(projection, live, other, since)
-            differences = await _find_differences(conn, projection, query)
+            differences = await _find_differences(conn, reader, projection, query)
         return Comparison(position, digests[0], digests[1], differences)
 
 
@@ -165,35 +169,24 @@ def compared_columns(projection: Projection) -> list[str]:
     return [key, "position", *others]
 
 
-async def _find_differences(conn: Conn, projection: Projection, query: Composed) -> list[Difference]:
+async def _find_differences(
+    conn: Conn, reader: RowReader, projection: Projection, query: Composed
+) -> list[Difference]:
     """The first DIFFERENCES_SHOWN_MAX rows whose documents differ, of those that are stored differently."""
     differences: list[Difference] = []
-    column_count = len(compared_columns(projection))
+    names = compared_columns(projection)
     async with conn.cursor(_CURSOR) as cur:
         cur.format = Format.BINARY
         await cur.execute(query)
-        async for row in cur:
-            live, other = (
-                decompress_row(projection, values) for values in (row[:column_count], row[column_count:])
-            )
-            if live != other:
-                differences.append(describe_difference(projection, live, other))
-                if len(differences) == DIFFERENCES_SHOWN_MAX:
-                    break
+        while rows := await cur.fetchmany(PAGE_ROWS):
+            lives = await reader.read(conn, projection, names, [row[: len(names)] for row in rows])
+            others = await reader.read(conn, projection, names, [row[len(names) :] for row in rows])
+            for live, other in zip(lives, others, strict=True):
+                if not are_equal(projection, live, other):
+                    differences.append(describe_difference(projection, live, other))
+                    if len(differences) == DIFFERENCES_SHOWN_MAX:
+                        return differences
     return differences
-
-
-def decompress_row(projection: Projection, values: Sequence[Any]) -> dict[str, Any]:
-    """The values of a row by column, documents as JSON. `values`: of the key, of `position` and of the other
-    columns."""
-    row = dict(zip(compared_columns(projection), values, strict=True))
-    for column in projection.columns:
-        if (stored := row[column.name]) is not None:
-            if column.type == "json":
-                row[column.name] = decompress(stored)
-            elif column.type == "document":
-                row[column.name] = decompress_text(stored)
-    return row
 
 
 def describe_difference(
@@ -220,6 +213,8 @@ def _flatten_row(projection: Projection, values: dict[str, Any]) -> dict[str, An
     documents = {column.name for column in projection.columns if column.type in ("json", "document")}
     leaves: dict[str, Any] = {}
     for name, value in values.items():
+        if isinstance(value, bytes) and name not in documents:
+            value = value.hex()  # keyed hashes
         leaves |= dict(flatten_json(name, msgspec.json.decode(value) if name in documents else value))
     return leaves
 

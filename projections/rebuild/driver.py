@@ -318,7 +318,12 @@ class _Driver:
         shared_projection = projection.with_shape(min(positions.live_shape, build.shape))
         now = self._clock.now()
         comparison = await compare(
-            self._conn, shared_projection, positions.live_generation, build.generation, now=now
+            self._conn,
+            self._engine.row_reader,
+            shared_projection,
+            positions.live_generation,
+            build.generation,
+            now=now,
         )
         added_columns = [
             column.name for column in projection.columns if column not in shared_projection.columns

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
-import msgspec
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 
@@ -29,7 +28,8 @@ from ledger.store.log import PLANNER_SETTINGS, Recorded, read_stream, read_strea
 from projections.engine import partitions
 from projections.engine.batch import BatchFold, Target, ignored_topics
 from projections.projection import ParkedStream, Projection
-from projections.rebuild.comparison import compared_columns, decompress_row, digest
+from projections.rebuild.comparison import compared_columns, digest
+from projections.stored_rows import RowReader, are_equal
 
 KEYS_SHOWN_MAX = 20
 # The keys of differing rows are stored, so that a row counts once however often a sample draws it.
@@ -211,6 +211,7 @@ class _ProjectionCheck:
         assert result.position is not None
         self._conn = conn
         self._codec = codec
+        self._reader = RowReader(codec)
         self._projection = projection
         self._result = result
         self._generation = result.generation
@@ -306,26 +307,19 @@ class _ProjectionCheck:
             else:
                 self._result.add_difference(parking.stream)
         event_rows = (each for each in target.event_rows if each.stream not in left_out_streams)
-        expected = {row[0]: (position, row) for position, row in self._projection.collect_upserts(event_rows)}
+        expected = {upsert.row[0]: upsert for upsert in self._projection.collect_upserts(event_rows)}
         cur = self._conn.cursor(binary=True)
         await cur.execute(self._rows_query(), {"keys": list(expected)})
-        actual = {row[0]: row for row in await cur.fetchall()}
-        for key, (position, row) in expected.items():
+        names = compared_columns(self._projection)
+        rows = await self._reader.read(self._conn, self._projection, names, await cur.fetchall())
+        actual = {row[names[0]]: row for row in rows}
+        for key, upsert in expected.items():
             self._result.rows += 1
             stored = actual.get(key)
-            if stored is None or decompress_row(self._projection, stored) != self._expected_row(
-                row, position
-            ):
+            expected_row = self._reader.convert(self._projection, upsert)
+            if stored is None or not are_equal(self._projection, stored, expected_row):
                 self._result.add_difference(str(key))
         return list(expected)
-
-    def _expected_row(self, row: Sequence[Any], position: int) -> dict[str, Any]:
-        """The row that is expected, in the form of `decompress_row`."""
-        values = {
-            column.name: msgspec.json.encode(value) if column.type == "json" else value
-            for column, value in zip(self._projection.columns, row, strict=True)
-        }
-        return values | {"position": position}
 
     def _rows_query(self) -> Composed:
         names = compared_columns(self._projection)

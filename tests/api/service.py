@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from ledger.accounts import KeyKind, create_account, create_key, revoke_key
 from ledger.postgres.connections import connect
 from ledger.store.replies import read_body
 from tests.forks import start_ledger
+from tests.keys.keyrings import read_keyring
 from tests.serving.process import run_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +93,15 @@ class Service:
     def stop(self) -> None:
         self._process.terminate()
         assert self._process.wait(STOP_SECONDS) == 0, self.log
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to all its processes."""
+        os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End all its processes at once, as a lost machine would."""
+        self.send_signal(signal.SIGKILL)
+        self._process.wait(STOP_SECONDS)
 
 
 class Account(NamedTuple):
@@ -201,12 +212,13 @@ def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_stored_replies(service: Service, account: str = "%") -> dict[str, str]:
-    """The bodies of stored replies, decompressed, by idempotency key; by default those of all accounts."""
+    """The bodies of stored replies, opened, by idempotency key; by default those of all accounts."""
+    keyring = read_keyring(service.dsn, SERVICE_KEY.encode())
     with psycopg.connect(service.dsn) as conn:
         rows = conn.execute(
             "SELECT key, body, compressed FROM ledger.replies WHERE account LIKE %s", (account,)
         ).fetchall()
-    return {key: read_body(*stored) for key, *stored in rows}
+    return {key: read_body(*stored, keyring) or "" for key, *stored in rows}
 
 
 def ok(response: httpx.Response) -> Any:

@@ -17,6 +17,7 @@ from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Conn
+from ledger.store.codec import Codec
 from ledger.store.store import Store
 from ledger.stripe_cli import events as events_module
 from ledger.stripe_cli import feed, sessions
@@ -106,9 +107,9 @@ def test_events_of_others_cost_a_listener_nothing(
     reads: list[int] = []
     read_events = feed.read_events
 
-    async def count_reads(conn: Conn, account: str, livemode: bool, after: int) -> feed.Batch:
+    async def count_reads(conn: Conn, codec: Codec, account: str, livemode: bool, after: int) -> feed.Batch:
         reads.append(after)
-        return await read_events(conn, account, livemode, after)
+        return await read_events(conn, codec, account, livemode, after)
 
     monkeypatch.setattr(feed, "read_events", count_reads)
     stranger = Caller(raw.http, registrar.account().secret)
@@ -187,7 +188,7 @@ def test_a_listener_that_cannot_be_written_to_is_disconnected_and_gets_the_messa
 
 def test_responses_of_one_session_take_no_place_of_others_and_little_memory() -> None:
     async def add() -> list[dict[str, Any]]:
-        recorder = ResponseRecorder("", Clock())
+        recorder = ResponseRecorder("", Clock(), Codec(b""))
         response = WebhookResponse("evt_1", "", 200, "x" * 1_000_000)
         for name in ("wsl_flood", "wsl_other"):
             session = sessions.Session(name, "acct_1", False, "", "", (), {}, "", 0, frozenset(), 0)

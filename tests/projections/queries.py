@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from ledger.commands.intent_secrets import PaymentIntentSecrets
 from ledger.files.urls import FileLinkUrls
+from ledger.keys.blind_index import BlindIndex
 from ledger.postgres.connections import Pool
 from ledger.postgres.statements import parse_statement
 from ledger.queries.context import QueryContext
@@ -31,6 +32,7 @@ async def open_queries(author: Author, *, wait_ms: int = 0) -> AsyncIterator[Que
             pages=pages,
             link_urls=FileLinkUrls(key),
             page_tokens=PageTokens(key),
+            blind_index=BlindIndex(author.store.codec.data_keys.service_keys),
             derive_intent_secret=PaymentIntentSecrets(key).derive,
         )
         await pages.close()

@@ -8,8 +8,9 @@ import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from ledger.compression.documents import decompress_text
 from ledger.ids import derive_id
+from ledger.keys.blind_index import BlindIndex
+from ledger.keys.documents import load_document_keys, open_document, run_on
 from ledger.postgres.connections import open_connection
 from ledger.store.log import read_log, read_states_at
 from ledger.wire.public_events import derive_public_events
@@ -103,7 +104,9 @@ def test_the_feed_holds_the_public_events_under_ids_derived_from_the_log(dsn: st
             )
             assert await cur.fetchall() == expected
             cur = await conn.execute("SELECT data FROM projections.feed ORDER BY position, ordinal")
-            data = [msgspec.json.decode(decompress_text(row[0])) for row in await cur.fetchall()]
+            stored = [row[0] for row in await cur.fetchall()]
+            keyring = await load_document_keys(run_on(conn), author.store.codec.data_keys, stored)
+            data = [msgspec.json.decode(open_document(keyring, each) or b"") for each in stored]
             updated = data[[row[1] for row in expected].index("charge.dispute.updated")]
             assert updated["object"]["evidence"]["product_description"] == "A book"
             assert updated["previous_attributes"]["evidence"] == {"product_description": None}
@@ -124,6 +127,11 @@ def test_a_row_keeps_the_position_of_its_creation_and_a_deleted_customer_its_row
             cur = await conn.execute(
                 "SELECT position, deleted, email FROM projections.customers ORDER BY position"
             )
-            assert await cur.fetchall() == [(1, True, "other@example.com"), (2, False, "second@example.com")]
+            index = BlindIndex(author.store.service_keys)
+            first_hash, second_hash = (
+                index.hash_as_text(author.account, False, "email", f"{name}@example.com")
+                for name in ("other", "second")
+            )
+            assert await cur.fetchall() == [(1, True, first_hash), (2, False, second_hash)]
 
     run_story(dsn, story)

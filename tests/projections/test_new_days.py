@@ -80,9 +80,11 @@ def test_a_listener_misses_no_event(dsn: str) -> None:
     async def story(author: Author) -> None:
         listeners = Listeners(author.store, Metrics())
         async with listeners._tail_connection as conn:
-            batch = await read_across_a_new_day(author, lambda: read_events(conn, ACCOUNT, False, 0))
+            batch = await read_across_a_new_day(
+                author, lambda: read_events(conn, author.store.codec, ACCOUNT, False, 0)
+            )
             assert batch.events[-1].position == batch.upto
-            later = await read_events(conn, ACCOUNT, False, batch.upto)
+            later = await read_events(conn, author.store.codec, ACCOUNT, False, batch.upto)
             assert [found.position for found in (*batch.events, *later.events)] == [1, 2]
         await listeners.close()
 

@@ -73,6 +73,7 @@ def test_events_recorded_by_a_clock_ahead_of_ours_are_listed(dsn: str, days: flo
                 pages=late_pages,
                 link_urls=queries.link_urls,
                 page_tokens=queries.page_tokens,
+                blind_index=queries.blind_index,
                 derive_intent_secret=queries.derive_intent_secret,
             )
             assert await list_ids(late_queries) == newest

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 import stripe
 
-from ledger.compression.documents import decompress_text
 from ledger.domain import customer, imported_event, webhook_endpoint_decisions
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import InvalidWebhookState
+from ledger.keys.documents import load_document_keys, open_document, run_on
 from ledger.postgres.connections import Conn, ReconnectingConnection, open_connection
 from ledger.queries.past_events import load_past_event
 from ledger.webhooks import deliveries
@@ -129,11 +129,13 @@ def test_an_event_from_the_log_is_the_one_in_the_feed(dsn: str) -> None:
                 "idempotency_key, data FROM projections.feed ORDER BY position DESC, ordinal"
             )
             rows = await cur.fetchall()
+            stored = [row[-1] for row in rows]
+            keyring = await load_document_keys(run_on(conn), author.store.codec.data_keys, stored)
         for position, ordinal, *row, data in rows:
             event = await load_past_event(connection, author.store, position, ordinal, pending_webhooks=2)
-            assert (*event[:7], event.data.encode(), event.pending_webhooks) == (
+            assert (*event[:7], event.data, event.pending_webhooks) == (
                 *row,
-                decompress_text(data),
+                open_document(keyring, data),
                 2,
             )
         await connection.drop()

@@ -76,7 +76,7 @@ async def reconcile(
             assert head is not None
             report = Report(show, position=head[0])
             streams = StreamChecker(conn, codec, report, report.position)
-            rows = RowChecker(conn, report, account, int(clock.now()))
+            rows = RowChecker(conn, codec.data_keys, report, account, int(clock.now()))
             await rows.start()
             if sample is not None:
                 for stream in await _draw_streams(conn, report.position, account, sample):

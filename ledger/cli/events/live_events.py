@@ -17,10 +17,12 @@ import psycopg
 from ledger.cli.events.event_lines import print_notice, to_plain
 from ledger.config import Settings
 from ledger.errors import LedgerError
+from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import SNAPSHOT_FIRST, Conn, fetch_one, first_line, open_connection
 from ledger.postgres.deployment import read_running_database
 from ledger.queries.events import render_event
 from ledger.queries.thin_events import render_event_notification
+from ledger.store.codec import Codec
 from ledger.store.notifications import APPLIED_CHANNEL, CHANNEL
 from ledger.stripe_cli.feed import ListenerEvent, read_events
 
@@ -51,11 +53,12 @@ class LiveEvents(NamedTuple):
         lost = False
         while True:
             try:
-                dsn, _ = read_running_database(self.settings)
+                dsn, configured = read_running_database(self.settings)
+                codec = Codec(ServiceKeys(*configured))
                 async with open_connection(dsn, "ledger_api", name="events", settings=SNAPSHOT_FIRST) as conn:
                     await conn.execute(_LISTEN, prepare=False)
                     while True:
-                        batch = await read_events(conn, self.account, self.livemode, after)
+                        batch = await read_events(conn, codec, self.account, self.livemode, after)
                         if lost and report is not None:
                             report("the database is back")
                         lost = False

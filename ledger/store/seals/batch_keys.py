@@ -24,11 +24,17 @@ class BatchKeys:
         self._created: dict[str, NewKey] = {}
 
     async def load(
-        self, source: Source, changes: Iterable[Sequence[Any]], *, look_up_all: bool = False
+        self,
+        source: Source,
+        changes: Iterable[Sequence[Any]],
+        *,
+        shown: Iterable[str] = (),
+        look_up_all: bool = False,
     ) -> None:
-        """Load or create the keys of all subjects that the changes (an event, the state after it) seal for:
-        with one statement at most, with none if they are cached or new. With `look_up_all` no key is assumed
-        to be new. Raises Unavailable, and ServiceKeyMissing."""
+        """Load or create the keys of all subjects that the changes (an event, the state after it) seal for,
+        and load those of the subjects that replies show: with one statement at most, with none if they are
+        cached or new. With `look_up_all` no key is assumed to be new. Raises Unavailable, and
+        ServiceKeyMissing."""
         unknown: dict[str, None] = {}
         for event, state, *_ in changes:
             if not has_personal_data(event):
@@ -42,8 +48,18 @@ class BatchKeys:
                 self._created[subject] = self._data_keys.create(subject)
             else:
                 unknown[subject] = None
-        if unknown:
-            self._add(await self._data_keys.load(source, unknown), unknown)
+        only_shown: dict[str, None] = {}
+        for subject in shown:
+            if subject in self._keys or subject in self._created or subject in unknown:
+                continue
+            if (key := self._data_keys.get_cached(subject)) is not None:
+                self._keys[subject] = key
+            else:
+                only_shown[subject] = None
+        if unknown or only_shown:
+            keyring = await self._data_keys.load(source, unknown | only_shown)
+            self._add(keyring, unknown)
+            self._keys.update((each, key) for each in only_shown if (key := keyring.get(each)) is not None)
 
     def find(self, event: DomainEvent, state: State) -> tuple[str | None, DataKey | None]:
         """The subject that the event is sealed for and its key: no subject if it has nothing to seal, no key
@@ -53,6 +69,11 @@ class BatchKeys:
         subject = find_subject(state)
         created = self._created.get(subject)
         return subject, created.key if created is not None else self._keys.get(subject)
+
+    def as_keyring(self, epoch: int) -> Keyring:
+        """All of them, as of the erasure epoch `epoch`."""
+        created = {subject: new.key for subject, new in self._created.items()}
+        return Keyring(epoch, self._keys | created, {})
 
     def get_created(self, subjects: Iterable[str]) -> list[NewKey]:
         """Those of the subjects' keys that are new, each once."""

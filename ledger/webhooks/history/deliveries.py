@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 
 from ledger.errors import UnknownObject, UnknownReference, UnreadableRecord
 from ledger.ids import parse_id_time
+from ledger.keys.documents import load_document_keys, open_document, run_on
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
 from ledger.webhooks.deliveries import DeliveryState
@@ -148,7 +149,7 @@ AND (%(account)s::text IS NULL OR f.livemode = %(livemode)s AND %(account)s IN (
 """
 _ONE = f"{_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT} WHERE d.id = %(id)s AND {OF_OWNER}"
 _ATTEMPTS = """
-SELECT number, extract(epoch FROM at)::float8, duration_ms, status, error, answer
+SELECT number, extract(epoch FROM at)::float8, duration_ms, status, error, answer, sealed_answer
 FROM webhooks.attempts WHERE delivery = %(id)s ORDER BY number DESC LIMIT %(limit)s
 """
 # What is retried or replayed may be made from the log, a ping from its row.
@@ -235,7 +236,7 @@ class DeliveryRecord(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """The delivery as the internal API shows it."""
-        attempts = [{**summary._asdict(), **_show_answer(answer)} for summary, answer in self.attempts]
+        attempts = [{**summary._asdict(), **show_answer(answer)} for summary, answer in self.attempts]
         return {**self.delivery.to_json(), "attempts": attempts, "waits_for": self.waits_for}
 
 
@@ -294,7 +295,12 @@ async def read_delivery(
     if delivery is None:
         raise UnknownObject("delivery", delivery_id)
     rows = await fetch_all(conn, _ATTEMPTS, {"id": delivery_id, "limit": ATTEMPTS_SHOWN_MAX})
-    attempts = [(AttemptSummary(*columns), answer) for *columns, answer in reversed(rows)]
+    sealed = [row[-1] for row in rows]
+    keyring = await load_document_keys(run_on(conn), codec.data_keys, sealed)
+    attempts = [
+        (AttemptSummary(*columns), answer if sealed is None else open_document(keyring, sealed))
+        for *columns, answer, sealed in reversed(rows)
+    ]
     waits_for: list[str] = []
     if delivery.state == "pending":
         waits_for = await _find_obstacles(conn, codec, delivery, now)
@@ -323,7 +329,7 @@ def _to_delivery(row: TupleRow) -> Delivery:
     return delivery._replace(event=to_thin_id(delivery.event), type=to_thin_type(delivery.type))
 
 
-def _show_answer(answer: bytes | None) -> dict[str, Any]:
+def show_answer(answer: bytes | None) -> dict[str, Any]:
     """The first bytes of an answer as text, and what that hides."""
     if answer is None:
         return {"answer": None, "answer_is_text": None, "answer_is_cut": None}

@@ -36,8 +36,8 @@ _SETTINGS = PLANNER_SETTINGS | LOCAL_COMMITS | {"statement_timeout": f"{_STATEME
 _RECORD_SUCCESSES = """
 WITH attempt AS (
     SELECT * FROM unnest(%(deliveries)s::text[], %(at)s::float8[], %(duration_ms)s::integer[],
-                         %(status)s::smallint[], %(answer)s::bytea[])
-        AS a(delivery, at, duration_ms, status, answer)
+                         %(status)s::smallint[], %(answer)s::bytea[], %(sealed_answer)s::bytea[])
+        AS a(delivery, at, duration_ms, status, answer, sealed_answer)
 ), locked AS (
     SELECT d.id FROM webhooks.deliveries d
     WHERE d.id = ANY (%(deliveries)s::text[])
@@ -48,8 +48,8 @@ WITH attempt AS (
     SET tries = tries + 1, leased_until = '-infinity', state = 'delivered'
     FROM locked WHERE d.id = locked.id RETURNING d.id, d.tries
 )
-INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer)
-SELECT s.id, s.tries, to_timestamp(a.at), a.duration_ms, a.status, a.answer
+INSERT INTO webhooks.attempts (delivery, number, at, duration_ms, status, answer, sealed_answer)
+SELECT s.id, s.tries, to_timestamp(a.at), a.duration_ms, a.status, a.answer, a.sealed_answer
 FROM settled s JOIN attempt a ON a.delivery = s.id
 RETURNING delivery
 """
@@ -170,6 +170,7 @@ async def _record_successes(conn: Conn, outcomes: Sequence[Outcome]) -> set[str]
         "duration_ms": [attempt.duration_ms for attempt in attempts],
         "status": [attempt.status for attempt in attempts],
         "answer": [attempt.answer for attempt in attempts],
+        "sealed_answer": [attempt.sealed_answer for attempt in attempts],
     }
     return {row[0] for row in await fetch_all(conn, _RECORD_SUCCESSES, parameters)}
 

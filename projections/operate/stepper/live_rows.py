@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 from psycopg.sql import SQL, Identifier
 
 from ledger.postgres.connections import Conn, fetch_one
 from projections.engine import partitions
 from projections.operate.stepper.rows import FoldedRows
-from projections.projection import Projection, RowUpsert
+from projections.projection import Projection
 from projections.rebuild.comparison import (
     Difference,
     compared_columns,
-    decompress_row,
     describe_difference,
     differences_json,
 )
+from projections.stored_rows import RowReader, are_equal
 
 LIVE_STATES = (
     "equal", "differing", "later", "behind", "parked", "parked_here", "expired", "other_shape", "none",
@@ -67,6 +66,7 @@ class LiveRows(NamedTuple):
 
 async def compare_with_live(
     conn: Conn,
+    reader: RowReader,
     projection: Projection,
     stream: str,
     position: int,
@@ -105,11 +105,12 @@ async def compare_with_live(
     if folded.parked or folded.parked_before:
         return say("parked_here", "This process would park the object, and the live generation has not.")
     keys = list(folded.after)[-ROWS_MAX:]
-    stored = await _read_rows(conn, projection, generation, keys)
+    stored = await _read_rows(conn, reader, projection, generation, keys)
     differences = []
     for key in keys:
-        expected = _encode_row(projection, folded.after[key])
-        if (live := stored.get(key)) != expected:
+        expected = reader.convert(projection, folded.after[key])
+        live = stored.get(key)
+        if live is None or not are_equal(projection, live, expected):
             nothing = dict.fromkeys(compared_columns(projection))
             differences.append(describe_difference(projection, live or nothing, expected))
     if differences:
@@ -118,7 +119,7 @@ async def compare_with_live(
 
 
 async def _read_rows(
-    conn: Conn, projection: Projection, generation: int, keys: Sequence[Any]
+    conn: Conn, reader: RowReader, projection: Projection, generation: int, keys: Sequence[Any]
 ) -> dict[Any, dict[str, Any]]:
     names = compared_columns(projection)
     statement = SQL(_SELECT_ROWS).format(
@@ -129,14 +130,5 @@ async def _read_rows(
     )
     cur = conn.cursor(binary=True)
     await cur.execute(statement, {"keys": list(keys)})
-    return {row[0]: decompress_row(projection, row) for row in await cur.fetchall()}
-
-
-def _encode_row(projection: Projection, upsert: RowUpsert) -> dict[str, Any]:
-    """A row in the form of `decompress_row`."""
-    position, row = upsert
-    values = {
-        column.name: msgspec.json.encode(value) if column.type == "json" else value
-        for column, value in zip(projection.columns, row, strict=True)
-    }
-    return values | {"position": position}
+    rows = await reader.read(conn, projection, names, await cur.fetchall())
+    return {row[names[0]]: row for row in rows}

@@ -16,14 +16,14 @@ import msgspec
 from ledger.audit.differences import Views, find_differences
 from ledger.store.log import Recorded
 from projections.engine.batch import BatchFold, Target
-from projections.projection import ParkedStream, Projection, Row, RowUpsert
+from projections.projection import ParkedStream, Projection, RowUpsert
 
 SLICE_EVENTS = 64
 UNCHANGED_ROWS_MAX = 20
 """Rows that are shown although the event does not change them."""
 
 Rows = Mapping[Any, RowUpsert]
-"""By key, the position of a row's first change, and its values."""
+"""The rows by key."""
 
 
 class FoldedRows(NamedTuple):
@@ -98,19 +98,19 @@ def render_rows(projection: Projection, folded: FoldedRows, rows: Rows) -> list[
     changed = [key for key in list_changed_keys(folded) if key in rows]
     unchanged = [key for key in rows if key not in set(changed)]
     shown = [*changed, *unchanged[::-1][:UNCHANGED_ROWS_MAX]]
-    return [render_row(projection, *rows[key]) for key in shown]
+    return [render_row(projection, rows[key]) for key in shown]
 
 
-def render_row(projection: Projection, position: int, row: Row) -> dict[str, Any]:
+def render_row(projection: Projection, upsert: RowUpsert) -> dict[str, Any]:
     """The values of a row by column, documents decoded."""
     values: dict[str, Any] = {}
-    for column, value in zip(projection.columns, row, strict=True):
+    for column, value in zip(projection.columns, upsert.row, strict=True):
         if column.type == "json":
             value = msgspec.json.decode(msgspec.json.encode(value))
         elif column.type == "document" and value is not None:
             value = msgspec.json.decode(value)
         values[column.name] = value
-    return values | {"position": position}
+    return values | {"position": upsert.position}
 
 
 def _render(
@@ -119,11 +119,11 @@ def _render(
     """One row before and after the event."""
     before, after = folded.before.get(key), folded.after.get(key)
     return (
-        None if before is None else render_row(projection, *before),
-        None if after is None else render_row(projection, *after),
+        None if before is None else render_row(projection, before),
+        None if after is None else render_row(projection, after),
     )
 
 
 def _collect(target: Target) -> dict[Any, RowUpsert]:
     upserts = target.projection.collect_upserts(target.event_rows)
-    return {upsert[1][0]: upsert for upsert in upserts}
+    return {upsert.row[0]: upsert for upsert in upserts}

@@ -32,6 +32,7 @@ from projections.operate.stepper.rows import (
     render_rows,
 )
 from projections.projection import ParkedStream, Projection
+from projections.stored_rows import RowReader
 
 STEP_CODES = (
     "applied", "unchanged", "handler_raised", "unreadable", "parked_before", "not_followed", "other_account",
@@ -177,6 +178,7 @@ class _Stepper:
             visible = await self._fold_with(get_closed_codec(self._codec), event.stream, position)
         live = await compare_with_live(
             self._conn,
+            RowReader(self._codec),
             self._projection,
             event.stream,
             position,

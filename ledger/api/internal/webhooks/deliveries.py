@@ -15,7 +15,7 @@ from ledger.commands.execution import Execution
 from ledger.commands.models import StorableText
 from ledger.postgres.connections import Conn
 from ledger.queries.context import QueryContext
-from ledger.webhooks.history.deliveries import list_deliveries, read_delivery
+from ledger.webhooks.history.deliveries import list_deliveries, read_delivery, show_answer
 from ledger.webhooks.history.filters import DeliveryFilters
 from ledger.webhooks.history.retry import Request, retry_delivery
 from ledger.webhooks.subscriptions import Owner
@@ -115,6 +115,12 @@ def delivery_routes(callers: Callers, execution: Execution, queries: QueryContex
             await retry_delivery(conn, codec, delivery, owner, request)
             return (await read_delivery(conn, codec, delivery, owner, request.now)).to_json()
 
-        return await change_once(execution, pool, exchange, {}, retry)
+        return await change_once(execution, pool, exchange, {}, retry, replay_answer=_leave_out_answers)
 
     return router
+
+
+def _leave_out_answers(record: dict[str, Any]) -> dict[str, Any]:
+    """A delivery without what its receiver answered, which may repeat the Event: it is not stored again."""
+    attempts = [{**each, **show_answer(None)} for each in record["attempts"]]
+    return {**record, "attempts": attempts}

@@ -1,0 +1,34 @@
+"""Whose personal data the stored reply of a command may have: under that data subject's key it is sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ledger.call import Call
+from ledger.commands.context import DecisionContext
+from ledger.domain.subjects import find_subject, find_subject_of_object
+from ledger.store.journal import Change
+from ledger.wire.aggregates import AGGREGATES
+
+_HAS_PERSONAL_DATA = {row.state: any(event.PERSONAL for event in row.module.EVENTS) for row in AGGREGATES}
+
+
+def choose_reply_subject(call: Call, context: DecisionContext, changes: Sequence[Change]) -> str | None:
+    """The subject of the first object that a command changed, else of the first that it read: what it shows
+    beside that belongs to the same one. None where neither the object nor an expanded one can have personal
+    data: a customer session, mostly."""
+    state = changes[0].state if changes else context.first_read
+    if state is None or not (call.expand or _HAS_PERSONAL_DATA[type(state)]):
+        return None
+    return find_subject(state)
+
+
+def find_reply_subject(body: str) -> str | None:
+    """The subject of the object in an answer: of an Event, that of its object. None for other answers."""
+    shown: dict[str, Any] = msgspec.json.decode(body)
+    if shown.get("object") == "event":
+        shown = shown["data"]["object"]
+    return find_subject_of_object(shown) if isinstance(shown.get("object"), str) else None
