@@ -27,9 +27,12 @@ from ledger.domain.dispute_decisions import FactReport
 from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Terms
+from ledger.domain.subjects import find_subject
 from ledger.ids import derive_id
+from ledger.keys.data_keys import NewKey
 from ledger.store.codec import Codec, evolve
 from ledger.store.journal import Append, Change, Journal, fold_changes
+from ledger.store.seals.batch_keys import has_personal_data
 
 CONCURRENT_STORIES = 500
 CHANGES_PER_APPEND = 1000
@@ -47,6 +50,7 @@ COPY ledger.events (notification_id, originator_id, originator_version, topic, s
     actor, request_id, idempotency_key, causation, customer, charge, payment_intent, recorded_at)
 FROM STDIN (FORMAT BINARY)
 """
+_COPY_KEYS = "COPY ledger.data_keys (subject, wrapped, wrapped_by) FROM STDIN"
 _COPY_TYPES = (
     "int8", "text", "int4", "text", "bytea", "text", "bool", *["text"] * 7, "timestamptz"
 )  # fmt: skip
@@ -114,30 +118,44 @@ def copy_history(
     """
     started_at = (time.time() if end is None else end) - days * DAY_SECONDS
     step = days * DAY_SECONDS / events
+    keys: dict[str, NewKey] = {}
     with psycopg.connect(dsn) as conn, conn.cursor() as cur:
         with cur.copy(_COPY) as copy:
             copy.set_types(_COPY_TYPES)
             causes = _generate_causes(seed)
             # `reaction_to` of a cause has no column: the change's causation is what became of it.
             for position, (event, state, causation) in enumerate(generate_history(seed, events), 1):
-                stored = codec.to_stored_event(event)
+                topic, stored_state = _encode(codec, event, state, keys)
                 customer_id = getattr(state, "customer", None)
                 if guest is not None and position % GUEST_EVERY_EVENTS == 0:
                     customer_id = guest
                 copy.write_row(
                     (
-                        position, stored.originator_id, stored.originator_version, stored.topic, stored.state,
+                        position, event.originator_id, event.originator_version, topic, stored_state,
                         *next(causes)[:5], causation, customer_id, getattr(state, "charge", None),
                         getattr(state, "payment_intent", None),
                         datetime.fromtimestamp(started_at + position * step, UTC),
                     )
                 )  # fmt: skip
+        with cur.copy(_COPY_KEYS) as copy:
+            for new in keys.values():
+                copy.write_row((new.subject, new.wrapped, new.wrapped_by))
         cur.execute(_MOVE_HEAD)
         row = cur.execute(_LOG_BOUNDS).fetchone()
         if row != (events, 1, events):
             raise RuntimeError(f"the log holds {row}, not positions 1 to {events}")
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("VACUUM ANALYZE ledger.events")
+
+
+def _encode(codec: Codec, event: DomainEvent, state: State, keys: dict[str, NewKey]) -> tuple[str, bytes]:
+    """Topic and stored state of the event. `keys` are those of the subjects so far."""
+    if not has_personal_data(event):
+        return codec.encode_event(event)
+    subject = find_subject(state)
+    if subject not in keys:
+        keys[subject] = codec.data_keys.create(subject)
+    return codec.encode_event(event, subject, keys[subject].key)
 
 
 def _generate_causes(seed: int) -> Iterator[Cause]:

@@ -14,6 +14,7 @@ from ledger.deadlines import DeadlineSweeper
 from ledger.erasure.service import ErasureService
 from ledger.metrics.lag_samples import LagSampler
 from ledger.queries.redaction_scope import survey
+from ledger.store.seals.key_migration import KeyMigration
 from ledger.store.store import Store
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
 from ledger.tree.keys import make_keyring
@@ -47,6 +48,7 @@ def make_extensions(settings: Settings) -> Extensions:
             BackfillProcesses(store.dsn, store.service_keys).backfill_shard,
         ),
         lambda store: ParkedStreamRetry(store),
+        lambda store: KeyMigration(store.dsn, store.codec),
         lambda store: OperationLog(store),
         lambda store: RedactionValidator(store, survey),
         lambda store: LagSampler(store.dsn, store.clock.read),

@@ -20,9 +20,7 @@ from ledger.cli.accounts import build_accounts_group, build_keys_group
 from ledger.cli.alerts.group import build_alerts_group
 from ledger.cli.console import build_console_group
 from ledger.cli.database.commands import add_database_commands
-from ledger.cli.erasure.commands import add_verify_erasure_command
-from ledger.cli.erasure.group import build_erase_group
-from ledger.cli.erasure.holds import build_hold_group
+from ledger.cli.erasure.commands import add_erasure_commands
 from ledger.cli.events.listen import add_listen_command
 from ledger.cli.events.trigger import add_trigger_command
 from ledger.cli.feed.group import build_feed_group
@@ -69,17 +67,15 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     _add_migrate_command(cli)
     _add_openapi_command(cli, make_extensions)
     _add_verify_command(cli)
-    add_verify_erasure_command(cli)
     _add_witness_command(cli)
     add_database_commands(cli)
+    add_erasure_commands(cli)
     add_listen_command(cli)
     add_trigger_command(cli, "ledger trigger")
     cli.add_typer(build_accounts_group(), name="accounts")
     cli.add_typer(build_alerts_group(), name="alerts")
     cli.add_typer(build_console_group(), name="console")
-    cli.add_typer(build_erase_group(), name="erase")
     cli.add_typer(build_feed_group(), name="feed")
-    cli.add_typer(build_hold_group(), name="hold")
     cli.add_typer(build_keys_group(), name="keys")
     cli.add_typer(build_secrets_group(), name="secrets")
     cli.add_typer(build_webhooks_group(), name="webhooks")

@@ -20,18 +20,23 @@ names may be anything."""
 
 def find_subject(state: State) -> str:
     """The data subject of the aggregate, and of the event that led to it."""
-    for subject in (getattr(state, "customer", None), getattr(state, "object_id", None)):
-        if isinstance(subject, str) and _is_plain(subject):
-            return subject
-    return state.id
+    return choose_subject(getattr(state, "customer", None), getattr(state, "object_id", None), state.id)
+
+
+def choose_subject(*candidates: str | None) -> str:
+    """The first that can be a subject; else the last, which is a stream."""
+    for candidate in candidates:
+        if candidate is not None and _is_plain(candidate):
+            return candidate
+    assert candidate is not None
+    return candidate
 
 
 def find_subject_of_object(public_object: Mapping[str, Any]) -> str | None:
     """The data subject of an object as JSON shows it; None for one without an id."""
-    customer = public_object.get("customer")
+    customer, object_id = public_object.get("customer"), public_object.get("id")
     if isinstance(customer, Mapping):  # an expanded object
         customer = customer.get("id")
-    for subject in (customer, public_object.get("id")):
-        if isinstance(subject, str) and _is_plain(subject):
-            return subject
-    return None
+    if not isinstance(object_id, str):
+        return None
+    return choose_subject(customer if isinstance(customer, str) else None, object_id)

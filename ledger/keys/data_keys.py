@@ -109,12 +109,14 @@ NO_KEYS = Keyring(0, {}, {})
 
 
 class NewKey(NamedTuple):
-    """A key for a subject that has none, and its wrap: the subject's row once an append has committed it."""
+    """A key for a subject that has none, and its wrap: the subject's row once an append has committed it. It
+    was made in the erasure epoch `epoch`."""
 
     subject: str
     key: DataKey
     wrapped: bytes
     wrapped_by: str
+    epoch: int
 
 
 class DataKeys:
@@ -170,11 +172,13 @@ class DataKeys:
     def create(self, subject: str) -> NewKey:
         """A random key for a subject that has none. Cached by `remember`, once it is committed."""
         key = secrets.token_bytes(DATA_KEY_BYTES)
-        return NewKey(subject, DataKey(key), *self.service_keys.wrap(key, get_wrap_context(subject)))
+        wrap = self.service_keys.wrap(key, get_wrap_context(subject))
+        return NewKey(subject, DataKey(key), *wrap, self.watch.epoch)
 
     def remember(self, new_key: NewKey) -> None:
-        """Cache a key that an append has committed just now."""
-        self._cache.put(new_key.subject, new_key.key)
+        """Cache a key that an append has committed just now, unless it may be erased already."""
+        if new_key.epoch == self.watch.epoch:
+            self._cache.put(new_key.subject, new_key.key)
 
     def forget(self, subjects: Iterable[str]) -> None:
         """Remove the keys of these subjects from the cache."""

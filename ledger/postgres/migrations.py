@@ -32,6 +32,9 @@ COMPRESSED_SINCE = "0020"
 REPLIES_AS_BYTES_SINCE = "0021"
 """The schema version of the first release that reads replies in the column `compressed`."""
 
+SEALED_BY_SUBJECT_SINCE = "0039"
+"""The schema version of the first release that reads events sealed under the keys of their subjects."""
+
 _LOCK_MIGRATIONS = "SELECT pg_advisory_lock(hashtext('ledger.migrate'))"
 _SELECT_SCHEMA_VERSION = "SELECT version_num FROM ledger.alembic_version"
 _END_SUPPORT = "UPDATE ledger.served SET oldest = %(release)s WHERE oldest < %(release)s"
@@ -121,6 +124,12 @@ async def may_store_replies_as_bytes(conn: Conn) -> bool:
     """Whether every release that may run on this database reads replies in the column `compressed`. Raises
     psycopg.Error."""
     return await _fetch_oldest(conn) >= REPLIES_AS_BYTES_SINCE
+
+
+async def may_seal_by_subject(conn: Conn) -> bool:
+    """Whether every release that may run on this database reads events sealed under the keys of their
+    subjects. Raises psycopg.Error."""
+    return await _fetch_oldest(conn) >= SEALED_BY_SUBJECT_SINCE
 
 
 def release_version() -> str:

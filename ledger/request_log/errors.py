@@ -35,6 +35,8 @@ _ENDS_WITH_VALUE = re.compile(
 _PARAMETER = re.compile(r"[a-z0-9_]{1,40}(\[[a-z0-9_]{0,40}\]){0,6}")
 # In a message of any other kind: e-mail addresses, keys, and what may be the number of a card.
 _SENSITIVE = re.compile(rf"\S*@\S*|\b{_PREFIXES}\w+|\w*_secret_\w+|(?<!\w)\d(?:[ -]?\d){{8,}}")
+# Names of metadata are the client's own.
+_METADATA_NAME = re.compile(r"(metadata\]?)\[[^\]]+\]")
 _LOOKED_AT_MAX = 4 * MESSAGE_LENGTH_MAX
 
 
@@ -65,8 +67,9 @@ def describe_error(body: str, method: str, path: str) -> dict[str, Any] | None:
 
 
 def clean_parameter(name: str) -> str:
-    """The name of a parameter, unless it is none that one may have: then the client made it up."""
-    return name if _PARAMETER.fullmatch(name) else REMOVED
+    """The name of a parameter, unless it is none that one may have: then the client made it up. A misspelt
+    one is kept, names of metadata are not."""
+    return _METADATA_NAME.sub(rf"\1{REMOVED}", name) if _PARAMETER.fullmatch(name) else REMOVED
 
 
 def _clean_message(message: str, parameter: str | None, method: str, path: str) -> str:

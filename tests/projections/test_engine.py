@@ -248,9 +248,9 @@ def test_the_cache_of_aggregates_evicts_what_was_used_least_recently() -> None:
     )
     state = evolve(None, created)
     cache = AggregateCache(2)
-    cache.put({"one": state, "two": state})
+    cache.put({"one": state, "two": state}, 0)
     assert cache.get("one", 1) is state
-    cache.put({"three": state})
+    cache.put({"three": state}, 0)
     assert cache.get("one", 1) is state
     assert cache.get("two", 1) is None
     assert cache.get("three", 2) is None  # an aggregate of another version is not the one asked for

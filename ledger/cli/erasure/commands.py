@@ -7,11 +7,19 @@ from typing import Annotated
 
 import typer
 
+from ledger.cli.erasure.group import build_erase_group
+from ledger.cli.erasure.holds import build_hold_group
 from ledger.cli.groups import JsonOption, format_examples
 
 
-def add_verify_erasure_command(cli: typer.Typer) -> None:
-    """Add `ledger verify-erasure` to the `ledger` command."""
+def add_erasure_commands(cli: typer.Typer) -> None:
+    """Add `ledger erase …`, `ledger hold …` and `ledger verify-erasure` to the `ledger` command."""
+    cli.add_typer(build_erase_group(), name="erase")
+    cli.add_typer(build_hold_group(), name="hold")
+    _add_verify_erasure_command(cli)
+
+
+def _add_verify_erasure_command(cli: typer.Typer) -> None:
 
     @cli.command(
         "verify-erasure",
