@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import LiteralString, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.errors import CheckViolation
@@ -210,9 +210,10 @@ def _encode_columns(
     values_by_column = zip(*[upsert.row for upsert in upserts], strict=True)
     for index, (column, values) in enumerate(zip(target.projection.columns, values_by_column, strict=True)):
         if column in columns:
+            encoded: Sequence[Any] = values
             if (encode := encoders.get(index)) is not None:
-                values = [encode(value, upsert) for value, upsert in zip(values, upserts, strict=True)]
-            arrays.append(encode_array(values, _ELEMENTS[column.type]))
+                encoded = [encode(value, upsert) for value, upsert in zip(values, upserts, strict=True)]
+            arrays.append(encode_array(encoded, _ELEMENTS[column.type]))
     return arrays
 
 
