@@ -44,6 +44,7 @@ from benchmarks.against import measure_group
 from benchmarks.audit import group as audit
 from benchmarks.console import group as console
 from benchmarks.database import Server, run_server
+from benchmarks.erasure import group as erasure
 from benchmarks.feed import group as feed
 from benchmarks.measurement import Effort
 from benchmarks.report import Figure, describe_machine, show, write_json
@@ -66,6 +67,7 @@ SERVER_BENCHMARKS: dict[str, Callable[[Server, Effort], list[Figure]]] = {
 SERVICE_BENCHMARKS: dict[str, Run] = {
     "alerts": alerts.run,
     "console": console.run,
+    "erasure": erasure.run,
     "expansion": expansion.run,
     "feed": feed.run,
     "http": http.run,
@@ -147,7 +149,7 @@ def _parse_arguments() -> argparse.Namespace:
         "--against",
         type=Path,
         metavar="CHECKOUT",
-        help="another checkout of this repository to measure in turns: feed, http, layers, mixed, "
+        help="another checkout of this repository to measure in turns: erasure, feed, http, layers, mixed, "
         + ", ".join(IN_OWN_PROCESS),
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")

@@ -114,14 +114,20 @@ class Service:
         if process is not None:
             stop_process(process)
 
-    def call(self, method: str, path: str, form: dict[str, str] | None = None) -> ServiceResponse:
+    def call(
+        self,
+        method: str,
+        path: str,
+        form: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> ServiceResponse:
         """Send one request with the secret key of the development account."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            headers = {"Authorization": f"Bearer {self.secret}"}
+            sent = {"Authorization": f"Bearer {self.secret}", **(headers or {})}
             if form is not None:
-                headers["Content-Type"] = "application/x-www-form-urlencoded"
-            connection.request(method, path, urlencode(form) if form else None, headers)
+                sent["Content-Type"] = "application/x-www-form-urlencoded"
+            connection.request(method, path, urlencode(form) if form else None, sent)
             response = connection.getresponse()
             return ServiceResponse(
                 response.status,

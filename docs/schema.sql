@@ -200,6 +200,25 @@ CREATE TABLE ledger.checkpoints (
 CREATE INDEX checkpoints_cosigned ON ledger.checkpoints USING btree (size) WHERE (cosignatures > 0);
 GRANT INSERT, SELECT, UPDATE ON ledger.checkpoints TO ledger_api;
 
+CREATE TABLE ledger.clear_exports (
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    "position" bigint NOT NULL,
+    host text NOT NULL,
+    path text,
+    operator text NOT NULL,
+    size_bytes bigint NOT NULL,
+    digest bytea NOT NULL,
+    first_digest bytea NOT NULL,
+    made_at timestamp with time zone NOT NULL DEFAULT now(),
+    rewritten_at timestamp with time zone,
+    removed_at timestamp with time zone,
+    CONSTRAINT clear_exports_key PRIMARY KEY (id)
+);
+CREATE INDEX clear_exports_present ON ledger.clear_exports USING btree (account, livemode, id) WHERE (removed_at IS NULL);
+GRANT INSERT, SELECT ON ledger.clear_exports TO ledger_api;
+
 CREATE TABLE ledger.clock (
     one boolean NOT NULL DEFAULT true,
     ahead_seconds double precision NOT NULL DEFAULT 0,
@@ -247,6 +266,22 @@ ALTER TABLE ledger.data_keys ALTER COLUMN wrapped_by SET STORAGE PLAIN;
 GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.data_keys TO ledger_api;
 GRANT SELECT ON ledger.data_keys TO ledger_projector;
 
+CREATE TABLE ledger.erasure_certificates (
+    job text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    requested bigint NOT NULL,
+    completed bigint NOT NULL,
+    note text NOT NULL,
+    made_at timestamp with time zone NOT NULL DEFAULT now(),
+    CONSTRAINT erasure_certificates_key PRIMARY KEY (job),
+    CONSTRAINT erasure_certificates_completed UNIQUE (completed),
+    CONSTRAINT erasure_certificates_order CHECK (requested < completed)
+);
+CREATE INDEX erasure_certificates_page ON ledger.erasure_certificates USING btree (account, livemode, completed);
+CREATE TRIGGER erasure_certificates_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.erasure_certificates FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_rewriting();
+GRANT INSERT, SELECT ON ledger.erasure_certificates TO ledger_api;
+
 CREATE TABLE ledger.erasure_epoch (
     epoch bigint NOT NULL,
     one boolean NOT NULL DEFAULT true,
@@ -283,6 +318,18 @@ CREATE INDEX events_payment_intent ON ledger.events USING btree (payment_intent,
 CREATE TRIGGER events_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.events FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_rewriting();
 GRANT INSERT, SELECT ON ledger.events TO ledger_api;
 GRANT SELECT ON ledger.events TO ledger_projector;
+
+CREATE TABLE ledger.export_rewrites (
+    export bigint NOT NULL,
+    job text NOT NULL,
+    at timestamp with time zone NOT NULL DEFAULT now(),
+    lines bigint NOT NULL,
+    obstacle text,
+    CONSTRAINT export_rewrites_key PRIMARY KEY (export, job),
+    CONSTRAINT export_rewrites_export FOREIGN KEY (export) REFERENCES ledger.clear_exports(id)
+);
+CREATE INDEX export_rewrites_of_job ON ledger.export_rewrites USING btree (job);
+GRANT INSERT, SELECT, UPDATE ON ledger.export_rewrites TO ledger_api;
 
 CREATE TABLE ledger.file_chunks (
     file text NOT NULL,
@@ -1474,6 +1521,22 @@ CREATE TABLE projections.lag_samples (
 GRANT INSERT, SELECT, UPDATE ON projections.lag_samples TO ledger_api;
 GRANT SELECT ON projections.lag_samples TO ledger_projector;
 
+CREATE TABLE projections.legal_holds (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    object_id text NOT NULL,
+    active boolean NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT legal_holds_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX legal_holds_newest ON projections.legal_holds USING btree (account, livemode, created, "position");
+ALTER TABLE projections.legal_holds OWNER TO ledger_projector;
+GRANT SELECT ON projections.legal_holds TO ledger_api;
+
 CREATE TABLE projections.live (
     projection text NOT NULL,
     generation integer NOT NULL,
@@ -1590,6 +1653,22 @@ CREATE TABLE projections.rebuilds (
 );
 GRANT SELECT ON projections.rebuilds TO ledger_api;
 GRANT DELETE, INSERT, SELECT, UPDATE ON projections.rebuilds TO ledger_projector;
+
+CREATE TABLE projections.redaction_jobs (
+    generation integer NOT NULL,
+    id text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    created bigint NOT NULL,
+    "position" bigint NOT NULL,
+    status text NOT NULL,
+    state bytea NOT NULL,
+    CONSTRAINT redaction_jobs_key PRIMARY KEY (generation, id)
+) PARTITION BY LIST (generation);
+CREATE INDEX redaction_jobs_active ON projections.redaction_jobs USING btree (status, created) WHERE (status = ANY (ARRAY['validating'::text, 'ready'::text, 'redacting'::text]));
+CREATE INDEX redaction_jobs_newest ON projections.redaction_jobs USING btree (account, livemode, created, "position");
+ALTER TABLE projections.redaction_jobs OWNER TO ledger_projector;
+GRANT SELECT ON projections.redaction_jobs TO ledger_api;
 
 CREATE TABLE projections.refunds (
     generation integer NOT NULL,

@@ -35,7 +35,7 @@ EphemeralKind = Literal["ek"]
 
 INTERNAL_SCOPES = (
     "catalog", "network", "publish", "audit", "personal_data", "projections", "webhooks", "keys", "clock",
-    "feed", "ledger_feed", "alerts",
+    "feed", "ledger_feed", "alerts", "legal_holds",
 )  # fmt: skip
 
 _PERMISSIONS = {

@@ -23,14 +23,16 @@ from ledger.domain.file import INLINE_LINKS_MAX, File
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import BalanceTransaction
 from ledger.domain.payment_intent import PaymentIntent
+from ledger.domain.redaction_job import RedactionJob
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import DisputeNotFound, UnknownObject, UnknownReference, UnreadableRecord
-from ledger.wire import balance_transactions, charges, customers, files, payment_methods
+from ledger.wire import balance_transactions, charges, customers, files, payment_methods, redaction_jobs
 from ledger.wire.aggregates import AGGREGATES_BY_STATE
 from ledger.wire.expansion import EXTERNAL_FIELDS, ExpandTree
 from ledger.wire.json_values import make_list_object
+from ledger.wire.redaction import render_redaction
 
 Kind = TypeVar("Kind", bound=State)
 Result = TypeVar("Result")
@@ -128,13 +130,16 @@ async def get_readable(fetch: Fetch, stream: str) -> State | None:
 
 
 def render_object(state: State, now: int) -> dict[str, Any]:
-    """The object's JSON at `now` (unix seconds), with nothing expanded and without secrets.
+    """The object's JSON at `now` (unix seconds), with nothing expanded and without secrets; of a redacted one
+    it says so, which only preview versions show in the end (`wire/redaction`).
 
     Of a deleted object only id and type remain.
     """
     rendered = AGGREGATES_BY_STATE[type(state)].render(state, now)
     if getattr(state, "deleted", False):
         return {"id": state.id, "object": rendered["object"], "deleted": True}
+    if state.redaction:
+        rendered |= render_redaction(state)
     return rendered
 
 
@@ -205,6 +210,8 @@ async def _expand_member(
             answer[member] = customers.render_unused_member(state, member)
         case "refunds" if isinstance(state, Charge):
             answer[member] = await _render_refunds(state, tree.get("data", {}), now, fetch)
+        case "objects" if isinstance(state, RedactionJob):
+            answer[member] = redaction_jobs.render_objects(state)
         case "payment_method" if isinstance(state, Charge | Refund | PaymentIntent):
             holder = await fetch(state.charge) if isinstance(state, Refund) else state
             if isinstance(holder, Charge | PaymentIntent) and holder.card is not None:

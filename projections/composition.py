@@ -8,9 +8,12 @@ from pathlib import Path
 
 from ledger.api.app import Extensions, ServiceFactory
 from ledger.api.composition import build_terms
+from ledger.commands.redaction_validation import RedactionValidator
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
+from ledger.erasure.service import ErasureService
 from ledger.metrics.lag_samples import LagSampler
+from ledger.queries.redaction_scope import survey
 from ledger.store.seals.key_migration import KeyMigration
 from ledger.store.store import Store
 from ledger.tree.checkpoint_file import CheckpointFile, read_checkpoint_file
@@ -21,6 +24,7 @@ from ledger.tree.witnesses.service import WitnessService
 from ledger.webhooks.secrets import WebhookSecrets
 from ledger.webhooks.service import WebhookService
 from projections.engine.engine import Engine
+from projections.erased_rows import ErasedRows
 from projections.operate.answer_schemas import build_schemas
 from projections.operate.operation_log import OperationLog
 from projections.operate.rebuild_routes import rebuild_routes
@@ -46,10 +50,12 @@ def make_extensions(settings: Settings) -> Extensions:
         lambda store: ParkedStreamRetry(store),
         lambda store: KeyMigration(store.dsn, store.codec),
         lambda store: OperationLog(store),
+        lambda store: RedactionValidator(store, survey),
         lambda store: LagSampler(store.dsn, store.clock.read),
         lambda store: _create_sealer(store, settings),
         lambda store: WitnessService(store, witnesses),
         lambda store: _create_webhook_service(store, settings),
+        lambda store: _create_erasure_service(store, settings),
     ]
     if settings.checkpoint_file is not None:
         service_factories.append(_prepare_checkpoint_file(settings.checkpoint_file))
@@ -86,6 +92,11 @@ def _create_sealer(store: Store, settings: Settings) -> Sealer:
 def _prepare_checkpoint_file(path: Path) -> ServiceFactory:
     content = read_checkpoint_file(path)
     return lambda store: CheckpointFile(store, path, content)
+
+
+def _create_erasure_service(store: Store, settings: Settings) -> ErasureService:
+    rows = ErasedRows(store.codec, store.clock, PROJECTIONS)
+    return ErasureService(store, make_keyring(store.service_keys, settings), rewrite_rows=rows.run_page)
 
 
 def _create_webhook_service(store: Store, settings: Settings) -> WebhookService:

@@ -35,13 +35,15 @@ LEDGER = (
     "console deadlines objects service_key tree",
     "commands queries",
     "audit feed request_log webhooks witness",
-    "alerts stripe_cli",
+    "alerts erasure stripe_cli",
     "api",
     "cli",
 )
-PROJECTIONS = ("projection", "read_models stored_rows", "engine", "rebuild", "operate worker", "composition")
+PROJECTIONS = (
+    "projection", "read_models stored_rows", "engine", "rebuild", "erased_rows operate worker", "composition",
+)  # fmt: skip
 # These rooms compose processes and may import all of `ledger`; the others only its lower floors.
-COMPOSED_IN = {"operate", "worker", "composition"}
+COMPOSED_IN = {"erased_rows", "operate", "worker", "composition"}
 BELOW_PROJECTIONS = set(" ".join(LEDGER[:6]).split())
 COMMAND = "ledger.__main__"
 """The `ledger` command: the one module above both packages."""
@@ -279,6 +281,8 @@ def test_only_alembic_makes_tables() -> None:
         "projections/engine/partitions.py",
         "projections/engine/daily_partitions.py",
         "ledger/postgres/migrations.py",
+        "ledger/postgres/programs/keys.py",  # what a restore leaves out
+        "ledger/postgres/programs/restore.py",  # a restore that failed
     }
     for module in load_all_modules():
         for node in module.nodes:

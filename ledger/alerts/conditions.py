@@ -22,6 +22,7 @@ Kind = Literal[
     "endpoint_failing",
     "deadlines_overdue",
     "disputes_due",
+    "erasure_stalled",
 ]
 
 REMEDIES: Mapping[str, tuple[str, str]] = {
@@ -60,6 +61,10 @@ REMEDIES: Mapping[str, tuple[str, str]] = {
     "disputes_due": (
         "Submit evidence, or close the disputes: without it they are lost at their due dates.",
         "docs/alerts.md, What is watched",
+    ),
+    "erasure_stalled": (
+        "Remove what the cause names; without one, read in the worker's log why its loop `erasures` fails.",
+        "docs/erasure.md, An erasure that does not move",
     ),
 }
 """What to do about each kind, and where it is explained."""

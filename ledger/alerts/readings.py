@@ -14,10 +14,12 @@ from ledger.alerts.obstacles import Obstacles, ObstacleSearch
 from ledger.deadlines import read_overdue_seconds
 from ledger.domain.money import Terms
 from ledger.metrics.backlogs import (
+    ErasureProgress,
     FailingEndpoint,
     Lag,
     Parked,
     SealingLag,
+    read_erasures,
     read_lags,
     read_parked,
     read_sealing_lag,
@@ -111,6 +113,7 @@ class Readings(NamedTuple):
     failing: Sequence[FailingEndpoint] = ()
     overdue_seconds: Mapping[str, float] = {}
     due: Sequence[DisputesDue] | None = None
+    erasures: Sequence[ErasureProgress] = ()
 
 
 class Movement:
@@ -187,6 +190,7 @@ class Look:
             failing=failing,
             overdue_seconds=overdue,
             due=await self._read_due(conn, now),
+            erasures=await read_erasures(conn),
         )
 
     def _observe_movement(

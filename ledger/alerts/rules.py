@@ -15,6 +15,9 @@ from ledger.alerts.readings import ENDPOINTS_MAX, IDS_SHOWN_MAX, OWNERS_MAX, Rea
 from ledger.metrics.backlogs import FailingEndpoint, Lag
 
 PROJECTIONS_SHOWN_MAX = 20
+ERASURE_STILL_SECONDS = 600.0
+"""A step waits for seconds, or for a rebuild that ends by itself."""
+ERASURE_STILL_CRITICAL_SECONDS = 3600.0
 # A worker that takes the place of another one connects within a second.
 WORKER_ABSENT_SECONDS = 1.5
 _UNITS = {"response": "disputes", "inquiry": "inquiries", "capture": "uncaptured charges"}
@@ -61,6 +64,7 @@ def judge(readings: Readings, limits: Limits, known: Set[str]) -> Judgement:
         _judge_endpoints,
         _judge_deadlines,
         _judge_disputes,
+        _judge_erasures,
     )
     found = [condition for rule in rules for condition in rule(readings, scale)]
     return Judgement({condition.key: condition for condition in found}, _list_held(readings))
@@ -299,6 +303,22 @@ def _judge_disputes(readings: Readings, scale: _Scale) -> Iterator[Condition]:
                 "first_due_at": due.first_due_at,
                 "disputes": list(due.ids[:IDS_SHOWN_MAX]),
             },
+        )
+
+
+def _judge_erasures(readings: Readings, scale: _Scale) -> Iterator[Condition]:
+    """Somebody's data is to be destroyed, and is not."""
+    for each in readings.erasures:
+        key = f"erasure_stalled/{each.job}"
+        if each.seconds < ERASURE_STILL_SECONDS / (2 if key in scale.known else 1):
+            continue
+        yield Condition(
+            key,
+            "erasure_stalled",
+            "critical" if each.seconds >= ERASURE_STILL_CRITICAL_SECONDS else "warning",
+            f"The erasure {each.job} does not move: it is in the step {each.step}.",
+            each.obstacle or "No process has said why: perhaps no worker runs.",
+            {"job": each.job, "step": each.step},
         )
 
 

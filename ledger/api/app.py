@@ -23,10 +23,10 @@ from ledger.api.console.routes import add_policy, console_routes, is_of_console
 from ledger.api.console.sessions import SESSION_PATH, session_routes
 from ledger.api.error_handlers import add_error_handlers, answer_within
 from ledger.api.errors import (
-    EncodeAnswer,
+    V1_ANSWERS,
+    V2_ANSWERS,
+    Answers,
     RenderError,
-    encode_answer,
-    encode_v2_answer,
     render_error,
     render_error_body,
     render_v2_error,
@@ -38,9 +38,11 @@ from ledger.api.internal.audit.router import audit_routes
 from ledger.api.internal.callers import Callers
 from ledger.api.internal.customer_sessions import customer_session_routes
 from ledger.api.internal.disputes import dispute_board_routes
+from ledger.api.internal.erasure.certificates import erasure_routes
 from ledger.api.internal.external_facts import external_fact_routes
 from ledger.api.internal.feed import FeedReaders, feed_routes
 from ledger.api.internal.keys import key_routes
+from ledger.api.internal.legal_holds import legal_hold_routes
 from ledger.api.internal.middleware import InternalApiMiddleware
 from ledger.api.internal.ndjson_import import import_routes
 from ledger.api.internal.requests import request_routes
@@ -211,8 +213,8 @@ def create_app(
         find_direct=reader.find,
     )
     v1_operations = (*OPERATIONS, *make_operations(settings.stripe_cli_connection_seconds))
-    app.public_api = _create_public_api(components, v1_operations, V1, encode_answer, render_error)
-    app.v2_api = _create_public_api(components, V2_OPERATIONS, V2, encode_v2_answer, render_v2_error)
+    app.public_api = _create_public_api(components, v1_operations, V1, V1_ANSWERS, render_error)
+    app.v2_api = _create_public_api(components, V2_OPERATIONS, V2, V2_ANSWERS, render_v2_error)
     app.feed = components.feed
     app.listener_socket = ListenerSocket(components.listeners, render_error)
     extend_openapi(
@@ -221,6 +223,7 @@ def create_app(
     routers = [
         *_create_internal_routers(components, callers),
         audit_routes(callers, queries, components.accesses, reader, settings),
+        erasure_routes(callers, queries, components.accesses),
         *(
             create_router(callers, store, components.accesses)
             for create_router in extensions.router_factories
@@ -278,7 +281,7 @@ def _create_public_api(
     components: _Components,
     operations: Sequence[Operation],
     dialect: Dialect,
-    encode: EncodeAnswer,
+    answers: Answers,
     render_error: RenderError,
 ) -> PublicApi:
     settings, queries = components.settings, components.queries
@@ -287,8 +290,9 @@ def _create_public_api(
         RouteTable(operations),
         dialect,
         components.keys,
-        components.execution.with_encode(encode),
+        components.execution,
         queries,
+        answers=answers,
         refresh_clock=components.clock_reader.refresh,
         render_error=render_error,
         log_access=access_log(
@@ -322,6 +326,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         dispute_board_routes(callers, components.queries),
         webhook_routes(callers, execution, components.queries),
         feed_routes(callers, readers),
+        legal_hold_routes(callers, execution, components.queries),
         request_routes(callers, pool, components.clock, components.settings.request_log),
         alert_routes(callers, execution, pool, components.settings, store.service_keys),
     ]

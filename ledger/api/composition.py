@@ -24,6 +24,7 @@ from ledger.queries.charges import find_charge_id
 from ledger.queries.context import QueryContext
 from ledger.queries.page_tokens import PageTokens
 from ledger.queries.pages import Pages
+from ledger.queries.redaction_scope import survey_redaction
 from ledger.store.store import Store
 from ledger.webhooks.secrets import WebhookSecrets
 
@@ -42,8 +43,8 @@ def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
         ),
         link_urls=FileLinkUrls(store.service_keys),
         page_tokens=PageTokens(store.service_keys),
-        blind_index=BlindIndex(store.service_keys),
         derive_intent_secret=PaymentIntentSecrets(store.service_keys).derive,
+        blind_index=BlindIndex(store.service_keys),
     )
     store.durability.on_failover.append(queries.totals.clear)
     return queries
@@ -60,6 +61,7 @@ def build_execution(store: Store, queries: QueryContext, settings: Settings) -> 
         derive_intent_secret=queries.derive_intent_secret,
         storage=FileStorage(queries.pool, store.codec.data_keys),
         find_charge_id=partial(find_charge_id, decision_queries),
+        survey_redaction=partial(survey_redaction, decision_queries),
     )
     return Execution(store, environment, encode=encode_answer, attempts_max=settings.decide_attempts_max)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -39,6 +39,7 @@ from ledger.errors import (
     UnreadableRecord,
     make_doc_url,
 )
+from ledger.wire.redaction import REDACTION_TEXT, add_redaction, remove_redaction
 
 Headers = list[tuple[bytes, bytes]]
 EncodeAnswer = Callable[[Mapping[str, Any] | RequestError], tuple[int, str]]
@@ -117,12 +118,36 @@ def encode_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
     return status, _encode_envelope(answer, error_type)
 
 
+def encode_v1_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
+    """The same for /v1 in any version but a preview: no object says that it is redacted."""
+    status, text = encode_answer(answer)
+    if REDACTION_TEXT in text and not isinstance(answer, RequestError):
+        return encode_answer(remove_redaction(answer))
+    return status, text
+
+
+def encode_preview_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
+    """The same for /v1 in a preview version: the objects that can be redacted say whether they are."""
+    return encode_answer(answer if isinstance(answer, RequestError) else add_redaction(answer))
+
+
 def encode_v2_answer(answer: Mapping[str, Any] | RequestError) -> tuple[int, str]:
     """The same for /v2, whose errors have a code each (contract §10.2)."""
     if not isinstance(answer, RequestError):
         return STATUS_OK, _encoder.encode(answer).decode()
     status, error_type = _classify(answer)
     return status, _encode_v2_envelope(answer, error_type)
+
+
+class Answers(NamedTuple):
+    """The answers of one dialect: in a stable version of the API, and in a preview."""
+
+    stable: EncodeAnswer
+    preview: EncodeAnswer
+
+
+V1_ANSWERS = Answers(encode_v1_answer, encode_preview_answer)
+V2_ANSWERS = Answers(encode_v2_answer, encode_v2_answer)
 
 
 def encode_refusal(refusal: Exception, request_id: str) -> bytes:

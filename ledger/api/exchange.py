@@ -128,6 +128,7 @@ class Exchange:
     operation_name = "none"  # method and path of the operation, for the metrics
     key_id: str | None = None
     account = ""
+    is_preview = False  # whether it names a preview version of the API
     idempotency_key: str | None = None
     uploads: Mapping[str, Upload] = MappingProxyType({})
     position: int | None = None  # of the last event that the request appended

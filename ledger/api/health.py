@@ -23,6 +23,7 @@ from ledger.metrics.backlogs import (
     Lag,
     Measured,
     SealingLag,
+    read_erasures,
     read_lags,
     read_oldest_snapshots,
     read_parked,
@@ -145,4 +146,5 @@ async def _read_measured(
         await read_witnesses(conn),
         await read_oldest_snapshots(conn),
         await count_active(conn),
+        await read_erasures(conn),
     )

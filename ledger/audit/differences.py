@@ -2,7 +2,8 @@
 
 A path is in the contract's bracket form: `evidence[receipt]`, `balance_transactions[0][amount]`. A member
 that does not exist is the same as null, as in `previous_attributes` (contract §4.2). The items of two lists
-are compared by their place.
+are compared by their place. Redacted values are all the same, so a change from one to another is known only
+from the event that made it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ledger.domain.event import DomainEvent
+from ledger.domain.redaction.documents import REDACTED
 from ledger.wire.json_values import Json
 
 Path = tuple[str | int, ...]
@@ -37,15 +40,50 @@ class Difference(NamedTuple):
 
 
 class Views(NamedTuple):
-    """One version of an object: whole, and as a caller may see it. Both are the same if it may see all."""
+    """One version of an object: whole, and as a caller may see it. Both are the same if it may see all.
+    `is_redacted`: whether its personal data was erased, so that texts in it may be placeholders."""
 
     whole: Json
     visible: Json
+    is_redacted: bool = False
 
 
 _EMPTY: Json = {}
 NOTHING = Views(_EMPTY, _EMPTY)
 """An object before its creation."""
+
+
+def describe_differences(before: Views, after: Views, event: DomainEvent | None = None) -> list[Json]:
+    """What differs, as in answers; `redacted` marks a difference of which a value is redacted. `event`: the
+    one that made the difference, which tells what of the redacted it has changed."""
+    described = []
+    found = find_differences(before, after)
+    for each in found:
+        is_redacted = after.is_redacted and REDACTED in (each.before, each.after)
+        described.append(each.to_json() | ({"redacted": True} if is_redacted else {}))
+    known = {each.path for each in found}
+    withheld = after.visible is not after.whole
+    for path in _list_redacted_changes(event) if event is not None else ():
+        if format_path(path) not in known:
+            old, new = _look_up(before.visible, path), _look_up(after.visible, path)
+            each = Difference(format_path(path), old, new, withheld)
+            described.append(each.to_json() | {"redacted": True})
+    return described
+
+
+def _list_redacted_changes(event: DomainEvent) -> Iterator[Path]:
+    """The members that a redacted event has changed from one redacted value to another."""
+    if event.redaction and event.originator_version > 1:
+        yield from _list_redacted((), getattr(event, "changes", None))
+        yield from _list_redacted(("evidence",), getattr(event, "evidence", None))
+
+
+def _list_redacted(path: Path, value: Any) -> Iterator[Path]:
+    if value == REDACTED or (value == {} and path):
+        yield path
+    elif isinstance(value, dict | list):
+        for name, member in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _list_redacted((*path, name), member)
 
 
 def find_differences(before: Views, after: Views) -> list[Difference]:

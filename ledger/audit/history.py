@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from ledger.audit.auditor import Auditor
 from ledger.audit.causes import render_actor, render_causation
-from ledger.audit.differences import Views, find_differences
+from ledger.audit.differences import Views, describe_differences
 from ledger.audit.moments import format_time
 from ledger.audit.objects import NOUN, make_unreadable_error, render_views
 from ledger.domain.aggregate import State
@@ -218,7 +218,7 @@ def _render(
         "request_id": row.request_id,
         "idempotency_key": row.idempotency_key,
         "causation": render_causation(row.causation),
-        "changes": [difference.to_json() for difference in find_differences(before, after)],
+        "changes": describe_differences(before, after, event),
         "details": {name: getattr(event, name) for name in _DETAILS.get(type(event), ())},
         "events": [
             {"id": derive_event_id(event, ordinal, row.recorded_at), "type": event_type}

@@ -218,6 +218,10 @@ _ROWS = (
         table=_make_table(tables.webhook_endpoints.LIST),
     ),
     ListedType(
+        name="privacy.redaction_job",
+        table=_make_table(tables.redaction_jobs.LIST, has_status=False),
+    ),
+    ListedType(
         name="customer_session",
         table=_make_table(_SESSION_LIST),
         referenced={"customer": "customer"},

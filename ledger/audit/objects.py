@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from ledger.audit.auditor import Auditor
-from ledger.audit.differences import NOTHING, Views, find_differences
+from ledger.audit.differences import NOTHING, Views, describe_differences
 from ledger.audit.moments import Moment, MomentQuery, format_time, parse_moment
 from ledger.audit.object_json import render_whole_object
 from ledger.call import Call, Cause
@@ -61,8 +61,9 @@ async def read_object(
     expand_paths: Sequence[str] = (),
     base_url: str = "",
 ) -> Json:
-    """`{as_of, object}`: the object as the public API showed it at the moment `at` (default: now), with what
-    `expand_paths` name as of the same moment, and without secrets.
+    """`{as_of, redaction, object}`: the object as the public API showed it at the moment `at` (default: now),
+    with what `expand_paths` name as of the same moment, and without secrets. What was erased since is shown
+    as it is now: as what stays of it.
 
     Raises UnknownObject, for a moment before its creation with the time of that; InvalidParameter,
     InternalError when one of its records cannot be read.
@@ -74,7 +75,7 @@ async def read_object(
     tree = _parse_expand(expand_paths, found.state)
     shown = render_whole_object(found.state, int(found.moment.time))
     await expand_then(context, auditor, found.state, shown, found.moment, tree, base_url)
-    return {"as_of": found.describe(), "object": shown}
+    return {"as_of": found.describe(), "redaction": found.state.redaction or None, "object": shown}
 
 
 async def compare_object(
@@ -111,7 +112,7 @@ async def compare_object(
         render_views(found.state, state, int(found.moment.time))
         for found, state in zip((old, new), closed, strict=True)
     )
-    changes = [difference.to_json() for difference in find_differences(before, after)]
+    changes = describe_differences(before, after)
     return {"as_of": {"from": old.describe(), "to": new.describe()}, "changes": changes}
 
 
@@ -120,8 +121,16 @@ def render_views(state: State | None, closed: State | None, now: int) -> Views:
     version without personal data; None for a caller who sees all."""
     if state is None:
         return NOTHING
-    whole = render_whole_object(state, now)
-    return Views(whole, whole if closed is None else render_whole_object(closed, now))
+    whole = _render_unmarked(state, now)
+    visible = whole if closed is None else _render_unmarked(closed, now)
+    return Views(whole, visible, bool(state.redaction))
+
+
+def _render_unmarked(state: State, now: int) -> Json:
+    """The object without the member that says that it is redacted now: no change of it has made it so."""
+    rendered = render_whole_object(state, now)
+    rendered.pop("redaction", None)
+    return rendered
 
 
 def make_unreadable_error(object_id: str, error: UnreadableRecord) -> InternalError:

@@ -20,6 +20,7 @@ from ledger.cli.accounts import build_accounts_group, build_keys_group
 from ledger.cli.alerts.group import build_alerts_group
 from ledger.cli.console import build_console_group
 from ledger.cli.database.commands import add_database_commands
+from ledger.cli.erasure.commands import add_erasure_commands
 from ledger.cli.events.listen import add_listen_command
 from ledger.cli.events.trigger import add_trigger_command
 from ledger.cli.feed.group import build_feed_group
@@ -68,6 +69,7 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     _add_verify_command(cli)
     _add_witness_command(cli)
     add_database_commands(cli)
+    add_erasure_commands(cli)
     add_listen_command(cli)
     add_trigger_command(cli, "ledger trigger")
     cli.add_typer(build_accounts_group(), name="accounts")

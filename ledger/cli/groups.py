@@ -51,10 +51,10 @@ class CommandGroup(TyperGroup):
         return {name for name, command in self.commands.items() if command.hidden}
 
 
-def build_group(text: str, *examples: str) -> typer.Typer:
+def build_group(text: str, *examples: str, group_class: type[CommandGroup] = CommandGroup) -> typer.Typer:
     """A group with this help and these examples, for commands to be added."""
     return typer.Typer(
-        cls=CommandGroup,
+        cls=group_class,
         help=text,
         epilog=format_examples(*examples),
         add_completion=False,

@@ -27,9 +27,9 @@ def verify(file: Path, policy: Path, entry: str | None, record: Path | None, *, 
     """
     if entry is not None and record is not None:
         raise SettingError("--entry and --record exclude each other")
-    rules = parse_policy(_read(policy, POLICY_BYTES_MAX))
-    proof = parse_proof_file(_read(file, FILE_BYTES_MAX))
-    content = proof.extra if record is None else _read(record, FILE_BYTES_MAX)
+    rules = parse_policy(read_limited(policy, POLICY_BYTES_MAX))
+    proof = parse_proof_file(read_limited(file, FILE_BYTES_MAX))
+    content = proof.extra if record is None else read_limited(record, FILE_BYTES_MAX)
     if entry is not None:
         proven = None
         leaf_hash = hash_leaf(_parse_entry(entry))
@@ -77,20 +77,20 @@ def _format(facts: dict[str, Any]) -> str:
         f"Proven: position {facts['position']} is in the log {make_printable(checkpoint['origin'])}, "
         f"whose tree had {checkpoint['size']} events."
     ]
-    facts["recorded_at"] = _format_time(facts["recorded_at"]) if "recorded_at" in facts else None
+    facts["recorded_at"] = format_signed_time(facts["recorded_at"]) if "recorded_at" in facts else None
     facts["mode"] = {True: "live", False: "test", None: None}[facts.get("livemode")]
     for name in ("stream", "version", "topic", "account", "mode", "actor", "request_id", "recorded_at"):
         if facts.get(name) is not None:
             lines.append(f"  {name.replace('_', ' '):<12} {make_printable(facts[name])}")
     lines.append(f"  {'root':<12} {checkpoint['root']}")
     lines += (
-        f"  {'cosigned by':<12} {make_printable(name)}, {_format_time(at)}"
+        f"  {'cosigned by':<12} {make_printable(name)}, {format_signed_time(at)}"
         for name, at in checkpoint["cosignatures"].items()
     )
     return "\n".join(lines)
 
 
-def _format_time(at: float) -> str:
+def format_signed_time(at: float) -> str:
     """Unix seconds as date and time, or as they are: a signed time may be any number."""
     try:
         return format_time(at)
@@ -108,7 +108,7 @@ def _parse_entry(text: str) -> bytes:
     return entry
 
 
-def _read(file: Path, size_bytes_max: int) -> bytes:
+def read_limited(file: Path, size_bytes_max: int) -> bytes:
     """The file's bytes, and no more than one above the limit, which its parser then refuses."""
     try:
         with file.open("rb") as source:

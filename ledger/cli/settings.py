@@ -22,7 +22,7 @@ from ledger.config import (
     load_settings,
 )
 from ledger.errors import SettingError
-from ledger.postgres.deployment import get_key_file
+from ledger.postgres.deployment import get_key_file, get_previous_key_file
 
 _INVALID_URL = "not a valid connection string"
 _UNITS = {"ms": "milliseconds", "seconds": "seconds", "days": "days", "bytes": "bytes"}
@@ -114,14 +114,16 @@ def _describe_secret(name: str, settings: Settings) -> dict[str, str]:
     url = {"database_url": settings.database_url, "replica_url": settings.replica_url}.get(name)
     if url is not None:
         return {"value": mask_database_url(url.get_secret_value())}
-    if name != "secret_key":
+    files = {"secret_key": get_key_file, "previous_secret_key": get_previous_key_file}
+    if name not in files:
         return {}
-    if settings.secret_key is not None:
-        return {"value": f"set, {len(settings.secret_key.get_secret_value())} characters"}
-    file = get_key_file(settings)
-    if file.exists():
+    key = getattr(settings, name)
+    if key is not None:
+        return {"value": f"set, {len(key.get_secret_value())} characters"}
+    file = files[name](settings)
+    if settings.secret_key is None and file.exists():
         return {"value": f"read from {file}", "source": "file"}
-    return {"value": f"made at the first start, in {file}"}
+    return {"value": f"made at the first start, in {file}"} if name == "secret_key" else {}
 
 
 def _find(name: str) -> str:

@@ -9,11 +9,11 @@ from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import open_test_card_disputes
 from ledger.commands.execution import Decision, render_changed
 from ledger.commands.payment_intents import follow_charge
+from ledger.commands.usable_objects import get_usable, get_usable_param
 from ledger.domain import charge, charge_decisions
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.event import DomainEvent
-from ledger.objects import get_param, get_target
 from ledger.store.journal import Change, fold_changes
 
 
@@ -24,7 +24,7 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     params = call.parameters
     customer = None
     if "customer" in params:
-        customer = await get_param(call, Customer, "customer", params["customer"], context.get)
+        customer = await get_usable_param(call, Customer, "customer", params["customer"], context.get)
     card = charge_decisions.resolve_card(
         params, customer, card_id=context.new_id("card"), livemode=call.livemode
     )
@@ -47,15 +47,15 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
 
 async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/charges/{id}`"""
-    state = await get_target(call, Charge, context.get)
+    state = await get_usable(call, Charge, context.get)
     if call.parameters.get("customer") is not None:
-        await get_param(call, Customer, "customer", call.parameters["customer"], context.get)
+        await get_usable_param(call, Customer, "customer", call.parameters["customer"], context.get)
     return await _apply(call, context, now, state, charge_decisions.update(state, call.parameters, now=now))
 
 
 async def capture(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/charges/{id}/capture`. A test card that opens a dispute opens it now."""
-    state = await get_target(call, Charge, context.get)
+    state = await get_usable(call, Charge, context.get)
     events = charge_decisions.capture(state, call.parameters, txn_id=context.new_id("txn"), now=now)
     decision = await _apply(call, context, now, state, events)
     dispute_changes = open_test_card_disputes(decision.changes[0], context, now)

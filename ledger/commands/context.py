@@ -19,6 +19,8 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.file_link import FileLink
 from ledger.domain.money import Terms
 from ledger.domain.payment_intent import PaymentIntent
+from ledger.domain.redaction_job import RedactionJob
+from ledger.domain.redaction_job_decisions import Scope
 from ledger.domain.webhook_endpoint import WebhookEndpoint
 from ledger.errors import UnreadableRecord
 from ledger.files.storage import FileStorage
@@ -30,6 +32,9 @@ from ledger.store.log import StreamReader
 FindChargeId = Callable[[Call, str], Awaitable[str]]
 """Finds the id of the charge that paid a payment intent of another service. Once the intent is paid the
 answer never changes, so no version of it is checked. Raises UnknownReference."""
+SurveyRedaction = Callable[[RedactionJob, Sequence[State], int], Awaitable[Scope]]
+"""Finds what a job reaches through its roots and what stands in its way, of what changed after a position.
+It looks at the log as it is: what the card network reports later is no reason to decide again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,7 @@ class CommandEnvironment:
     link_urls               derives the secret digits in the URL of a file link
     storage                 the contents of files
     find_charge_id          finds the charge of a payment intent that another service keeps
+    survey_redaction        finds what a redaction job reaches, and what stands in its way
     """
 
     terms: Terms
@@ -52,6 +58,7 @@ class CommandEnvironment:
     link_urls: FileLinkUrls
     storage: FileStorage
     find_charge_id: FindChargeId
+    survey_redaction: SurveyRedaction
 
     def derive_secret(self, state: State, version: int = 1) -> str:
         """The secret of an object, of its secrets the one with this number; the same at each call. It is not

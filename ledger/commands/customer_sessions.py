@@ -8,11 +8,12 @@ from functools import partial
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision
+from ledger.commands.usable_objects import get_usable_param
 from ledger.domain import customer_session
 from ledger.domain.customer import Customer
 from ledger.domain.customer_session import CustomerSession
 from ledger.errors import InvalidParameter
-from ledger.objects import expand, get_param, get_readable, get_target
+from ledger.objects import expand, get_readable, get_target
 from ledger.store.journal import Change, fold_changes
 from ledger.wire import elements
 from ledger.wire.customer_sessions import render_customer_session
@@ -23,7 +24,7 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     params = call.parameters
     if "customer_account" in params:
         raise InvalidParameter("API v2 accounts are not supported.", param="customer_account")
-    customer = await get_param(call, Customer, "customer", params["customer"], context.get)
+    customer = await get_usable_param(call, Customer, "customer", params["customer"], context.get)
     (event,) = customer_session.create(
         session_id=context.new_id("cuss"),
         account=call.account,
@@ -63,7 +64,7 @@ async def exchange(call: Call, context: DecisionContext, now: int) -> Decision:
         raise _unknown_secret_error()
     (event,) = customer_session.claim(state, now=now)
     customer = await context.get(state.customer)
-    if not isinstance(customer, Customer) or customer.deleted:
+    if not isinstance(customer, Customer) or customer.deleted or customer.redaction:
         raise _unknown_secret_error()
     state = customer_session.evolve(state, event)
     answer["customer"] = elements.render_elements_customer(state, secrets.derive_ephemeral_key(state))
@@ -82,7 +83,7 @@ async def revoke(call: Call, context: DecisionContext, now: int) -> Decision:
 def _unknown_secret_error() -> InvalidParameter:
     return InvalidParameter(
         "No such customer session: the client secret does not belong to this account and mode, or the "
-        "customer was deleted.",
+        "customer was deleted or redacted.",
         code="resource_missing",
         param=customer_session.CLIENT_SECRET_PARAM,
     )

@@ -12,8 +12,9 @@ from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision, apply_and_render
 from ledger.commands.files import get_evidence_sizes
+from ledger.commands.usable_objects import get_usable
 from ledger.domain import dispute_decisions
-from ledger.domain.aggregate import State
+from ledger.domain.aggregate import State, check_not_redacted
 from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_decisions import FactReport
@@ -25,8 +26,10 @@ from ledger.store.journal import Change, fold_changes
 
 async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/disputes/{id}`. In test mode the evidence texts of contract §3.4 decide the dispute at once;
-    the answer shows it as it was submitted."""
-    state = await get_target(call, Dispute, context.get)
+    the answer shows it as it was submitted. A redacted payment takes no evidence, so its disputes are lost
+    when they are due."""
+    state = await get_usable(call, Dispute, context.get)
+    check_not_redacted(await read_charge(state, context))
     new_evidence = call.parameters.get("evidence") or {}
     file_bytes = await get_evidence_sizes(call, context, state.evidence, new_evidence)
     events = dispute_decisions.update(state, call.parameters, file_bytes=file_bytes, now=now)
@@ -70,9 +73,15 @@ async def close_newest(call: Call, context: DecisionContext, now: int) -> Decisi
 
 async def read_paid_charge(state: Dispute, context: DecisionContext) -> PaidCharge:
     """The charge of the dispute with all its disputes, `state` among them as it is now in the log."""
+    charge = await read_charge(state, context)
+    return PaidCharge(charge=charge, disputes=await read_disputes(charge, context))
+
+
+async def read_charge(state: Dispute, context: DecisionContext) -> Charge:
+    """The charge of the dispute."""
     charge = await context.get(state.charge)
     assert isinstance(charge, Charge), "a dispute is appended together with its ChargeDisputed"
-    return PaidCharge(charge=charge, disputes=await read_disputes(charge, context))
+    return charge
 
 
 async def read_disputes(charge: Charge, context: DecisionContext) -> list[Dispute]:

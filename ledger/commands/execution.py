@@ -31,6 +31,7 @@ from ledger.errors import (
     IdempotencyKeyReused,
     InvalidParameter,
     LedgerError,
+    ObjectRedacted,
     RequestError,
     UnreadableRecord,
 )
@@ -61,6 +62,8 @@ class Decision(msgspec.Struct, frozen=True):
     """What a command decided: the changes to append and the object to respond with.
 
     refusal    the response instead of `answer`, after the append of the changes (a declined charge exists)
+    erased_subjects
+               data subjects whose erasure begins with this append
     secret     a text inside the answer that must not be stored with it
     secret_of  the id of the object whose secret that is: `derive_secret` derives it again. With `:n` after
                it, it is the object's secret of number n; else the first
@@ -71,6 +74,7 @@ class Decision(msgspec.Struct, frozen=True):
     refusal: RequestError | None = None
     secret: str | None = None
     secret_of: str | None = None
+    erased_subjects: Sequence[str] = ()
 
 
 class CommandResult(msgspec.Struct, frozen=True):
@@ -284,9 +288,20 @@ class Execution:
                 raise VersionConflict
             await self._store.durability.confirm(failovers)
             return CommandResult(status, body)
-        position = await self._store.journal.append(
-            Append(cause, decision.changes, reply, context.expected_versions, erasures=erasures)
+        append = Append(
+            cause,
+            decision.changes,
+            reply,
+            context.expected_versions,
+            decision.erased_subjects,
+            erasures=erasures,
         )
+        try:
+            position = await self._store.journal.append(append)
+        except ObjectRedacted as error:
+            if context.used_cache:  # perhaps it is no new object, and nothing needs to be recorded
+                raise VersionConflict from error
+            raise
         return CommandResult(status, body, position=position if decision.changes else None)
 
 

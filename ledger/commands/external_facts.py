@@ -18,6 +18,7 @@ from ledger.commands import refunds, webhook_endpoints
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import read_paid_charge
 from ledger.commands.execution import Decide, Decision
+from ledger.commands.usable_objects import get_usable_param
 from ledger.domain import (
     charge_decisions,
     customer,
@@ -36,6 +37,7 @@ from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
 from ledger.domain.imported_event import EventImported, ImportedEvent
 from ledger.domain.payment_intent import PaymentIntent
+from ledger.domain.redaction.rules import redact_text
 from ledger.domain.refund import Refund, RefundCreated
 from ledger.domain.webhook_endpoint import FROM_ACCOUNTS, FROM_SELF, WebhookEndpoint
 from ledger.errors import ContentConflict, InvalidParameter, InvalidState
@@ -102,7 +104,7 @@ async def ingest_charge(call: Call, context: DecisionContext, now: int) -> Inges
     params = call.parameters
     existing = await _find_existing(call, Charge, context)
     if "customer" in params and existing is None:
-        await get_param(call, Customer, "customer", params["customer"], context.get)
+        await get_usable_param(call, Customer, "customer", params["customer"], context.get)
     if "payment_intent" in params:
         await _check_intent(call, context, params["payment_intent"])
     events = charge_decisions.register(
@@ -232,11 +234,13 @@ async def ingest_dispute_fact(call: Call, context: DecisionContext, now: int) ->
 
 
 async def ingest_refund(call: Call, context: DecisionContext, now: int) -> IngestResult:
-    """A refund from another system, as a line of an import. Refused for the reasons of `POST /v1/refunds`."""
+    """A refund from another system, as a line of an import. Refused for the reasons of `POST /v1/refunds`,
+    but recorded for a charge that has been redacted: the money was returned all the same."""
     params = call.parameters
     existing = await _find_existing(call, Refund, context)
     if existing is None:
-        state, changes = await refunds.decide_refund(call, context, now, params["charge"], params["id"])
+        charge = await get_target(call.replace(target=params["charge"]), Charge, context.get)
+        state, changes = await refunds.decide_refund(call, context, now, charge, params["id"])
         return IngestResult(changes, state)
     created, *_ = await context.get_events(existing.id)
     assert isinstance(created, RefundCreated), "the first event of a refund"
@@ -299,6 +303,8 @@ async def ingest_file(call: Call, context: DecisionContext, now: int) -> IngestR
         return _apply_events(events)
     if not isinstance(existing, File) or not is_visible(existing, call):
         raise id_taken_error(object_id)
+    if existing.redaction:
+        filename = None if existing.filename is None else redact_text(filename)
     sent = {
         "purpose": (params["purpose"], existing.purpose),
         "filename": (filename, existing.filename),

@@ -11,11 +11,12 @@ from typing import Any
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.execution import Decision, apply_and_render, render_changed
+from ledger.commands.usable_objects import get_usable, get_usable_param
 from ledger.domain import evidence, file, file_link
 from ledger.domain.file import File
 from ledger.domain.file_link import FileLink
 from ledger.files.storage import Upload
-from ledger.objects import get_param, get_target
+from ledger.objects import get_param
 from ledger.store.journal import Change, fold_changes
 from ledger.wire.files import build_link_url
 
@@ -58,7 +59,7 @@ async def upload(call: Call, context: DecisionContext, now: int) -> Decision:
 async def create_link(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/file_links`"""
     params = call.parameters
-    state = await get_param(call, File, "file", params["file"], context.get)
+    state = await get_usable_param(call, File, "file", params["file"], context.get)
     changes = _create_link(state, params, context, now, param="file", expires_param="expires_at")
     answer = await render_changed(call, context, now, changes[0].state, changes)
     return _show_link_url(call, context, changes, answer, answer)
@@ -66,7 +67,7 @@ async def create_link(call: Call, context: DecisionContext, now: int) -> Decisio
 
 async def update_link(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/file_links/{id}`"""
-    state = await get_target(call, FileLink, context.get)
+    state = await get_usable(call, FileLink, context.get)
     events = file_link.update(state, call.parameters, now=now)
     decision = await apply_and_render(call, context, now, state, events)
     answer = dict(decision.answer)
@@ -83,7 +84,7 @@ async def get_evidence_sizes(
     """
     sizes: dict[str, int] = {}
     for param, file_id in evidence.list_files(new_evidence):
-        state = await get_param(call, File, param, file_id, context.get)
+        state = await get_usable_param(call, File, param, file_id, context.get)
         file.check_usable_as_evidence(state, param)
         sizes[file_id] = state.size
     if evidence.FILE_FIELDS.isdisjoint(new_evidence) and "appeal" not in new_evidence:

@@ -13,13 +13,14 @@ from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import open_test_card_disputes
 from ledger.commands.execution import Decision, render_changed
+from ledger.commands.usable_objects import get_usable, get_usable_param
 from ledger.domain import charge_decisions, payment_intent_decisions
 from ledger.domain.cards import SourceCard
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.errors import InvalidIntentState
-from ledger.objects import get_param, get_target, render_object
+from ledger.objects import render_object
 from ledger.store.journal import Change, fold_changes
 
 
@@ -42,7 +43,7 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
 
 async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/payment_intents/{id}`"""
-    state = await get_target(call, PaymentIntent, context.get)
+    state = await get_usable(call, PaymentIntent, context.get)
     changes = await _change(call, context, now, state)
     return await _answer(call, context, now, state, changes)
 
@@ -50,18 +51,18 @@ async def update(call: Call, context: DecisionContext, now: int) -> Decision:
 async def confirm(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/payment_intents/{id}/confirm`. A declined card leaves a failed charge, and the request is
     refused. In test mode a card may open disputes in the same append, as in `charges.create`."""
-    state = await get_target(call, PaymentIntent, context.get)
+    state = await get_usable(call, PaymentIntent, context.get)
     changes: list[Change] = []
     if not state.is_confirmed:
         changes = await _change(call, context, now, state)
         if state.customer is not None:
-            await get_param(call, Customer, "customer", state.customer, context.get)
+            await get_usable_param(call, Customer, "customer", state.customer, context.get)
     return await _confirm(call, context, now, state, changes)
 
 
 async def capture(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/payment_intents/{id}/capture`. A test card that opens a dispute opens it now."""
-    state = await get_target(call, PaymentIntent, context.get)
+    state = await get_usable(call, PaymentIntent, context.get)
     authorized = await _get_newest_charge(state, context)
     with _add_intent_to_refusal(state, now):
         events = payment_intent_decisions.capture(
@@ -72,7 +73,7 @@ async def capture(call: Call, context: DecisionContext, now: int) -> Decision:
 
 async def cancel(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/payment_intents/{id}/cancel`. It also releases an authorization that awaits capture."""
-    state = await get_target(call, PaymentIntent, context.get)
+    state = await get_usable(call, PaymentIntent, context.get)
     newest = await _get_newest_charge(state, context)
     with _add_intent_to_refusal(state, now):
         events = payment_intent_decisions.cancel(state, newest, call.parameters, now=now)
@@ -150,7 +151,7 @@ async def _find_card(call: Call, context: DecisionContext, customer_id: str | No
     params = call.parameters
     customer = None
     if customer_id is not None and ("customer" in params or "payment_method" in params):
-        customer = await get_param(call, Customer, "customer", customer_id, context.get)
+        customer = await get_usable_param(call, Customer, "customer", customer_id, context.get)
     return payment_intent_decisions.resolve_card(
         params, customer, card_id=context.new_id("pm"), livemode=call.livemode
     )

@@ -10,7 +10,9 @@ from ledger.call import Call
 from ledger.commands.context import DecisionContext
 from ledger.commands.disputes import consequences, read_disputes
 from ledger.commands.execution import Decision, apply_and_render, render_changed
+from ledger.commands.usable_objects import get_usable
 from ledger.domain import charge, refund, refund_decisions
+from ledger.domain.aggregate import check_not_redacted
 from ledger.domain.charge import Charge
 from ledger.domain.payment_intent import SUCCEEDED, PaymentIntent
 from ledger.domain.refund import Refund
@@ -24,7 +26,9 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
     recorded)."""
     params = call.parameters
     charge_id = params["charge"] if "charge" in params else await _find_charge_id(call, context)
-    state, changes = await decide_refund(call, context, now, charge_id, context.new_id("re"))
+    paid_charge = await get_target(call.replace(target=charge_id), Charge, context.get)
+    check_not_redacted(paid_charge, "charge" if "charge" in params else "payment_intent")
+    state, changes = await decide_refund(call, context, now, paid_charge, context.new_id("re"))
     return Decision(changes, await render_changed(call, context, now, state, changes))
 
 
@@ -44,11 +48,10 @@ async def _find_charge_id(call: Call, context: DecisionContext) -> str:
 
 
 async def decide_refund(
-    call: Call, context: DecisionContext, now: int, charge_id: str, refund_id: str
+    call: Call, context: DecisionContext, now: int, paid_charge: Charge, refund_id: str
 ) -> tuple[Refund, list[Change]]:
-    """The refund that the call's parameters request, and all its changes. Raises UnknownObject for the
-    charge, and what `refund_decisions.create` raises."""
-    paid_charge = await get_target(call.replace(target=charge_id), Charge, context.get)
+    """The refund that the call's parameters request, and all its changes. Raises what
+    `refund_decisions.create` raises."""
     disputes = await read_disputes(paid_charge, context)
     created_event, refunded_event = refund_decisions.create(
         paid_charge,
@@ -71,7 +74,7 @@ async def decide_refund(
 
 async def update(call: Call, context: DecisionContext, now: int) -> Decision:
     """`POST /v1/refunds/{id}`"""
-    state = await get_target(call, Refund, context.get)
+    state = await get_usable(call, Refund, context.get)
     return await apply_and_render(
         call, context, now, state, refund_decisions.update(state, call.parameters, now=now)
     )

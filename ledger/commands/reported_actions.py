@@ -9,11 +9,12 @@ from typing import Any
 from ledger.call import Call
 from ledger.commands import resources
 from ledger.commands.context import DecisionContext
-from ledger.commands.disputes import read_paid_charge
+from ledger.commands.disputes import read_charge, read_paid_charge
 from ledger.commands.execution import Decision
 from ledger.commands.external_facts import IngestResult
 from ledger.commands.files import get_evidence_sizes
 from ledger.domain import customer, dispute_decisions
+from ledger.domain.aggregate import check_not_redacted
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_responses import ResponseReport, find_submitted_evidence, report_response
@@ -40,9 +41,14 @@ async def ingest_response(call: Call, context: DecisionContext, now: int) -> Ing
         if "evidence" in params:
             params["evidence"] = _parse_evidence(_to_form(params["evidence"]))
         report = ResponseReport(**params)
+        charge = await read_charge(state, context)
+        if charge.redaction:
+            report = report.redact()
         await _check_known_submission(state, report, context)
         sizes = await get_evidence_sizes(call, context, state.evidence, params.get("evidence") or {})
         events = report_response(state, report, file_bytes=sizes, now=now)
+        if events:
+            check_not_redacted(charge)
     changes = fold_changes(events, state)
     return IngestResult(changes, changes[-1].state if changes else state)
 

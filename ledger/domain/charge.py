@@ -6,6 +6,7 @@ what may still be refunded or disputed is decided on one stream, under its versi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -15,6 +16,16 @@ from ledger.domain.aggregate import State
 from ledger.domain.cards import SourceCard
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import BalanceTransaction, Movement
+from ledger.domain.redaction.documents import redact_document
+from ledger.domain.redaction.rules import (
+    REDACTION_OF_PAYMENT,
+    REDACTION_OF_PAYMENT_CHANGES,
+    Rule,
+    keep,
+    redact_billing_details,
+    redact_card,
+    redact_members,
+)
 
 FEE_DESCRIPTION = "Stripe processing fees"
 EMPTY_BILLING_DETAILS: dict[str, Any] = {
@@ -31,6 +42,9 @@ EMPTY_BILLING_DETAILS: dict[str, Any] = {
     "phone": None,
     "tax_id": None,
 }
+_REDACTION_OF_CHANGES: dict[str, Rule] = {
+    "changes": redact_members({**REDACTION_OF_PAYMENT_CHANGES, "fraud_report": keep})
+}
 
 
 @domain_event
@@ -44,17 +58,13 @@ class _ChargeCreated(DomainEvent):
              as received
     """
 
-    PERSONAL: ClassVar[frozenset[str]] = frozenset(
-        {
-            "description",
-            "receipt_email",
-            "shipping",
-            "billing_details",
-            "card",
-            "payment_method_details",
-            "metadata",
-        }
-    )
+    REDACTION: ClassVar[Mapping[str, Rule]] = {
+        **REDACTION_OF_PAYMENT,
+        "billing_details": redact_billing_details,
+        "card": redact_card,
+        "payment_method_details": redact_document,
+    }
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
@@ -100,7 +110,8 @@ class ChargeCaptured(DomainEvent):
     """`movement["amount"]` was captured of the authorized amount; `changes` as in ChargeUpdated."""
 
     TOPIC: ClassVar[str] = "charge.captured"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = _REDACTION_OF_CHANGES
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     movement: Movement
     changes: dict[str, Any] | None
@@ -111,7 +122,8 @@ class ChargeUpdated(DomainEvent):
     """`changes` maps each changed field of the state to its complete new value."""
 
     TOPIC: ClassVar[str] = "charge.updated"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = _REDACTION_OF_CHANGES
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     changes: dict[str, Any] | None
 

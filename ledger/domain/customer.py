@@ -18,6 +18,17 @@ from ledger.domain.aggregate import State, next_header
 from ledger.domain.backdating import resolve_created_at
 from ledger.domain.cards import SourceCard
 from ledger.domain.event import DomainEvent, domain_event
+from ledger.domain.redaction.documents import redact_document
+from ledger.domain.redaction.rules import (
+    Rule,
+    keep,
+    redact_address,
+    redact_card,
+    redact_members,
+    redact_metadata,
+    redact_shipping,
+    redact_text,
+)
 from ledger.errors import UnknownObject, UnknownReference
 
 DEFAULT_INVOICE_SETTINGS: dict[str, Any] = {
@@ -42,6 +53,18 @@ _UNSET_VALUES: dict[str, Any] = {
     "preferred_locales": [],
     "tax_exempt": "none",
 }
+_REDACTION: dict[str, Rule] = {
+    "name": redact_text,
+    "email": redact_text,
+    "phone": redact_text,
+    "description": redact_text,
+    "business_name": redact_text,
+    "individual_name": redact_text,
+    "address": redact_address,
+    "shipping": redact_shipping,
+    "metadata": redact_metadata,
+    "invoice_settings": redact_document,
+}
 
 
 @domain_event
@@ -50,21 +73,9 @@ class CustomerCreated(DomainEvent):
     customer that was made in another system and imported later."""
 
     TOPIC: ClassVar[str] = "customer.created"
-    class_version: ClassVar[int] = 2
-    PERSONAL: ClassVar[frozenset[str]] = frozenset(
-        {
-            "name",
-            "email",
-            "phone",
-            "description",
-            "business_name",
-            "individual_name",
-            "address",
-            "shipping",
-            "metadata",
-            "card",
-        }
-    )
+    class_version: ClassVar[int] = 3
+    REDACTION: ClassVar[Mapping[str, Rule]] = {**_REDACTION, "card": redact_card}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
@@ -81,7 +92,7 @@ class CustomerCreated(DomainEvent):
     card: SourceCard | None = None
     balance: int = 0
     invoice_prefix: str = ""
-    invoice_settings: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_INVOICE_SETTINGS))
+    invoice_settings: dict[str, Any] | None = field(default_factory=lambda: dict(DEFAULT_INVOICE_SETTINGS))
     next_invoice_sequence: int = 1
     preferred_locales: list[str] = field(default_factory=list)
     tax_exempt: str = "none"
@@ -91,13 +102,31 @@ class CustomerCreated(DomainEvent):
         """Version 1 had no `created`: no customer was imported."""
         state["created"] = state["at"]
 
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        """Version 2 had `invoice_settings` in the clear: they are read as they are."""
+
 
 @domain_event
 class CustomerUpdated(DomainEvent):
     """`changes` maps each changed field of the state to its complete new value; `card` a new saved card."""
 
     TOPIC: ClassVar[str] = "customer.updated"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes", "card"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {
+        "changes": redact_members(
+            {
+                **_REDACTION,
+                "balance": keep,
+                "default_source": keep,
+                "invoice_prefix": keep,
+                "next_invoice_sequence": keep,
+                "preferred_locales": keep,
+                "tax_exempt": keep,
+            }
+        ),
+        "card": redact_card,
+    }
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     changes: dict[str, Any] | None
     card: SourceCard | None = None
@@ -168,7 +197,7 @@ def evolve(state: Customer | None, event: DomainEvent) -> Customer:
                 metadata=event.metadata or {},
                 balance=event.balance,
                 invoice_prefix=event.invoice_prefix,
-                invoice_settings=event.invoice_settings,
+                invoice_settings=event.invoice_settings or dict(DEFAULT_INVOICE_SETTINGS),
                 next_invoice_sequence=event.next_invoice_sequence,
                 preferred_locales=event.preferred_locales,
                 tax_exempt=event.tax_exempt,

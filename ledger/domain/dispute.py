@@ -7,6 +7,7 @@ withdrawal and its reversal; or three, if it was lost, returned a refunded part,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -16,6 +17,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.dispute_states import INITIAL_STATUSES, TRANSITIONS
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import BalanceTransaction, Movement
+from ledger.domain.redaction.rules import Rule, keep, redact_evidence, redact_members, redact_metadata
 
 FEE_DESCRIPTION = "Dispute fee"
 NEVER_DUE = 2**62
@@ -26,6 +28,7 @@ _CASE_TYPES = {
     "inquiry": "inquiry",
     "prevented": "block",
 }
+_redact_changes = redact_members({"metadata": redact_metadata, "intended_submission_method": keep})
 
 
 @domain_event
@@ -73,7 +76,8 @@ class DisputeUpdated(DomainEvent):
     """`changes` has the new values of `metadata` and `intended_submission_method`, those that changed."""
 
     TOPIC: ClassVar[str] = "dispute.updated"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"changes": _redact_changes}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     changes: dict[str, Any] | None
 
@@ -83,7 +87,8 @@ class EvidenceStaged(DomainEvent):
     """`evidence` has the changed fields, None for an unset one; `changes` as in DisputeUpdated."""
 
     TOPIC: ClassVar[str] = "dispute.evidence_staged"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"evidence", "changes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"evidence": redact_evidence, "changes": _redact_changes}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     evidence: dict[str, Any] | None
     changes: dict[str, Any] | None
@@ -97,7 +102,8 @@ class EvidenceSubmitted(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "dispute.evidence_submitted"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"evidence", "changes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"evidence": redact_evidence, "changes": _redact_changes}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     evidence: dict[str, Any] | None
     changes: dict[str, Any] | None

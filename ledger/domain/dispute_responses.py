@@ -7,7 +7,7 @@ again changes nothing, whatever has happened to the dispute since.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ledger.domain import evidence, merge_patch
@@ -15,6 +15,7 @@ from ledger.domain.aggregate import next_header
 from ledger.domain.dispute import Dispute, DisputeUpdated, EvidenceStaged, EvidenceSubmitted
 from ledger.domain.dispute_states import TRANSITIONS
 from ledger.domain.event import DomainEvent
+from ledger.domain.redaction.rules import redact_evidence, redact_metadata
 from ledger.errors import InvalidDisputeState
 
 
@@ -32,6 +33,11 @@ class ResponseReport:
     past_due: bool = False
     metadata: Mapping[str, str] | None = None
     intended_submission_method: str | None = None
+
+    def redact(self) -> ResponseReport:
+        """What stays of the report once its personal data is erased, to compare it with what was recorded."""
+        evidence, metadata = redact_evidence(self.evidence), redact_metadata(self.metadata)
+        return replace(self, evidence=evidence, metadata=metadata)
 
 
 def report_response(

@@ -7,8 +7,11 @@ fields hold plain JSON values (no enums, tuples or datetimes). To change the sha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar, dataclass_transform
+
+from ledger.domain.redaction.rules import Rule
 
 Event = TypeVar("Event")
 
@@ -34,9 +37,11 @@ class DomainEvent:
     at: int
 
     TOPIC: ClassVar[str]
+    REDACTION: ClassVar[Mapping[str, Rule]] = {}
+    """By name of each field with personal data or evidence, what stays of its value once it is erased."""
     PERSONAL: ClassVar[frozenset[str]] = frozenset()
-    """Fields with personal data or evidence. The codec encrypts them, and they may later be erased: then they
-    are read as None, so each is declared `| None` and `evolve` accepts None."""
+    """The names of these fields. The codec encrypts them, and they may later be erased: until it is known
+    what stays they are read as None, so each is declared `| None` and `evolve` accepts None."""
     redaction: ClassVar[str | None] = None
     """How far the erasure of its personal data is; the codec sets it on an event that it decodes, and it is
     never stored. None: nothing is erased. `processing`: the key is given up, and the personal fields are

@@ -9,6 +9,7 @@ no decision reads the bytes.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from ledger.domain.aggregate import State
 from ledger.domain.backdating import resolve_created_at
 from ledger.domain.event import DomainEvent, domain_event
+from ledger.domain.redaction.rules import Rule, redact_text
 from ledger.errors import InvalidState
 
 EVIDENCE_PURPOSE = "dispute_evidence"
@@ -58,7 +60,8 @@ class FileUploaded(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "file.uploaded"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"filename"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"filename": redact_text}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
     class_version: ClassVar[int] = 2
 
     account: str

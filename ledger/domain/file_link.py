@@ -15,6 +15,7 @@ from ledger.domain import merge_patch
 from ledger.domain.aggregate import State, next_header
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.file import File, FileLinked
+from ledger.domain.redaction.rules import Rule, keep, redact_members, redact_metadata
 from ledger.errors import InvalidParameter, InvalidState
 
 # Contract §2.9, from the SDK. Files of other purposes can be read with a key only.
@@ -33,7 +34,8 @@ class FileLinkCreated(DomainEvent):
     """A link to the file with the id `file`. `expires_at` is in unix seconds; None: it never expires."""
 
     TOPIC: ClassVar[str] = "file_link.created"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"metadata"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"metadata": redact_metadata}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
@@ -47,7 +49,10 @@ class FileLinkUpdated(DomainEvent):
     """`changes` maps each changed field (expires_at, metadata) to its complete new value."""
 
     TOPIC: ClassVar[str] = "file_link.updated"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {
+        "changes": redact_members({"metadata": redact_metadata, "expires_at": keep})
+    }
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     changes: dict[str, Any] | None
 

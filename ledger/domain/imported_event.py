@@ -7,12 +7,15 @@ feed is that of the import, because the feed is in the order of the log.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent, domain_event
+from ledger.domain.redaction.documents import redact_document
+from ledger.domain.redaction.rules import Rule
 from ledger.domain.resource import check_mode, to_reference
 
 _sorted_json_encoder = msgspec.json.Encoder(order="sorted")
@@ -23,7 +26,11 @@ class EventImported(DomainEvent):
     """`type`, `object` and `previous_attributes` (None if it has none) are those of the public Event."""
 
     TOPIC: ClassVar[str] = "past_event.imported"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"object", "previous_attributes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {
+        "object": redact_document,
+        "previous_attributes": redact_document,
+    }
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool

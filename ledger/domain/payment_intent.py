@@ -6,6 +6,7 @@ charge that it follows from, so an intent and its newest charge never disagree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, ClassVar, TypedDict
 
@@ -14,6 +15,14 @@ import msgspec
 from ledger.domain.aggregate import State
 from ledger.domain.cards import SourceCard
 from ledger.domain.event import DomainEvent, domain_event
+from ledger.domain.redaction.rules import (
+    REDACTION_OF_PAYMENT,
+    REDACTION_OF_PAYMENT_CHANGES,
+    Rule,
+    keep,
+    redact_card,
+    redact_members,
+)
 
 REQUIRES_PAYMENT_METHOD = "requires_payment_method"
 REQUIRES_CONFIRMATION = "requires_confirmation"
@@ -41,9 +50,8 @@ class PaymentIntentCreated(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "payment_intent.created"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset(
-        {"card", "description", "metadata", "receipt_email", "shipping"}
-    )
+    REDACTION: ClassVar[Mapping[str, Rule]] = {**REDACTION_OF_PAYMENT, "card": redact_card}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
@@ -68,7 +76,18 @@ class PaymentIntentUpdated(DomainEvent):
     """`changes` maps each changed field of the state to its complete new value."""
 
     TOPIC: ClassVar[str] = "payment_intent.updated"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {
+        "changes": redact_members(
+            {
+                **REDACTION_OF_PAYMENT_CHANGES,
+                "amount": keep,
+                "capture_method": keep,
+                "card": redact_card,
+                "currency": keep,
+            }
+        )
+    }
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     changes: dict[str, Any] | None
 

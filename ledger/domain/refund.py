@@ -6,6 +6,7 @@ reduces what remains of the charge; the refund's own stream folds to the object 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.domain.money import BalanceTransaction, Movement
+from ledger.domain.redaction.rules import Rule, redact_members, redact_metadata, redact_text
 
 
 @domain_event
@@ -26,7 +28,11 @@ class RefundCreated(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "refund.created"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"charge_description", "metadata"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {
+        "charge_description": redact_text,
+        "metadata": redact_metadata,
+    }
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
     class_version: ClassVar[int] = 2
 
     account: str
@@ -55,7 +61,8 @@ class RefundUpdated(DomainEvent):
     """`changes` has the new value of `metadata`."""
 
     TOPIC: ClassVar[str] = "refund.updated"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"changes": redact_members({"metadata": redact_metadata})}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     changes: dict[str, Any] | None
 

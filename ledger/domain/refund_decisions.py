@@ -18,7 +18,7 @@ from ledger.domain.dispute import Dispute
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement, check_divisible, format_amount
 from ledger.domain.refund import Refund, RefundCreated, RefundUpdated
-from ledger.errors import InvalidParameter, InvalidState
+from ledger.errors import InvalidParameter, InvalidState, ObjectRedacted
 
 REASONS = ("duplicate", "fraudulent", "requested_by_customer")
 
@@ -38,7 +38,8 @@ def create(
     `params` may have `amount` (minor units; default: all that remains), `reason`, `metadata`, and for a
     refund made in another system `created`. `disputes` are all disputes of the charge. Raises InvalidState if
     nothing can be refunded, and, param `amount`, for more than remains; InvalidParameter for an amount
-    below 1, metadata beyond its limits, or `created` in the future.
+    below 1, metadata beyond its limits, or `created` in the future; ObjectRedacted for metadata of a refund
+    of a redacted charge, of which nothing personal is recorded any more.
     """
     remaining = _check_refundable(charge, disputes)
     amount = _choose_amount(params.get("amount"), remaining, charge.currency)
@@ -67,12 +68,21 @@ def create(
         amount=amount,
         currency=charge.currency,
         reason=params.get("reason"),
-        metadata=merge_patch.merge_metadata({}, params.get("metadata")),
-        charge_description=charge.description,
+        metadata=_choose_metadata(charge, params.get("metadata")),
+        charge_description=None if charge.redaction else charge.description,
         moved=movement,
     )
     charge_refunded = ChargeRefunded(**next_header(charge, now), refund=refund_id, movement=movement)
     return [refund_created, charge_refunded]
+
+
+def _choose_metadata(charge: Charge, requested: Mapping[str, str | None] | None) -> dict[str, str] | None:
+    metadata = merge_patch.merge_metadata({}, requested)
+    if not charge.redaction:
+        return metadata
+    if metadata:
+        raise ObjectRedacted(charge.id, param="metadata")
+    return None
 
 
 def _check_refundable(charge: Charge, disputes: Sequence[Dispute]) -> int:

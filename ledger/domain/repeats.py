@@ -15,6 +15,8 @@ from ledger.domain.dispute import DisputeOpened
 from ledger.domain.event import DomainEvent
 from ledger.domain.imported_event import EventImported
 from ledger.domain.postings import get_movement
+from ledger.domain.redaction.remnants import make_remnant
+from ledger.domain.redaction.rules import redact_metadata
 from ledger.domain.refund import RefundCreated
 
 # What no report names: identity, time and mode of the record, and what the ledger adds to it.
@@ -29,14 +31,18 @@ def find_creation_difference(
 ) -> str | None:
     """Compares the event that created an object with the one that its report `params` would make now.
 
-    Of an event whose personal data was erased, only the other fields are compared.
+    Of a redacted event, what stayed of it is compared with what would stay of the report; of one whose
+    personal data is being erased, only the other fields are compared.
     """
     if type(recorded) is not type(reported):
         return "status"
     is_erased = "metadata" in recorded.PERSONAL and getattr(recorded, "metadata", None) is None
     skipped = _UNREPORTED_FIELDS | (recorded.PERSONAL if is_erased else frozenset())
     skipped |= _FIELDS_WITH_VARIABLE_DEFAULT.difference(params)
-    for name, value in vars(reported).items():
+    expected = vars(reported)
+    if recorded.redaction:
+        expected = expected | make_remnant(reported)
+    for name, value in expected.items():
         if name not in skipped and getattr(recorded, name) != value:
             return name
     if isinstance(recorded, ChargeSucceeded):
@@ -76,14 +82,19 @@ def find_refund_difference(recorded: RefundCreated, params: Mapping[str, Any]) -
     expected = {"charge": params["charge"], "reason": params.get("reason")}
     expected |= {name: params[name] for name in ("amount", "created") if name in params}
     if recorded.metadata is not None:
-        expected["metadata"] = params.get("metadata", {})
+        metadata = params.get("metadata", {})
+        expected["metadata"] = redact_metadata(metadata) if recorded.redaction else metadata
     return _find_different_field(recorded, expected)
 
 
 def find_event_difference(recorded: EventImported, reported: EventImported) -> str | None:
-    """Compares an imported Event with the same Event imported again."""
-    names = ("type", "object", "previous_attributes")
-    return _find_different_field(recorded, {name: getattr(reported, name) for name in names})
+    """Compares an imported Event with the same Event imported again. Of a redacted one, what stayed of it is
+    compared with what would stay of the other; of one that is being erased, its type alone."""
+    expected = {"type": reported.type}
+    if recorded.object is not None:
+        personal = {name: getattr(reported, name) for name in reported.PERSONAL}
+        expected |= make_remnant(reported) if recorded.redaction else personal
+    return _find_different_field(recorded, expected)
 
 
 def _find_different_field(recorded: DomainEvent, expected: Mapping[str, Any]) -> str | None:

@@ -7,12 +7,15 @@ under the same id, as a new one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
 
-from ledger.domain.aggregate import State, next_header
+from ledger.domain.aggregate import State, check_not_redacted, next_header
 from ledger.domain.event import DomainEvent, domain_event
+from ledger.domain.redaction.documents import redact_document
+from ledger.domain.redaction.rules import Rule
 from ledger.errors import InvalidParameter
 
 ID_LENGTH_MAX = 255
@@ -20,6 +23,15 @@ CREATED_MAX = 2**53
 """The latest `created` that is taken for a time: every JSON reader has it as an exact number."""
 UPDATED_SUFFIX = ".updated"
 DELETED_SUFFIX = ".deleted"
+
+
+def redact_publication(object: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What stays of a publication once its personal data is erased: also its id and type, whatever their
+    form."""
+    if object is None:
+        return None
+    redacted: dict[str, Any] = redact_document(object)
+    return redacted | {name: object[name] for name in ("id", "object") if name in object}
 
 
 @domain_event
@@ -32,7 +44,8 @@ class ResourcePublished(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "resource.published"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"object"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {"object": redact_publication}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
@@ -150,8 +163,9 @@ def publish(
     """Publishes the resource's current `object`, whose Event is of the type `event_type`.
 
     Returns [] if nothing is new: the object is unchanged and the Event would be an update, or of the same
-    type as the last one. Raises InvalidParameter for a type of deletion, an object of the other mode, and
-    an object with another id or type than that of the path.
+    type as the last one. Of a redacted resource only that is compared which stayed. Raises InvalidParameter
+    for a type of deletion, an object of the other mode, and an object with another id or type than that of
+    the path; ObjectRedacted for a redacted resource that would change.
     """
     if event_type.endswith(DELETED_SUFFIX):
         text = "Invalid event_type: to publish a deletion, use DELETE without an object."
@@ -162,10 +176,13 @@ def publish(
         if full_object[member] != expected:
             text = f"Invalid object[{member}]: must be '{expected}', as in the path."
             raise InvalidParameter(text, param=f"object[{member}]")
-    is_unchanged = state is not None and not state.deleted and is_same_json(state.object, full_object)
+    shown = redact_publication(full_object) if state is not None and state.redaction else full_object
+    is_unchanged = state is not None and not state.deleted and is_same_json(state.object, shown)
     last_event_type = None if state is None else state.event_type
     if is_unchanged and (event_type.endswith(UPDATED_SUFFIX) or event_type == last_event_type):
         return []
+    if state is not None:
+        check_not_redacted(state, "object")
     return [
         ResourcePublished(
             originator_id=resource_id,

@@ -8,12 +8,14 @@ state of a deleted endpoint is kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent, domain_event
+from ledger.domain.redaction.rules import Rule, keep, redact_members, redact_metadata, redact_text
 
 EVENT_TYPE_WILDCARD = "*"
 """In `enabled_events`: Events of every type, whatever else is listed."""
@@ -22,6 +24,12 @@ FROM_SELF = "@self"
 """In `events_from`: Events of the endpoint's own account."""
 FROM_ACCOUNTS = "@accounts"
 """In `events_from`: Events of the accounts connected to it."""
+
+_REDACTION: dict[str, Rule] = {
+    "url": redact_text,
+    "description": redact_text,
+    "metadata": redact_metadata,
+}
 
 
 @domain_event
@@ -33,7 +41,8 @@ class WebhookEndpointCreated(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "webhook_endpoint.created"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"url", "description", "metadata"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = _REDACTION
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
@@ -56,7 +65,8 @@ class EventDestinationCreated(DomainEvent):
     """
 
     TOPIC: ClassVar[str] = "webhook_endpoint.destination_created"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"name", "url", "description", "metadata"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {**_REDACTION, "name": redact_text}
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     account: str
     livemode: bool
@@ -77,7 +87,12 @@ class WebhookEndpointUpdated(DomainEvent):
     complete new value."""
 
     TOPIC: ClassVar[str] = "webhook_endpoint.updated"
-    PERSONAL: ClassVar[frozenset[str]] = frozenset({"changes"})
+    REDACTION: ClassVar[Mapping[str, Rule]] = {
+        "changes": redact_members(
+            {**_REDACTION, "name": redact_text, "enabled_events": keep, "disabled": keep}
+        )
+    }
+    PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
     changes: dict[str, Any] | None
 

@@ -64,9 +64,9 @@ SELECT subject, wrapped, wrapped_by FROM ledger.data_keys
 WHERE wrapped_by <> %(target)s AND subject > %(after)s
 ORDER BY subject LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
-_UPDATE_PAGE = """
-UPDATE ledger.data_keys k SET wrapped = n.wrapped, wrapped_by = %(target)s
-FROM unnest(%(subjects)s::text[], %(wrapped)s::bytea[]) AS n(subject, wrapped) WHERE k.subject = n.subject
+# One row a statement, sent together: joined with a list of rows it would read every partition for each page.
+_UPDATE_KEY = """
+UPDATE ledger.data_keys SET wrapped = %(wrapped)s, wrapped_by = %(target)s WHERE subject = %(subject)s
 """
 _HAS_OTHER_WRAPS = """
 SELECT EXISTS (SELECT FROM ledger.data_keys WHERE wrapped_by <> %(target)s)
@@ -215,14 +215,12 @@ async def _rewrap_data_keys(
             )
             if not rows:
                 return count
-            rewrapped = []
+            updates = []
             for subject, wrapped, key_id in rows:
                 context = get_wrap_context(subject)
-                rewrapped.append(keys.wrap(_unwrap(keys, wrapped, key_id, context), context)[0])
-            await conn.execute(
-                _UPDATE_PAGE,
-                {"target": keys.current_id, "subjects": [row[0] for row in rows], "wrapped": rewrapped},
-            )
+                rewrapped, target = keys.wrap(_unwrap(keys, wrapped, key_id, context), context)
+                updates.append({"subject": subject, "wrapped": rewrapped, "target": target})
+            await conn.cursor().executemany(_UPDATE_KEY, updates)
         after, count = rows[-1][0], count + len(rows)
         show_progress(count)
 

@@ -45,6 +45,12 @@ FROM projections.parked p LEFT JOIN ledger.events e ON e.notification_id = p.pos
 WHERE p.projection = ANY (coalesce(%(projections)s::text[], ARRAY[p.projection]))
 ORDER BY p.position, p.projection, p.generation LIMIT 20
 """
+# Those first that have stood still longest. `moved_at` is by the database's own clock.
+_ERASURES = """
+SELECT e.job, e.step, coalesce(e.obstacle, ''),
+       extract(epoch FROM clock_timestamp() - e.moved_at)::float8
+FROM ledger.erasures e WHERE e.ended_at IS NULL ORDER BY e.moved_at LIMIT 20
+"""
 
 
 class Lag(NamedTuple):
@@ -158,6 +164,16 @@ class SealingLag(NamedTuple):
         return has_stopped or is_idle
 
 
+class ErasureProgress(NamedTuple):
+    """An erasure that has not ended: the step under way, why that cannot go on ('' while nothing is known),
+    and for how many seconds it has not moved."""
+
+    job: str
+    step: str
+    obstacle: str
+    seconds: float
+
+
 class WitnessStatus(NamedTuple):
     """What is known of a witness that cosigns our checkpoints.
 
@@ -212,6 +228,7 @@ class Measured(NamedTuple):
     witnesses: Sequence[WitnessStatus] = ()
     snapshots: Sequence[OldestSnapshot] = ()
     active_alerts: Mapping[tuple[str, str], int] = MappingProxyType({})
+    erasures: Sequence[ErasureProgress] = ()
 
 
 NOTHING_MEASURED = Measured()
@@ -234,6 +251,11 @@ async def read_sealing_lag(conn: Conn, now: float) -> SealingLag:
 async def read_oldest_snapshots(conn: Conn) -> list[OldestSnapshot]:
     """What keeps Postgres from removing old versions of rows, by kind of holder. Raises psycopg.Error."""
     return [OldestSnapshot(*row) for row in await fetch_all(conn, _OLDEST_SNAPSHOTS)]
+
+
+async def read_erasures(conn: Conn) -> list[ErasureProgress]:
+    """The 20 erasures that have not ended and have stood still longest. Raises psycopg.Error."""
+    return [ErasureProgress(*row) for row in await fetch_all(conn, _ERASURES)]
 
 
 async def read_parked(conn: Conn, projections: Sequence[str] | None = None) -> list[Parked]:

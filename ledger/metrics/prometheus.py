@@ -179,6 +179,11 @@ class Metrics:
         if measured.sealing is not None:
             _add_sealing_gauges(gauges, measured.sealing)
         _add_witness_gauges(gauges, measured.witnesses)
+        still = gauges.add(
+            "ledger_erasure_still_seconds", "Seconds since an erasure has moved", "erasure", "step"
+        )
+        for each in measured.erasures:
+            still.add_metric([each.job, each.step], each.seconds)
         unfinished = gauges.add(
             "ledger_background_seconds_since_last_step",
             "Seconds that a loop has had something to do and finished no step",

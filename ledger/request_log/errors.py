@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.request_log.parameter_names import REMOVED, clean_parameter
-
+REMOVED = "[removed]"
 MESSAGE_LENGTH_MAX = 500
 PATH_LENGTH_MAX = 500
 
@@ -33,8 +32,11 @@ _ENDS_WITH_VALUE = re.compile(
     r"This property cannot be expanded |Unrecognized request URL )(.*)",
     re.DOTALL,
 )
+_PARAMETER = re.compile(r"[a-z0-9_]{1,40}(\[[a-z0-9_]{0,40}\]){0,6}")
 # In a message of any other kind: e-mail addresses, keys, and what may be the number of a card.
 _SENSITIVE = re.compile(rf"\S*@\S*|\b{_PREFIXES}\w+|\w*_secret_\w+|(?<!\w)\d(?:[ -]?\d){{8,}}")
+# Names of metadata are the client's own.
+_METADATA_NAME = re.compile(r"(metadata\]?)\[[^\]]+\]")
 _LOOKED_AT_MAX = 4 * MESSAGE_LENGTH_MAX
 
 
@@ -57,12 +59,17 @@ def describe_error(body: str, method: str, path: str) -> dict[str, Any] | None:
         for name in ("type", "code", "decline_code", "charge")
         if error.get(name) is not None
     }
-    name = error.get("param")
-    parameter = clean_parameter(name, error.get("code")) if isinstance(name, str) else None
+    parameter = clean_parameter(error["param"]) if isinstance(error.get("param"), str) else None
     described["message"] = _clean_message(str(error.get("message", "")), parameter, method, path)
     if parameter is not None:
         described["param"] = parameter
     return described
+
+
+def clean_parameter(name: str) -> str:
+    """The name of a parameter, unless it is none that one may have: then the client made it up. A misspelt
+    one is kept, names of metadata are not."""
+    return _METADATA_NAME.sub(rf"\1{REMOVED}", name) if _PARAMETER.fullmatch(name) else REMOVED
 
 
 def _clean_message(message: str, parameter: str | None, method: str, path: str) -> str:

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ledger.request_log.errors import clean_path, describe_error
-from ledger.request_log.parameter_names import REMOVED, clean_parameter
+from ledger.request_log.errors import REMOVED, clean_parameter, clean_path, describe_error
 
 ErrorKind = tuple[str, str]
 """Code and parameter of an error, which tell errors of one operation and status apart; '' for neither."""
@@ -55,7 +54,7 @@ def read_error_kind(body: str) -> ErrorKind:
         error = _decode_envelope(body).error
     except msgspec.DecodeError:
         return NO_ERROR
-    param = "" if error.param is None else clean_parameter(error.param, error.code)
+    param = "" if error.param is None else clean_parameter(error.param)
     return (error.code or "")[:CODE_LENGTH_MAX], param
 
 

@@ -19,7 +19,7 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import register_topic
 
-from ledger.domain.aggregate import State
+from ledger.domain.aggregate import State, mark_redacted
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import UnreadableReason, UnreadableRecord
 from ledger.keys.data_keys import DataKey, DataKeys, Source
@@ -64,13 +64,15 @@ def register_topics() -> None:
 
 def evolve(state: State | None, event: DomainEvent) -> State:
     """The aggregate after `event`. `state` is None before its first event."""
-    return _EVOLVE_BY_CLASS[type(event)](state, event)
+    after = _EVOLVE_BY_CLASS[type(event)](state, event)
+    return after if event.redaction is None else mark_redacted(after, event)
 
 
 def evolve_stored(state: State | None, event: DomainEvent) -> State:
     """The aggregate after `event`, which was read from the log. Raises UnreadableRecord."""
     try:
-        return _EVOLVE_BY_CLASS[type(event)](state, event)
+        after = _EVOLVE_BY_CLASS[type(event)](state, event)
+        return after if event.redaction is None else mark_redacted(after, event)
     except Exception as error:  # an event that another release has stored may raise anything
         if isinstance(event, UnreadableEvent):
             raise event.error from None

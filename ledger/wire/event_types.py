@@ -68,6 +68,7 @@ payout: canceled created failed paid reconciliation_completed updated
 person: created deleted updated
 plan: created deleted updated
 price: created deleted updated
+privacy.redaction_job: canceled created ready succeeded validation_error
 product: created deleted updated
 promotion_code: created updated
 quote: accepted canceled created finalized
@@ -113,6 +114,8 @@ def _expand_prefixes(compact: str) -> tuple[str, ...]:
 
 ORDERED_EVENT_TYPES: tuple[str, ...] = _expand_prefixes(_SUFFIXES_BY_PREFIX)
 EVENT_TYPES: frozenset[str] = frozenset(ORDERED_EVENT_TYPES)
+PREVIEW_EVENT_TYPES = frozenset(name for name in ORDERED_EVENT_TYPES if name.startswith("privacy."))
+"""Those that only pre-release clients know."""
 _PATTERNS = sorted(
     {f"{name.rpartition('.')[0]}.*" for name in ORDERED_EVENT_TYPES}
     | {f"{name.partition('.')[0]}.*" for name in ORDERED_EVENT_TYPES}

@@ -55,6 +55,7 @@ _PARTS: dict[str, Mapping[str, Any]] = {
     "event": events.EXPANDABLE_FIELDS,
     "file_links": {"data": "file_link"},
     "payment_method": payment_methods.EXPANDABLE_FIELDS,
+    "redaction_job_objects": {},
     "refunds": {"data": "refund"},
     # The source of a balance transaction is one of three objects; which one is known only when it is read.
     "source": disputes.EXPANDABLE_FIELDS | refunds.EXPANDABLE_FIELDS | charges.EXPANDABLE_FIELDS,
@@ -71,8 +72,9 @@ EXPANDABLE_FIELDS: dict[str, Mapping[str, Any]] = (
 
 A field with a string contains the id of an object of that type; a type that is not a key here expands no
 further. A field with a dict is a part that is always rendered, and the dict has the fields in it. The lists
-`refunds` of a charge and `sources` of a customer are rendered only if expanded, and so are the members of a
-customer for which there is nothing here: `subscriptions`, `tax`, `tax_ids`, `cash_balance`.
+`refunds` of a charge and `sources` of a customer are rendered only if expanded, and so are the `objects` of a
+redaction job and the members of a customer for which there is nothing here: `subscriptions`, `tax`,
+`tax_ids`, `cash_balance`.
 """
 
 READ_RESOURCES: dict[str, tuple[str, ...]] = {
@@ -82,6 +84,7 @@ READ_RESOURCES: dict[str, tuple[str, ...]] = {
     "cash_balance": ("customer",),
     "file_links": ("file",),
     "payment_method": ("payment_method",),
+    "redaction_job_objects": ("redaction_job",),
     "refunds": ("charge",),
     "source": ("charge", "dispute"),
     "subscriptions": ("customer",),

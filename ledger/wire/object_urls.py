@@ -34,6 +34,7 @@ _TEMPLATES = {
     "customer_cash_balance_transaction": "/v1/customers/{customer}/cash_balance_transactions/{id}",
     "discount": "/v1/customers/{customer}/discount",
     "fee_refund": "/v1/application_fees/{fee}/refunds/{id}",
+    "privacy.redaction_job": "/v1/privacy/redaction_jobs/{id}",
     "person": "/v1/accounts/{account}/persons/{id}",
     "tax.settings": "/v1/tax/settings",
     **{name: f"{row.url}/{{id}}" for name, row in PUBLISHED_TYPES_BY_NAME.items() if row.path},

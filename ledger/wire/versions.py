@@ -29,10 +29,12 @@ VERSIONS: frozenset[str] = frozenset(ORDERED_VERSIONS)
 LATEST_VERSION: str = ORDERED_VERSIONS[-1]
 """The version in which objects are rendered; both pinned SDKs send it."""
 
+PREVIEW_SUFFIX = ".preview"
 _match_preview = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\.preview", re.ASCII).fullmatch
 
 
 def is_version(name: str) -> bool:
     """Whether a request may name this version: one of VERSIONS, or a preview (`2026-09-30.preview`), as
-    Stripe's pre-release clients send. Objects look in a preview as they do in the latest version."""
+    Stripe's pre-release clients send. Objects look in a preview as they do in the latest version, but for
+    `redaction` (`wire/redaction`)."""
     return name in VERSIONS or _match_preview(name) is not None

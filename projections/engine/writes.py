@@ -45,6 +45,12 @@ SELECT $1::integer, * FROM unnest($2::bigint[], {arrays})
 """
 # Only the mutable columns are updated: `position` stays that of the first change.
 _UPDATE = "ON CONFLICT (generation, {key}) DO UPDATE SET {updates}"
+# Of rows that are there already; `position` stays, and what has not changed is not written.
+_UPDATE_WRITTEN = """
+UPDATE {table} AS t SET {updates}
+FROM unnest($2::bigint[], {arrays}) AS v (first_position, {columns})
+WHERE t.generation = $1::integer AND {same} AND ROW ({old}) IS DISTINCT FROM ROW ({new})
+"""
 
 Writer = Callable[[Conn, Sequence[Target]], Awaitable[dict[GenerationKey, str]]]
 """`write_all` or `write_each`."""
@@ -218,10 +224,6 @@ def _build_copy(projection: Projection, generation: int) -> bytes:
 
 @lru_cache
 def _build_insert(projection: Projection) -> bytes:
-    arrays = [
-        SQL(f"${number}::{_ARRAY_TYPES[column.type]}[]")
-        for number, column in enumerate(projection.columns, start=3)
-    ]
     updates = [SQL("{0} = excluded.{0}").format(Identifier(name)) for name in projection.mutable_columns]
     conflict = SQL(_UPDATE).format(
         key=Identifier(projection.columns[0].name), updates=SQL(", ").join(updates)
@@ -229,7 +231,7 @@ def _build_insert(projection: Projection) -> bytes:
     statement = SQL(_INSERT).format(
         table=get_table(projection.name),
         columns=_format_column_names(projection.columns),
-        arrays=SQL(", ").join(arrays),
+        arrays=_format_arrays(projection.columns),
         conflict=conflict if updates else SQL(""),
     )
     return statement.as_bytes()
@@ -237,3 +239,53 @@ def _build_insert(projection: Projection) -> bytes:
 
 def _format_column_names(columns: Sequence[Column]) -> Composed:
     return SQL(", ").join([Identifier(column.name) for column in columns])
+
+
+def list_rewritable(projection: Projection) -> list[Column]:
+    """The columns whose values may come to be others without a later event, because an erasure changes what
+    earlier ones say: those that change anyway, and those of documents."""
+    return [
+        column
+        for column in projection.columns
+        if column.name in projection.mutable_columns or column.type in ("json", "document", "hashes")
+    ]
+
+
+async def update_rows(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, int]:
+    """Write the rows of the targets over those that their generations have, in the current transaction; a row
+    that is not there is not written. Returns how many rows changed. Raises psycopg.Error."""
+    bound = {target.key: _bind_update(target) for target in targets if target.event_rows}
+    results = await run_together(conn, list(bound.values()), prepare=False)
+    return {key: result.command_tuples or 0 for key, result in zip(bound, results, strict=True)}
+
+
+def _bind_update(target: Target) -> BoundStatement:
+    upserts = target.projection.collect_upserts(target.event_rows)
+    insert = _bind_insert(target, upserts)
+    statement = _build_update(target.projection, target.generation)
+    return BoundStatement(statement, insert.values, insert.formats)
+
+
+@lru_cache
+def _build_update(projection: Projection, generation: int) -> bytes:
+    rewritable = [Identifier(column.name) for column in list_rewritable(projection)]
+    # The days of a projection with a retention period are partitions.
+    same = [Identifier(projection.columns[0].name)]
+    if projection.retention_days is not None:
+        same.append(Identifier("created"))
+    statement = SQL(_UPDATE_WRITTEN).format(
+        table=get_table(projection.name, generation),
+        columns=_format_column_names(projection.columns),
+        arrays=_format_arrays(projection.columns),
+        updates=SQL(", ").join([SQL("{0} = v.{0}").format(name) for name in rewritable]),
+        same=SQL(" AND ").join([SQL("t.{0} = v.{0}").format(name) for name in same]),
+        old=SQL(", ").join([SQL("t.{0}").format(name) for name in rewritable]),
+        new=SQL(", ").join([SQL("v.{0}").format(name) for name in rewritable]),
+    )
+    return statement.as_bytes()
+
+
+def _format_arrays(columns: Sequence[Column]) -> Composed:
+    return SQL(", ").join(
+        [SQL(f"${number}::{_ARRAY_TYPES[column.type]}[]") for number, column in enumerate(columns, start=3)]
+    )

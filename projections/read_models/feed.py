@@ -6,14 +6,23 @@ A row never changes. Its id derives from the log, so a rebuild gives the Event o
 
 from __future__ import annotations
 
-from ledger.domain import charge, customer, dispute, imported_event, payment_intent, refund, resource
+from ledger.domain import (
+    charge,
+    customer,
+    dispute,
+    imported_event,
+    payment_intent,
+    redaction_job,
+    refund,
+    resource,
+)
 from ledger.wire.public_event_rows import derive_public_event_rows
 from ledger.wire.public_events import EVENT_RETENTION_DAYS
 from projections.projection import OBJECT_COLUMNS, Column, Projection
 
 FEED = Projection(
     name="feed",
-    aggregates=(customer, charge, dispute, refund, payment_intent, resource, imported_event),
+    aggregates=(customer, charge, dispute, refund, payment_intent, resource, imported_event, redaction_job),
     columns=(
         *OBJECT_COLUMNS,
         Column("ordinal", "smallint"),

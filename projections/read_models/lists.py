@@ -12,7 +12,18 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
-from ledger.domain import charge, customer, dispute, file, file_link, refund, resource, webhook_endpoint
+from ledger.domain import (
+    charge,
+    customer,
+    dispute,
+    file,
+    file_link,
+    legal_hold,
+    redaction_job,
+    refund,
+    resource,
+    webhook_endpoint,
+)
 from ledger.domain.aggregate import State
 from ledger.domain.resource import Resource
 from ledger.store.log import Recorded
@@ -100,6 +111,19 @@ WEBHOOK_ENDPOINTS = _create_list(
     Column("deleted", "boolean"),
     Column("thin", "boolean"),
     mutable_columns=("deleted",),
+)
+REDACTION_JOBS = _create_list(
+    "redaction_jobs",
+    redaction_job,
+    Column("status", "text"),
+    mutable_columns=("status",),
+)
+LEGAL_HOLDS = _create_list(
+    "legal_holds",
+    legal_hold,
+    Column("object_id", "text"),
+    Column("active", "boolean"),
+    mutable_columns=("active",),
 )
 RESOURCES = _create_list(
     "resources",

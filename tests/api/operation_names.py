@@ -38,6 +38,8 @@ NAMES = {
     "retrieve_event_destination", "update_event_destination",
     "read_webhook_replay", "replay_webhooks", "resume_webhook_replay",
     "find_anything",
+    "get_erasure_certificate", "get_erasure_completion_proof", "get_erasure_request_proof", "list_erasures",
+    "read_erasure",
     "group_requests", "list_feed_types", "list_kept_requests",
     "list_thin_events", "retrieve_thin_event",
     "list_log_witnesses", "verify_log_range",

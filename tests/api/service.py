@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -92,6 +93,15 @@ class Service:
     def stop(self) -> None:
         self._process.terminate()
         assert self._process.wait(STOP_SECONDS) == 0, self.log
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to all its processes."""
+        os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End all its processes at once, as a lost machine would."""
+        self.send_signal(signal.SIGKILL)
+        self._process.wait(STOP_SECONDS)
 
 
 class Account(NamedTuple):

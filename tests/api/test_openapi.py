@@ -28,6 +28,7 @@ from tests.api.service import Caller, Service
 OPEN_ANSWERS = {"/healthz", "/readyz", "/metrics", "/links/{name}"}
 
 DESTINATIONS = "/v2/core/event_destinations"
+JOBS = "/v1/privacy/redaction_jobs"
 
 TABLES: dict[tuple[str, str], ParameterTable] = {
     ("post", "/v1/customers"): tables.customers.CREATE,
@@ -86,6 +87,15 @@ TABLES: dict[tuple[str, str], ParameterTable] = {
     ("get", "/v1/webhook_endpoints/{webhook_endpoint}"): tables.webhook_endpoints.RETRIEVE,
     ("post", "/v1/webhook_endpoints/{webhook_endpoint}"): tables.webhook_endpoints.UPDATE,
     ("delete", "/v1/webhook_endpoints/{webhook_endpoint}"): tables.webhook_endpoints.DELETE,
+    ("post", JOBS): tables.redaction_jobs.CREATE,
+    ("get", JOBS): tables.redaction_jobs.LIST,
+    ("get", f"{JOBS}/{{job}}"): tables.redaction_jobs.RETRIEVE,
+    ("post", f"{JOBS}/{{job}}"): tables.redaction_jobs.UPDATE,
+    ("post", f"{JOBS}/{{job}}/validate"): tables.redaction_jobs.VALIDATE,
+    ("post", f"{JOBS}/{{job}}/run"): tables.redaction_jobs.RUN,
+    ("post", f"{JOBS}/{{job}}/cancel"): tables.redaction_jobs.CANCEL,
+    ("get", f"{JOBS}/{{job}}/validation_errors"): tables.redaction_jobs.LIST_ERRORS,
+    ("get", f"{JOBS}/{{job}}/validation_errors/{{error}}"): tables.redaction_jobs.RETRIEVE,
     ("get", "/v1/events"): tables.events.LIST,
     ("get", "/v1/events/{event}"): tables.events.RETRIEVE,
     ("post", "/v1/events/{event}/retry"): tables.events.RETRY,

@@ -36,7 +36,7 @@ def test_the_document_names_the_pinned_versions() -> None:
         assert "integrity" in lock[f"node_modules/{package}"]
         versions[package] = lock[f"node_modules/{package}"]["version"]
     for place in LISTS:
-        name = re.sub(r"-[\d.]+$", "", place.stem)
+        name = re.sub(r"-[\d.]+(b\d+)?$", "", place.stem)
         pinned = re.search(rf"^{name}==(\S+)", place.read_text(), re.M)
         assert pinned is not None, place
         versions[place.stem] = pinned[1]

@@ -38,8 +38,9 @@ NO_COMMANDS = {
 RUN = {
     "accounts list", "alerts list", "alerts receivers list", "audit accesses", "audit checkpoint",
     "audit diff", "audit export", "audit find", "audit history", "audit keys", "audit list", "audit log",
-    "audit object", "audit reconcile", "audit witnesses", "config", "events list", "feed read", "keys create",
-    "keys list", "projections show", "projections status", "projections step", "projections verify",
+    "audit object", "audit reconcile", "audit witnesses", "config", "erase exports list", "events list",
+    "feed read", "keys create", "keys list", "projections show", "projections status", "projections step",
+    "projections verify", "secrets status",
 }  # fmt: skip
 POSITION = 6
 """Of the event by which the dispute is won, the last one."""

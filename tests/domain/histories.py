@@ -15,8 +15,11 @@ from ledger.domain import (
     dispute_decisions,
     file_link,
     imported_event,
+    legal_hold,
     payment_intent,
     payment_intent_decisions,
+    redaction_job,
+    redaction_job_decisions,
     refund,
     refund_decisions,
     resource,
@@ -29,6 +32,8 @@ from ledger.domain.charge import ChargeRefunded
 from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
 from ledger.domain.money import Movement
+from ledger.domain.redaction_job import RedactionJob
+from ledger.domain.redaction_job_decisions import Obstacle, Scope, end_validation
 from tests.domain.builders import (
     NOW,
     TERMS,
@@ -309,6 +314,52 @@ def imported_event_history() -> list[DomainEvent]:
     )
 
 
+def redaction_job_history(*steps: Callable[[RedactionJob], list[DomainEvent]]) -> list[DomainEvent]:
+    events = redaction_job_decisions.create(
+        job_id="prj_1",
+        account="acct_1",
+        livemode=False,
+        objects={"customers": ["cus_1"], "charges": []},
+        validation_behavior="error",
+        reason="Ada asked for it",
+        requested_by="ops",
+        now=NOW,
+    )
+    for step in steps:
+        events = events + step(fold(redaction_job.evolve, events))
+    return events
+
+
+def find_obstacles(job: RedactionJob) -> list[DomainEvent]:
+    obstacle = Obstacle("invalid_state", "dp_1 is open", "dp_1", "dispute")
+    scope = Scope(7, {}, [obstacle], [])
+    return end_validation(job, scope, new_error_id=lambda: "prjve_1", now=NOW + 1)
+
+
+def find_no_obstacle(job: RedactionJob) -> list[DomainEvent]:
+    scope = Scope(7, {"customer": 1, "charge": 2}, [], ["pi_1"])
+    return end_validation(job, scope, new_error_id=lambda: "prjve_1", now=NOW + 1)
+
+
+def run_job(job: RedactionJob) -> list[DomainEvent]:
+    return redaction_job_decisions.run(job, ["cus_1"], [], new_error_id=lambda: "prjve_1", now=NOW + 2)
+
+
+def legal_hold_history() -> list[DomainEvent]:
+    events = legal_hold.place(
+        None,
+        account="acct_1",
+        livemode=False,
+        object_id="cus_1",
+        object_type="customer",
+        reason="Ada is sued",
+        by="ops",
+        now=NOW,
+    )
+    hold = fold(legal_hold.evolve, events)
+    return events + legal_hold.release(hold, reason="Ada won", by="ops", now=NOW + 1)
+
+
 HISTORIES: list[list[DomainEvent]] = [
     customer_history(),
     session_history(customer_session.claim),
@@ -330,5 +381,15 @@ HISTORIES: list[list[DomainEvent]] = [
     destination_history(),
     resource_history(),
     imported_event_history(),
+    redaction_job_history(
+        find_obstacles,
+        partial(redaction_job_decisions.update, validation_behavior="fix", now=NOW + 1),
+        partial(redaction_job_decisions.validate, now=NOW + 1),
+        find_no_obstacle,
+        run_job,
+        partial(redaction_job_decisions.complete, counts={"events": 3}, now=NOW + 3),
+    ),
+    redaction_job_history(find_obstacles, partial(redaction_job_decisions.cancel, now=NOW + 2)),
+    legal_hold_history(),
 ]
 """Streams that together have every class of domain event. Their personal texts contain the name Ada."""

@@ -111,6 +111,12 @@ def test_events_without_a_public_event_are_those_of_the_contract() -> None:
         "webhook_endpoint.secret_rotated",
         "webhook_endpoint.disabled",
         "webhook_endpoint.deleted",
+        "redaction_job.validation_started",
+        "redaction_job.updated",
+        "redaction_job.run_requested",
+        "redaction_job.cancel_requested",
+        "legal_hold.placed",
+        "legal_hold.released",
         "webhook_roster.enrolled",
         "webhook_roster.struck",
     }

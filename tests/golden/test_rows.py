@@ -49,6 +49,14 @@ MEMBERS = {
         "account api_version connect created deleted description disabled enabled_events id livemode "
         "metadata url version"
     ),
+    ("redaction_jobs", 1): (
+        "account cancelable counts created ended_at id livemode objects reached reason requested_at "
+        "requested_by status subjects validated_upto validation_behavior validation_errors version"
+    ),
+    ("legal_holds", 1): (
+        "account created id livemode object_id object_type placed_at placed_by reason release_reason "
+        "released_at released_by version"
+    ),
     ("resources", 1): ("account deleted event_type id livemode object published_at type version"),
 }
 """By projection and shape: the members of `state` in the row of a new object."""

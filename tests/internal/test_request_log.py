@@ -75,6 +75,15 @@ def test_a_refused_request_is_kept_without_what_the_client_sent(
     assert abs(second["created"] - time.time()) < 60
 
 
+def test_names_of_metadata_are_not_kept(raw: Caller, operator: InternalClient) -> None:
+    assert_refused(
+        raw.post("/v1/customers", {"metadata[jenny_rosen]": "x" * 501}), param="metadata[jenny_rosen]"
+    )
+    [kept] = wait_for_requests(operator, "", 1)
+    assert kept["error"]["param"] == "metadata[removed]"
+    assert "jenny" not in str(kept)
+
+
 def test_a_refused_request_of_the_internal_api_is_kept_too(operator: InternalClient) -> None:
     refused = [operator.post("/disputes", {"charge": "ch_none"}), operator.get("/audit/objects/cus_none")]
     kept = wait_for_requests(operator, "", 2)

@@ -44,6 +44,29 @@ def test_a_first_start_keeps_the_secrets_that_releases_before_derived(dsn: str) 
     assert derive_all(start(dsn, OLD)) == derive_all(ServiceKeys(OLD))
 
 
+def is_root(dsn: str) -> dict[str, bool]:
+    with psycopg.connect(dsn) as conn:
+        return dict(conn.execute("SELECT id, is_root FROM ledger.service_keys").fetchall())
+
+
+def test_a_database_of_an_earlier_release_keeps_its_key_whichever_is_set_first(dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute("INSERT INTO ledger.service_key VALUES (%s)", (derive_check_value(OLD),))
+    for pair in ((WRONG,), (WRONG, NEW)):
+        with pytest.raises(SettingError, match=NOT_THE_KEY):
+            start(dsn, *pair)
+    assert list_states(dsn) == {}
+    keys = start(dsn, NEW, OLD)  # the upgrade, and the replacement of the key at once
+    assert derive_all(keys) == derive_all(ServiceKeys(OLD))
+    assert list_states(dsn) == {OLD_ID: "current", NEW_ID: "accepted"}
+    assert is_root(dsn) == {OLD_ID: True, NEW_ID: False}
+
+
+def test_nothing_was_ever_derived_from_the_key_of_a_new_database(dsn: str) -> None:
+    start(dsn, OLD)
+    assert is_root(dsn) == {OLD_ID: False}
+
+
 def test_everything_is_wrapped_again_and_only_the_new_key_is_needed(dsn: str) -> None:
     subjects = [f"cus_{number}" for number in range(2 * PAGE_ROWS + 1)]
     before = start(dsn, OLD)

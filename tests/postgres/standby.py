@@ -105,6 +105,10 @@ class Server:
             row = conn.execute(query.encode()).fetchone()
             return None if row is None else row[0]
 
+    def read_wal_position(self) -> str:
+        """Where the next record of the primary's WAL begins."""
+        return str(self.fetch_value("SELECT pg_current_wal_insert_lsn()::text"))
+
     @property
     def _log_file(self) -> Path:
         return self.directory.with_suffix(".log")

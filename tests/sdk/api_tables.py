@@ -173,10 +173,11 @@ def _wrap(words: Iterable[str]) -> str:
 
 
 def _find_namespaces() -> set[str]:
-    """First segments that are no resources: `checkout`, `terminal`. Nothing has them as its whole path."""
+    """First segments that are no resources: `checkout`, `terminal`. Nothing has them as its whole path. The
+    pinned SDK does not know those of previews."""
     paths = {path for _, path in _list_stripe_operations()}
     firsts = {path.removeprefix("/v1/").partition("/")[0] for path in paths}
-    return {"elements"} | {
+    return {"elements", "privacy"} | {
         first for first in firsts if not any(path in (f"/v1/{first}", f"/v1/{first}/{{}}") for path in paths)
     }
 

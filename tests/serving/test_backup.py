@@ -170,7 +170,8 @@ def test_a_file_that_cannot_be_restored_is_refused_in_one_line(
     cluster: Cluster, backup: Path, target: str, place: Path
 ) -> None:
     def refuse(file: Path, **settings: Any) -> str:
-        line = run_refused(place / "data", "restore", str(file), **(on(target) | settings))
+        keys = ("--keys", f"{backup}.keys")
+        line = run_refused(place / "data", "restore", str(file), *keys, **(on(target) | settings))
         assert is_empty(target)
         return line
 
@@ -218,7 +219,8 @@ def test_a_file_with_other_statements_is_refused_in_one_line(
     file = place / "altered.dump"
     assert len(whole) == len(altered)
     file.write_bytes(backup.read_bytes().replace(whole, altered))
-    assert reason in run_refused(place / "data", "restore", str(file), **on(target))
+    keys = ("--keys", f"{backup}.keys")
+    assert reason in run_refused(place / "data", "restore", str(file), *keys, **on(target))
     assert not Path("altered").exists()
     assert is_empty(target)
 
@@ -228,7 +230,7 @@ def test_a_damaged_backup_leaves_no_embedded_database(backup: Path, place: Path)
     content = backup.read_bytes()
     damaged.write_bytes(content[: len(content) - 1])
     assert "is damaged or incomplete" in run_refused(
-        data_dir, "restore", str(damaged), secret_key=SERVICE_KEY
+        data_dir, "restore", str(damaged), "--keys", f"{backup}.keys", secret_key=SERVICE_KEY
     )
     assert not data_dir.exists()
     data_dir.mkdir()

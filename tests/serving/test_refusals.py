@@ -27,6 +27,7 @@ OFFLINE = {
     "ledger openapi": ("openapi", "--path", "/v1/balance"),
     "ledger restore": ("restore", "none"),
     "ledger verify": ("verify", "none", "--policy", "none"),
+    "ledger verify-erasure": ("verify-erasure", "none", "--policy", "none"),
     "ledger witness": ("witness", "--data", "witness", "--print-key"),
     "ledger audit verify-archive": ("audit", "verify-archive", "none"),
     "ledger audit verify-export": ("audit", "verify-export", "none"),

@@ -42,8 +42,8 @@ def _find_obstacle() -> str | None:
     return None
 
 
-_OBSTACLE = _find_obstacle()
-needs_stripe_cli = pytest.mark.skipif(_OBSTACLE is not None, reason=str(_OBSTACLE))
+OBSTACLE = _find_obstacle()
+needs_stripe_cli = pytest.mark.skipif(OBSTACLE is not None, reason=str(OBSTACLE))
 
 
 class RefusingProxy:

@@ -36,10 +36,10 @@ class ReceivedRequest(NamedTuple):
 
 
 class ScriptedResponse(NamedTuple):
-    """`release`: answered when it is set, as a slow server would."""
+    """`release`: answered when it is set, as a slow server would. Without a body, what came is sent back."""
 
     status: int = 200
-    body: bytes = b""
+    body: bytes | None = b""
     headers: tuple[tuple[str, str], ...] = ()
     release: threading.Event | None = None
 
@@ -95,12 +95,13 @@ def run_receiver() -> Iterator[Receiver]:
             response = receiver._next_response(self.path)
             if response.release is not None:
                 response.release.wait(TIMEOUT_SECONDS)
+            answer = body if response.body is None else response.body
             try:
                 self.send_response(response.status)
-                for name, value in (*response.headers, ("content-length", str(len(response.body)))):
+                for name, value in (*response.headers, ("content-length", str(len(answer)))):
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(response.body)
+                self.wfile.write(answer)
             except OSError:
                 self.close_connection = True  # whoever sent it has gone
 

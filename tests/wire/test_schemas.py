@@ -24,6 +24,7 @@ from ledger.wire.schemas.catalog import EXPANSION, OBJECTS, build_public_schemas
 from ledger.wire.schemas.fields import Field, Fields, make_reference
 from tests.domain.builders import NOW, a_charge, a_session
 from tests.domain.histories import HISTORIES
+from tests.domain.redacted_events import erase, redact
 from tests.wire.closed_schemas import AnswerSchemas
 
 COMPONENTS = build_public_schemas()
@@ -41,6 +42,7 @@ ELSEWHERE = {
     "customer.subscriptions",
     "customer.tax",
     "customer.tax_ids",
+    "privacy.redaction_job.objects",
     # in answers that are not the state of one aggregate
     "elements_session.customer",
     "event.account",
@@ -67,10 +69,12 @@ def check(name: str, answer: Any) -> None:
 
 
 def fold_all(history: list[DomainEvent]) -> Iterator[State]:
-    state: State | None = None
-    for event in history:
-        state = evolve(state, event)
-        yield state
+    """The states of a history, and those of the same objects while they are erased and afterwards."""
+    for read in (lambda event: event, erase, redact):
+        state: State | None = None
+        for event in history:
+            state = evolve(state, read(event))
+            yield state
 
 
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history[-1].TOPIC)

@@ -19,7 +19,7 @@ from stripe.v2.core._event import EventNotification, UnknownEventNotification
 
 from ledger.domain.event import DomainEvent
 from ledger.store.codec import evolve
-from ledger.wire.event_types import ORDERED_EVENT_TYPES
+from ledger.wire.event_types import ORDERED_EVENT_TYPES, PREVIEW_EVENT_TYPES
 from ledger.wire.object_urls import make_object_url
 from ledger.wire.public_event_rows import PublicEventRow, derive_public_event_rows
 from ledger.wire.public_events import FIXED_EVENT_TYPES
@@ -92,6 +92,8 @@ def test_every_domain_event_makes_notifications_that_the_sdk_has_a_class_for() -
         whole = msgspec.json.decode(row.data)["object"]
         if "object" not in whole:  # an import that does not say what it is about
             continue
+        if row.type in PREVIEW_EVENT_TYPES:
+            continue
         notification = render_notification(row, row.data, context=None)
         parsed = EventNotification.from_json(msgspec.json.encode(notification), CLIENT)
         assert type(parsed) is get_v2_event_notification_class(to_thin_type(row.type))
@@ -105,7 +107,7 @@ def test_every_domain_event_makes_notifications_that_the_sdk_has_a_class_for() -
         assert parsed.created == "2026-11-18T11:06:40.000Z"
         seen.add(row.type)
     made = {name for names in FIXED_EVENT_TYPES.values() for name in names}
-    assert made <= seen
+    assert made <= seen | PREVIEW_EVENT_TYPES
 
 
 def test_a_retrieved_thin_event_has_all_of_the_notification_and_what_changed() -> None:

@@ -37,6 +37,9 @@ _HASH = text("A hash, in base64.", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=
 _NEXT_POSITION = integer("Where the next page begins: its `starting_after`; null at the end.", 40210)
 _POSITION = integer("Position in the log.", 40210)
 _MOMENT: Fields = {"position": _POSITION, "time": iso_time("The time.")}
+_REDACTION = choice(
+    "How far the erasure of its personal data is; null if there was none.", ("processing", "redacted")
+).or_null()
 _AS_OF = hash_of("The moment of which it is.", _MOMENT)
 _VERSIONED_MOMENT: Fields = {**_MOMENT, "version": integer("Version of the object; 0: not created yet.", 3)}
 _PUBLIC_EVENT: Fields = {
@@ -73,6 +76,7 @@ _CHANGE: Fields = {
     "before": anything("Its value before; null: it did not exist."),
     "after": anything("Its value after.", "file_1Mr4LDLkdIwHu7ixFCz0dZiH"),
     "personal_data": boolean("Whether the values are withheld.", example=True).or_missing(),
+    "redacted": boolean("Whether one of the values is redacted.", example=True).or_missing(),
 }
 _CHANGES = array("What changed.", hash_of("A member.", _CHANGE))
 _HISTORY_ENTRY: Fields = {
@@ -110,6 +114,7 @@ _RECORDED_EVENT: Fields = {
     "class_version": integer("Version of its class as it was stored.", 1).or_null(),
     "data": document("Its fields.").or_null(),
     "withheld": array("Fields with personal data that are not shown.", text("A field.", "email")),
+    "redaction": _REDACTION,
     "unreadable": nullable_text("Why the record cannot be read."),
     "leaf_hash": _HASH,
 }
@@ -256,7 +261,10 @@ _BOUNDS: Fields = {
     "to": hash_of("The later moment.", _VERSIONED_MOMENT),
 }
 _OBJECTS: dict[str, tuple[str, Fields]] = {
-    "past_object": ("An object as it was.", {"as_of": _VERSIONED, "object": _OBJECT_THEN}),
+    "past_object": (
+        "An object as it was.",
+        {"as_of": _VERSIONED, "redaction": _REDACTION, "object": _OBJECT_THEN},
+    ),
     "object_difference": (
         "What differs between two moments.",
         {"as_of": hash_of("The moments.", _BOUNDS), "changes": _CHANGES},

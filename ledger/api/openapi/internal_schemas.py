@@ -8,6 +8,8 @@ from ledger.accounts import KeyKind, Mode
 from ledger.api.openapi.alert_schemas import build_alert_schemas
 from ledger.api.openapi.audit_schemas import build_audit_schemas
 from ledger.api.openapi.dispute_schemas import build_dispute_schemas
+from ledger.api.openapi.erasure_schemas import build_erasure_schemas
+from ledger.api.openapi.privacy_schemas import build_privacy_schemas
 from ledger.api.openapi.request_schemas import build_request_schemas
 from ledger.api.openapi.retry_schemas import build_retry_schemas
 from ledger.api.openapi.webhook_schemas import build_webhook_schemas
@@ -93,8 +95,10 @@ def build_internal_schemas() -> dict[str, Json]:
     own = {name: build_schema(description, fields) for name, (description, fields) in objects.items()}
     others = (
         build_alert_schemas(),
+        build_erasure_schemas(),
         build_audit_schemas(),
         build_dispute_schemas(),
+        build_privacy_schemas(),
         build_request_schemas(),
         build_retry_schemas(),
         build_webhook_schemas(),

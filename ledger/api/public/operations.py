@@ -69,6 +69,7 @@ class Operation:
     open_to     a kind of key that front ends use: "pk" may call it, and no other kind may; "ek" may call it
                 for its own customer, the target
     targets_account  whether the target is an account, which the key must reach
+    is_preview  whether Stripe has it in preview versions only: others get the error for an unknown URL
     name        method and path, for the metrics
     writes      whether it changes something
     """
@@ -87,6 +88,7 @@ class Operation:
     takes_file: bool = False
     open_to: Literal["pk", "ek"] | None = None
     targets_account: bool = False
+    is_preview: bool = False
     name: str = field(init=False)
     writes: bool = field(init=False)
 

@@ -24,7 +24,7 @@ from ledger.api.authentication import (
 )
 from ledger.api.clock import RefreshClock
 from ledger.api.console.cookie import read_authorization
-from ledger.api.errors import STATUS_OK, STATUS_REFUSED_MIN, Headers, RenderError, indent
+from ledger.api.errors import STATUS_OK, STATUS_REFUSED_MIN, Answers, Headers, RenderError, indent
 from ledger.api.exchange import (
     JSON_CONTENT_TYPE,
     AsgiSource,
@@ -41,6 +41,7 @@ from ledger.api.public.downloads import build_file_headers
 from ledger.api.public.multipart import MULTIPART_CONTENT_TYPE, UploadReceiver
 from ledger.api.public.operations import RouteTable
 from ledger.api.rate_limits import RateLimits
+from ledger.api.unknown_routes.hints import preview_route_error
 from ledger.call import Call
 from ledger.commands.execution import Execution, fingerprint_of
 from ledger.domain.file import File
@@ -50,7 +51,7 @@ from ledger.queries.context import QueryContext
 from ledger.queries.shared_reads import SharedReads
 from ledger.time_limits import RequestLimit
 from ledger.wire.expansion import ExpandTree, parse_expand
-from ledger.wire.versions import VERSIONS, is_version
+from ledger.wire.versions import PREVIEW_SUFFIX, VERSIONS, is_version
 
 _JSON_HEADERS = HeaderBlock.of(JSON_CONTENT_TYPE, *CORS_HEADERS)
 _DOWNLOAD_HEADERS = HeaderBlock.of(*CORS_HEADERS)
@@ -78,6 +79,7 @@ class PublicApi:
         execution: Execution,
         queries: QueryContext,
         *,
+        answers: Answers,
         refresh_clock: RefreshClock,
         render_error: RenderError,
         log_access: LogAccess,
@@ -91,7 +93,8 @@ class PublicApi:
         self._routes = routes
         self._dialect = dialect
         self._keys = keys
-        self._execution = execution
+        self._execution = execution.with_encode(answers.stable)
+        self._preview_execution = execution.with_encode(answers.preview)
         self._queries = queries
         self._refresh_clock = refresh_clock
         self._render_error = render_error
@@ -168,7 +171,7 @@ class PublicApi:
             failovers = durability.failovers
             answer = await operation.act(call, self._queries)
             await durability.confirm(failovers)
-            return self._execution.encode(answer)
+            return self._choose_execution(exchange).encode(answer)
         if not operation.writes:
             return await self._run_read(exchange)
         if operation.takes_file and headers.get(b"content-type", b"").lower().startswith(
@@ -190,7 +193,9 @@ class PublicApi:
         version = headers.get(b"stripe-version")
         if version is None:
             version = key.api_version.encode()
-        version_is_known = version in _ENCODED_VERSIONS or is_version(version.decode("latin-1"))
+        version_is_known = version in _ENCODED_VERSIONS
+        if not version_is_known:
+            exchange.is_preview = version_is_known = is_version(version.decode("latin-1"))
         if version_is_known:  # every authenticated response has it, even an error raised below
             exchange.response_headers.append((b"stripe-version", version))
         try:
@@ -208,6 +213,8 @@ class PublicApi:
             exchange.response_headers.append((b"cache-control", b"no-store"))  # the answer contains a key
         if not version_is_known:
             raise InvalidParameter(f"Invalid Stripe API version: {version.decode('latin-1')[:80]}")
+        if operation.is_preview and not version.endswith(PREVIEW_SUFFIX.encode()):
+            raise preview_route_error(exchange.method, exchange.path)
         if _ACCOUNT_HEADER in headers or _CONTEXT_HEADER in headers:
             await self._resolve_account(exchange)
         if operation.targets_account and not await self._keys.can_access(key, target):
@@ -240,7 +247,7 @@ class PublicApi:
         # is a reaction decides which parameters it may have.
         key = (
             exchange.key.id, exchange.account, exchange.path, encoded_parameters, self._base_url(exchange),
-            exchange.reaction_to is not None,
+            exchange.reaction_to is not None, exchange.is_preview,
         )  # fmt: skip
         answer = await self._shared_reads.run(key, lambda: self._read(exchange, encoded_parameters))
         exchange.response_headers += answer.headers
@@ -256,20 +263,20 @@ class PublicApi:
             headers.append((b"ledger-behind-events", str(result.lag_events).encode()))
         if result.incomplete:
             headers.append((b"ledger-incomplete", b"true"))
-        return _ReadAnswer(*self._execution.encode(result.body), headers)
+        return _ReadAnswer(*self._choose_execution(exchange).encode(result.body), headers)
 
     async def _run_command(self, exchange: Exchange, encoded_parameters: bytes) -> tuple[int, str]:
-        operation = exchange.operation
+        operation, execution = exchange.operation, self._choose_execution(exchange)
         is_keyed = operation.method in self._dialect.keyed_methods
         idempotency_key = exchange.read_idempotency_key() if is_keyed else None
         try:
             call = self._build_call(exchange, encoded_parameters)
         except InvalidParameter:
             if idempotency_key is not None:
-                stored_reply = await self._execution.find_reply(exchange.build_cause())
+                stored_reply = await execution.find_reply(exchange.build_cause())
                 if stored_reply is not None:
                     # The parameters of the stored reply were valid, so these differ: `replay` raises.
-                    await self._execution.replay(stored_reply, idempotency_key, fingerprint="")
+                    await execution.replay(stored_reply, idempotency_key, fingerprint="")
             raise
         fingerprint = ""
         if idempotency_key is not None:
@@ -279,12 +286,12 @@ class PublicApi:
             fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
         if operation.change is not None:
             change = await operation.change(call, self._queries)
-            result = await self._execution.change_once(
+            result = await execution.change_once(
                 self._queries.pool, call.cause, change, fingerprint=fingerprint
             )
         else:
             assert operation.decide is not None
-            result = await self._execution.run(call, operation.decide, fingerprint=fingerprint)
+            result = await execution.run(call, operation.decide, fingerprint=fingerprint)
         exchange.set_result(result)
         return result.status, result.body
 
@@ -331,6 +338,10 @@ class PublicApi:
             as_platform=exchange.as_platform,
             base_url=self._base_url(exchange),
         )
+
+    def _choose_execution(self, exchange: Exchange) -> Execution:
+        """The execution that answers in the version of the request."""
+        return self._preview_execution if exchange.is_preview else self._execution
 
     def _base_url(self, exchange: Exchange) -> str:
         return self._public_url or exchange.base_url

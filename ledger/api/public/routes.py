@@ -12,6 +12,7 @@ from ledger.api.public.account_routes import ACCOUNTS, BALANCE
 from ledger.api.public.file_routes import FILES
 from ledger.api.public.intent_routes import PAYMENT_INTENTS
 from ledger.api.public.operations import Operation
+from ledger.api.public.privacy_routes import REDACTION_JOBS
 from ledger.api.public.published_routes import PUBLISHED
 from ledger.api.public.webhook_routes import WEBHOOK_ENDPOINTS
 from ledger.commands import charges, customer_sessions, customers, disputes, refunds
@@ -323,6 +324,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *EVENTS,
     *FILES,
     *WEBHOOK_ENDPOINTS,
+    *REDACTION_JOBS,
     *ACCOUNTS,
     *BALANCE,
     *PUBLISHED,

@@ -35,6 +35,14 @@ def unknown_route_error(method: str, path: str, served: Methods) -> UnknownRoute
     return UnknownRoute(f"Unrecognized request URL ({method}: {path}). {hint}")
 
 
+def preview_route_error(method: str, path: str) -> UnknownRoute:
+    """The error for a request without a preview version for a URL that Stripe has in preview only."""
+    return UnknownRoute(
+        f"Unrecognized request URL ({method}: {path}). It is in preview: send a preview version in the "
+        "header Stripe-Version, such as 2026-09-30.preview."
+    )
+
+
 def group_methods(routes: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     """Methods by path, of (method, path)."""
     grouped: dict[str, set[str]] = {}

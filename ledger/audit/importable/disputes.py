@@ -1,5 +1,6 @@
 """The lines of an import that make a dispute: how it was opened, what the network reported and what the
-merchant did, each at its position, because what may follow depends on what was before.
+merchant did, each at its position, because what may follow depends on what was before. Redacted evidence is
+left out: an import takes neither placeholders nor files that are gone.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def make_dispute_lines(events: Iterable[DomainEvent]) -> LinesByVersion:
         lines[version] = _make_lines(event, before, state)
         if isinstance(event, EvidenceSubmitted):
             staged = None
-        if isinstance(event, EvidenceStaged) and event.evidence:
+        if isinstance(event, EvidenceStaged) and event.evidence and not event.redaction:
             staged = version, {"op": "response", "dispute": state.id, "evidence": state.evidence}
         if isinstance(event, DisputeUpdated | EvidenceStaged | EvidenceSubmitted) and event.changes:
             changed = version, _make_change_line(state)
@@ -63,7 +64,7 @@ def _make_lines(event: DomainEvent, before: Dispute | None, state: Dispute) -> l
             return [_make_opening(event)]
         case EvidenceSubmitted():
             line: Line = {"op": "response", "dispute": state.id, "submission": state.submission_count}
-            if event.evidence is not None:
+            if event.evidence is not None and not event.redaction:
                 line["evidence"] = state.evidence
             if event.past_due:
                 line["past_due"] = True

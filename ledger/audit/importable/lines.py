@@ -10,16 +10,35 @@ from typing import Any
 
 import msgspec
 
+from ledger.domain.aggregate import Kind
 from ledger.domain.charge import EMPTY_BILLING_DETAILS, Charge
 from ledger.domain.customer import DEFAULT_INVOICE_SETTINGS, Customer
 from ledger.domain.file import File
 from ledger.domain.imported_event import EventImported
+from ledger.domain.redaction.documents import REDACTED
 from ledger.domain.refund import Refund
 from ledger.domain.resource import Resource
 from ledger.domain.webhook_endpoint import FROM_SELF, WebhookEndpoint
 from ledger.wire.charges import render_charge
 
 Line = dict[str, Any]
+
+
+def drop_placeholders(state: Kind) -> Kind:
+    """The aggregate without the placeholders of a redacted one, which an import would take for values, or
+    refuse. What another service published is imported as it is."""
+    if not state.redaction or isinstance(state, Resource):
+        return state
+    members = {name: getattr(state, name) for name in state.__struct_fields__}
+    return msgspec.structs.replace(state, **{name: _drop_redacted(value) for name, value in members.items()})
+
+
+def _drop_redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _drop_redacted(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [item for item in value if _drop_redacted(item) == item]
+    return None if value == REDACTED else value
 
 
 def make_customer_line(state: Customer) -> Line:

@@ -26,7 +26,9 @@ from ledger.domain import (
     file,
     file_link,
     imported_event,
+    legal_hold,
     payment_intent,
+    redaction_job,
     refund,
     resource,
     webhook_endpoint,
@@ -71,6 +73,8 @@ _UNSUPPORTED: dict[type[DomainEvent], str] = {
     payment_intent.PaymentIntentCreated: "payment intents",
     customer_session.CustomerSessionCreated: "customer sessions",
     file_link.FileLinkCreated: "file links",
+    redaction_job.RedactionJobCreated: "redaction jobs",
+    legal_hold.LegalHoldPlaced: "legal holds",
 }
 # What an import refuses without its personal data.
 _SEALED_WHOLE: dict[type[DomainEvent], str] = {
@@ -163,6 +167,9 @@ class _Reader:
             elif isinstance(event, file.FileUploaded):
                 state = page.states[event.originator_id]
                 assert isinstance(state, file.File)
+                if state.redaction:
+                    self.summary.unsupported["files that were erased"] += 1
+                    continue
                 async for line in self._read_file(state):
                     yield line
             else:
@@ -214,7 +221,7 @@ def _make_lines(event: DomainEvent, page: _Page) -> list[Line]:
             return [lines.make_deletion_line(event.originator_id)]
         case imported_event.EventImported():
             return [lines.make_event_line(event)]
-    match page.states[event.originator_id]:
+    match lines.drop_placeholders(page.states[event.originator_id]):
         case customer.Customer() as state:
             return [lines.make_customer_line(state)]
         case charge.Charge() as state:

@@ -20,6 +20,7 @@ NOUN = "recorded event"
 
 _SELECT_HEAD = "SELECT position FROM ledger.head"
 # The columns in the order of `Record`.
+_NO_FIELDS = frozenset({"originator_id", "originator_version", "redaction"})
 _SELECT_RECORD = """
 SELECT notification_id, originator_id, originator_version, topic, account, livemode, actor, request_id,
        idempotency_key, causation, customer, charge, payment_intent,
@@ -84,24 +85,24 @@ def _render_content(codec: Codec, record: Record, *, opened: bool) -> Json:
     data: Json | None = None
     withheld: list[str] = []
     unreadable: str | None = None
+    redaction: str | None = None
     stored = _parse_stored(record.state)
     try:
         event = codec.decode_event(record.stream, record.version, record.topic, record.state)
     except UnreadableRecord as error:
         unreadable = error.reason.value
     else:
-        data = {name: value for name, value in vars(event).items() if name not in _NO_CONTENT}
+        redaction = event.redaction
+        data = {name: value for name, value in vars(event).items() if name not in _NO_FIELDS}
         if not opened and "sealed" in stored:
             withheld = sorted(event.PERSONAL)
     return {
         "class_version": stored.get("class_version", 1) if stored else None,
         "data": data,
         "withheld": withheld,
+        "redaction": redaction,
         "unreadable": unreadable,
     }
-
-
-_NO_CONTENT = {"originator_id", "originator_version", "redaction"}
 
 
 def _parse_stored(state: bytes) -> Json:

@@ -138,6 +138,9 @@ def _print_differences(console: Console, differences: Sequence[dict[str, Any]], 
         if difference.get("personal_data"):
             console.print(Text.assemble(indent, (f"± {path}: personal data", "yellow")))
             continue
+        if difference.get("redacted") and difference["before"] == difference["after"]:
+            console.print(Text.assemble(indent, (f"± {path}: redacted", "yellow")))
+            continue
         for sign, value, style in (("-", difference["before"], _OLD), ("+", difference["after"], _NEW)):
             if value is not None:
                 shown = make_printable(json.dumps(value, ensure_ascii=False))

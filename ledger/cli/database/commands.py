@@ -28,31 +28,40 @@ def add_database_commands(cli: typer.Typer) -> None:
 def _add_backup_command(cli: typer.Typer) -> None:
     @cli.command(
         "backup",
-        epilog=format_examples("ledger backup ledger.dump", "ledger backup log.dump --log-only --force"),
+        epilog=format_examples(
+            "ledger backup ledger.dump",
+            "ledger backup /backups/log.dump --keys /backups-of-30-days/keys.dump --log-only",
+        ),
     )
     def back_up(
         file: Annotated[Path, typer.Argument(help="The file to write, of pg_dump's custom format.")],
+        keys: Annotated[
+            Path | None, typer.Option(help="The file for the keys of personal data; default: FILE.keys.")
+        ] = None,
         log_only: Annotated[
             bool, typer.Option("--log-only", help="Leave out what can be rebuilt from the log: about half.")
         ] = False,
         force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
         as_json: JsonOption = False,
     ) -> None:
-        """Back up the database into a file.
+        """Back up the database into two files: the log, and the keys.
 
-        The service may go on meanwhile. The file has everything but the service key; it is read back before
-        it gets its name."""
+        The service may go on meanwhile. Personal data is sealed in the first file, and the second has what
+        opens it: delete that after some days, and what was erased since cannot come back. Neither has the
+        service key. Both are of one moment, and read back before they get their names."""
         from ledger.cli.database import backup
 
-        settings = load_settings()
+        settings, keys_file = load_settings(), keys or backup.name_keys_file(file)
         with clean_up_at_signals():
-            dump = backup.back_up(settings, file, log_only=log_only, overwrite=force)
+            dump = backup.back_up(settings, file, keys_file, log_only=log_only, overwrite=force)
         warn_of_misspelt_settings()
         if as_json:
-            print_json({"file": str(file)} | dump._asdict())
+            print_json({"file": str(file), "keys_file": str(keys_file)} | dump._asdict())
             return
         print(f"{file}: {dump.size_bytes:,} bytes, everything up to position {dump.position}.")
-        print(f"Not in it: the service key ({backup.describe_key(settings)}).")
+        size = f"{dump.keys_size_bytes:,} bytes"
+        print(f"{keys_file}: {size}, the keys of personal data. Keep it for days only.")
+        print(f"Not in them: the service key ({backup.describe_key(settings)}).")
         print("Keep that too, elsewhere: without it, personal data and files cannot be read.")
 
 
@@ -60,11 +69,18 @@ def _add_restore_command(cli: typer.Typer) -> None:
     @cli.command(
         "restore",
         epilog=format_examples(
-            "LEDGER_DATA_DIR=/srv/drill ledger restore ledger.dump --key-file /safe/secret.key"
+            "LEDGER_DATA_DIR=/srv/drill ledger restore ledger.dump --key-file /safe/secret.key",
+            "ledger restore /backups/log.dump --keys /backups-of-30-days/keys.dump",
         ),
     )
     def restore_file(
         file: Annotated[Path, typer.Argument(help="A file of `ledger backup`.")],
+        keys: Annotated[
+            Path | None, typer.Option(help="Its keys of personal data, or newer ones; default: FILE.keys.")
+        ] = None,
+        without_keys: Annotated[
+            bool, typer.Option("--without-keys", help="Without them: personal data is lost for good.")
+        ] = False,
         key_file: Annotated[
             Path | None,
             typer.Option(
@@ -82,16 +98,19 @@ def _add_restore_command(cli: typer.Typer) -> None:
 
         settings = load_settings()
         with clean_up_at_signals():
-            restored = restore.restore(settings, file, key_file)
+            restored = restore.restore(settings, restore.find_dumps(file, keys, without_keys), key_file)
         warn_of_misspelt_settings()
         place = "the database" if settings.database_url is not None else settings.data_dir.absolute()
         if as_json:
-            print_json({"restored_into": str(place), "missing_roles": restored.missing_roles})
+            facts = {"missing_roles": restored.missing_roles, **restored.keys._asdict()}
+            print_json({"restored_into": str(place), **facts})
             return
         print(f"Restored into {place}, which is at this release's schema; the service key is the right one.")
         if restored.missing_roles:
             names = ", ".join(restored.missing_roles)
             print(f"Roles that this server does not have, which got no rights: {names}.")
+        for line in restore.describe_keys(restored.keys):
+            print(line)
         print(NEXT_STEPS)
 
 

@@ -20,7 +20,14 @@ from ledger.call import Call, Cause
 from ledger.commands.context import GroupContext
 from ledger.commands.execution import Decision, Execution, refuse_unreadable
 from ledger.commands.imports.lines import LineCommand, parse_line, split_lines
-from ledger.errors import FailedOver, InvalidParameter, LedgerError, RequestError, UnreadableRecord
+from ledger.errors import (
+    FailedOver,
+    InvalidParameter,
+    LedgerError,
+    ObjectRedacted,
+    RequestError,
+    UnreadableRecord,
+)
 from ledger.store.journal import VersionConflict
 
 GROUP_LINES_MAX = 256
@@ -214,6 +221,7 @@ class Import:
         except (
             VersionConflict,
             FailedOver,
+            ObjectRedacted,
             psycopg.DataError,
             psycopg.IntegrityError,
             TypeError,

@@ -1,7 +1,8 @@
 """Dumps of a database: files of pg_dump's custom format, complete or not there at all, for their owner alone.
 
-A dump is of one snapshot. It is read back whole before it gets its name, so what its disk has lost is found
-while the database is still there.
+There are two, of one snapshot: the keys of personal data are in a file of their own, so that it can be
+deleted long before the other one. Each is read back whole before it gets its name, so what its disk has lost
+is found while the database is still there.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ REBUILDABLE = (
     "--exclude-table-data=projections.(checkpoints|live|parked|rebuilds|builds|shares|verified)",
 )
 """What can be rebuilt from the log. Without both, a later rebuild finds a table of its name."""
+KEY_TABLES = ("data_keys", "stream_keys", "remnants", "key_migration")
+"""The tables of the schema `ledger` that are in the file of the keys alone."""
+COPIED_TABLES = ("erasure_epoch", "service_key", "service_keys", "service_secrets")
+"""Those that are in both files: what the service key wraps, and how many erasures the keys know of."""
+_FACT_TABLES = ("activations", "alembic_version", "served")
 _POLL_SECONDS = 0.2
 
 _EXPORT_SNAPSHOT = "SELECT pg_export_snapshot(), (SELECT position FROM ledger.head)"
@@ -42,33 +48,51 @@ ShowBytes = Callable[[int], None]
 
 
 class Dump(NamedTuple):
-    """A dump that was written: its size, and the last position of the log in it."""
+    """A dump that was written: the sizes of its two files, and the last position of the log in it."""
 
     size_bytes: int
+    keys_size_bytes: int
     position: int
 
 
-def write_dump(dsn: str, path: Path, *, log_only: bool, overwrite: bool, show_bytes: ShowBytes) -> Dump:
-    """Dump the database into the file `path`, which is there as a whole or not at all, with mode 0600.
+def write_dump(
+    dsn: str, path: Path, keys_path: Path, *, log_only: bool, overwrite: bool, show_bytes: ShowBytes
+) -> Dump:
+    """Dump the database into the file `path`, and the keys of personal data into `keys_path`. Both are there
+    as a whole or not at all, with mode 0600.
 
     log_only   leave out what can be rebuilt from the log
-    overwrite  replace a file of that name
+    overwrite  replace files of these names
 
     Raises SettingError, also for a file that exists.
     """
     # Closed without a rollback, which would fail aloud where the server is lost.
-    with open_new_file(path, overwrite=overwrite) as (_, partial), closing(connect(dsn)) as conn:
+    with (
+        open_new_file(path, overwrite=overwrite) as (_, partial),
+        open_new_file(keys_path, overwrite=overwrite) as (_, partial_keys),
+        closing(connect(dsn)) as conn,
+    ):
         server = describe_server(conn)
         pg_dump, pg_restore = find_program("pg_dump", server), find_newest_program("pg_restore")
         snapshot, position = _export_snapshot(conn)
         connection = describe_connection(dsn)
-        arguments = [f"--snapshot={snapshot}", *(REBUILDABLE if log_only else ()), *connection.arguments]
-        # Not to standard output: then the file has its table of contents twice, the second one at the end,
-        # and what is cut off there is missed by nobody.
-        command = [pg_dump, "--format=custom", f"--file={partial}", *arguments]
-        _run(command, partial, connection.environment, show_bytes)
-        _read_back(pg_restore, partial)
-    return Dump(path.stat().st_size, position)
+        without_keys = f"--exclude-table-data=ledger.{_match_tables(KEY_TABLES)}"
+        keys = f"--table=ledger.{_match_tables((*KEY_TABLES, *COPIED_TABLES, *_FACT_TABLES))}"
+        for file, selection in (
+            (partial, (without_keys, *(REBUILDABLE if log_only else ()))),
+            (partial_keys, ("--data-only", "--load-via-partition-root", keys)),
+        ):
+            # Not to standard output: then the file has its table of contents twice, the second one at the
+            # end, and what is cut off there is missed by nobody.
+            command = [pg_dump, "--format=custom", f"--file={file}", f"--snapshot={snapshot}", *selection]
+            _run([*command, *connection.arguments], file, connection.environment, show_bytes)
+            _read_back(pg_restore, file)
+    return Dump(path.stat().st_size, keys_path.stat().st_size, position)
+
+
+def _match_tables(names: Sequence[str]) -> str:
+    """A pattern of pg_dump for these tables and their partitions."""
+    return f"({'|'.join(f'{name}|{name}_[0-9]*' for name in names)})"
 
 
 def _export_snapshot(conn: psycopg.Connection) -> tuple[str, int]:

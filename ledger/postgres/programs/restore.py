@@ -8,6 +8,7 @@ a setting that older servers do not know.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -30,7 +31,10 @@ from ledger.postgres.programs.client import (
 from ledger.postgres.sessions import ROLES
 
 _MAGIC = b"PGDMP"
-_FACTS = ("alembic_version", "served", "service_key", "service_keys")
+_FACTS = ("activations", "alembic_version", "erasure_epoch", "served", "service_key", "service_keys")
+_IDENTITY = ("at", "database_oid", "system_identifier")
+_DEFINES_TABLES = " TABLE ledger events "
+_DATA_OF_KEYS = " TABLE DATA ledger data_keys_"
 _COPIED = re.compile(r"^COPY ledger\.(\w+) \(([^)]*)\) FROM stdin;\n(.*?)^\\\.$", re.MULTILINE | re.DOTALL)
 _OWNER = re.compile(r'^ALTER .* OWNER TO ("?)(.+)\1;$')
 _GRANT = re.compile(r'^(?:GRANT|REVOKE|ALTER DEFAULT PRIVILEGES) .* (?:TO|FROM) ("?)(.+)\1(?: WITH .*)?;$')
@@ -43,6 +47,18 @@ SELECT n.nspname FROM pg_namespace n
 WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
     AND (n.nspname <> 'public' OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid))
 LIMIT 1
+"""
+_DROP_SCHEMAS = """
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT n.nspname FROM pg_namespace n
+        WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'public')
+    LOOP
+        EXECUTE format('DROP SCHEMA %I CASCADE', name);
+    END LOOP;
+END $$;
 """
 _SELECT_ROLES = "SELECT rolname FROM pg_roles"
 _CREATE_ROLE = """
@@ -72,12 +88,20 @@ class DumpFacts(NamedTuple):
     oldest_release  the oldest release that may run on it
     check_value     of its first service key, of releases before 0040; None if no process with a key started
     service_keys    its service keys: id → state, as in ledger.service_keys
+    identity        of the database that it was made of, and of that one's first start; None before that
+    erasures        how many erasures its keys know of; None before there were any keys of persons
+    has_log         whether it has the log; a file of the keys does not
+    has_keys        whether it has the keys of personal data
     """
 
     schema_version: str
     oldest_release: str
     check_value: bytes | None
     service_keys: Mapping[str, str]
+    identity: tuple[str, ...] | None
+    erasures: int | None
+    has_log: bool
+    has_keys: bool
 
 
 def read_facts(path: Path) -> DumpFacts:
@@ -85,29 +109,47 @@ def read_facts(path: Path) -> DumpFacts:
     for one of a later release that does not support this one."""
     _check_file(path)
     selection = ["--data-only", "--schema=ledger", *(f"--table={name}" for name in _FACTS)]
-    script = _read_script(find_newest_program("pg_restore"), path, *selection)
-    found = _COPIED.findall(script)
-    rows = {name: text.splitlines() for name, _, text in found}
-    columns = {name: text.split(", ") for name, text, _ in found}
-    if not rows.get("alembic_version"):
+    pg_restore = find_newest_program("pg_restore")
+    script = read_script(pg_restore, path, *selection)
+    tables = {name: _read_rows(columns, text) for name, columns, text in _COPIED.findall(script)}
+    if not tables.get("alembic_version"):
         raise SettingError(f"{path} is a dump of another database than a ledger's")
-    schema_version = rows["alembic_version"][0]
-    oldest = (rows.get("served") or [schema_version])[0].split("\t")[0]
+    schema_version = tables["alembic_version"][0]["version_num"]
+    oldest = next((row["oldest"] for row in tables.get("served", ())), schema_version)
     if schema_version > release_version() < oldest:
         raise SettingError(
             f"{path} has schema {schema_version}, which supports releases from {oldest} on; this release is "
             f"{release_version()}: use a newer one"
         )
-    key_rows = rows.get("service_key")
+    key_rows = tables.get("service_key")
     try:
-        check_value = bytes.fromhex(key_rows[0].split("\t")[0].removeprefix("\\\\x")) if key_rows else None
+        check_value = bytes.fromhex(key_rows[0]["check_value"].removeprefix("\\\\x")) if key_rows else None
     except ValueError:
-        raise _damaged_error(path, "its check value of the service key is none") from None
-    keys = [
-        dict(zip(columns["service_keys"], row.split("\t"), strict=True))
-        for row in rows.get("service_keys", ())
-    ]
-    return DumpFacts(schema_version, oldest, check_value, {key["id"]: key["state"] for key in keys})
+        raise damaged_error(path, "its check value of the service key is none") from None
+    contents = read_script(pg_restore, path, "--list")
+    starts = sorted(tables.get("activations", ()), key=lambda row: int(row["id"]))
+    epochs = tables.get("erasure_epoch")
+    return DumpFacts(
+        schema_version,
+        oldest,
+        check_value,
+        {row["id"]: row["state"] for row in tables.get("service_keys", ())},
+        tuple(starts[0][name] for name in _IDENTITY) if starts else None,
+        int(epochs[0]["epoch"]) if epochs else None,
+        has_log=_DEFINES_TABLES in contents,
+        has_keys=_DATA_OF_KEYS in contents,
+    )
+
+
+def _read_rows(columns: str, text: str) -> list[dict[str, str]]:
+    """The rows of a COPY, each by the names of its columns."""
+    return [dict(zip(columns.split(", "), line.split("\t"), strict=False)) for line in text.splitlines()]
+
+
+def check_whole(path: Path) -> None:
+    """Read the whole dump. Raises SettingError for a damaged one."""
+    with Path(os.devnull).open("wb") as sink:
+        copy_data(find_newest_program("pg_restore"), path, sink)
 
 
 def check_empty(dsn: str) -> None:
@@ -121,6 +163,12 @@ def check_empty(dsn: str) -> None:
             )
 
 
+def empty_again(dsn: str) -> None:
+    """Drop all that was restored into a database that `check_empty` had found empty."""
+    with connect(dsn) as conn:
+        conn.execute(_DROP_SCHEMAS)
+
+
 def restore_dump(dsn: str, path: Path) -> list[str]:
     """Restore the dump into the empty database, with the roles of the service. Returns the roles to which
     the dump gave rights and which the server does not have: they get none.
@@ -132,12 +180,10 @@ def restore_dump(dsn: str, path: Path) -> list[str]:
         roles = {row[0] for row in conn.execute(_SELECT_ROLES)}
     pg_restore, psql = find_newest_program("pg_restore"), find_program("psql", server)
     before, after = (
-        _Definitions(_read_script(pg_restore, path, f"--section={section}"), roles)
+        _Definitions(read_script(pg_restore, path, f"--section={section}"), roles)
         for section in ("pre-data", "post-data")
     )
-    connection = describe_connection(dsn)
-    options = ["--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"]
-    with _run_psql([psql, *options, *connection.arguments], connection.environment) as script:
+    with run_psql(psql, dsn) as script:
         script.write(b"BEGIN;\n")
         for role in sorted(before.created_roles | after.created_roles):
             settings = "".join(f"ALTER ROLE {role} SET {text};" for text in _ROLE_SETTINGS.get(role, ()))
@@ -147,7 +193,7 @@ def restore_dump(dsn: str, path: Path) -> list[str]:
             elif role in _ROLE_SETTINGS:  # nothing but `ledger psql --role` needs it
                 script.write(_JOIN_ROLE.format(role, "OR insufficient_privilege").encode())
         script.write(before.text.encode())
-        _copy_data(pg_restore, path, script)
+        copy_data(pg_restore, path, script)
         script.write(after.text.encode())
         # Last: a new owner needs rights that the script grants.
         script.write("\n".join([*before.owners, *after.owners, "ANALYZE;", "COMMIT;", ""]).encode())
@@ -200,25 +246,25 @@ def _check_file(path: Path) -> None:
         raise SettingError(f"{path} is not a backup: it is not a file of pg_dump's custom format")
 
 
-def _read_script(pg_restore: Path, path: Path, *options: str) -> str:
+def read_script(pg_restore: Path, path: Path, *options: str) -> str:
     completed = subprocess.run([pg_restore, "--file=-", *options, path], capture_output=True, check=False)
     if completed.returncode != 0:
-        raise _damaged_error(path, completed.stderr.decode(errors="replace"))
+        raise damaged_error(path, completed.stderr.decode(errors="replace"))
     try:
         return completed.stdout.decode()
     except UnicodeDecodeError:
-        raise _damaged_error(path, "its definitions are not UTF-8") from None
+        raise damaged_error(path, "its definitions are not UTF-8") from None
 
 
-def _damaged_error(path: Path, output: str) -> SettingError:
+def damaged_error(path: Path, output: str) -> SettingError:
     if "unsupported version" in output:
         return SettingError(f"{path} is of a newer pg_dump than pg_restore here: {find_reason(output)}")
     return SettingError(f"{path} is damaged or incomplete: {find_reason(output)}")
 
 
-def _copy_data(pg_restore: Path, path: Path, script: IO[bytes]) -> None:
+def copy_data(pg_restore: Path, path: Path, script: IO[bytes], *options: str) -> None:
     """Write the part of the script that has the rows. Raises SettingError for a damaged file."""
-    command: list[str | Path] = [pg_restore, "--file=-", "--section=data", path]
+    command: list[str | Path] = [pg_restore, "--file=-", "--section=data", *options, path]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout is not None
@@ -230,15 +276,18 @@ def _copy_data(pg_restore: Path, path: Path, script: IO[bytes]) -> None:
             shutil.copyfileobj(process.stdout, script, 1 << 20)
         if process.returncode != 0:
             errors.seek(0)
-            raise _damaged_error(path, errors.read())
+            raise damaged_error(path, errors.read())
 
 
 @contextmanager
-def _run_psql(command: list[str | Path], environment: dict[str, str]) -> Iterator[IO[bytes]]:
+def run_psql(psql: Path, dsn: str) -> Iterator[IO[bytes]]:
     """The standard input of psql. If the block ends by an error, psql does not commit. Raises SettingError
     with the reason for which it failed."""
+    connection = describe_connection(dsn)
+    options = ["--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"]
+    command: list[str | Path] = [psql, *options, *connection.arguments]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors, env=environment)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors, env=connection.environment)
         assert process.stdin is not None
         try:
             yield process.stdin

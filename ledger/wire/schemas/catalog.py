@@ -21,6 +21,7 @@ from ledger.wire.schemas import (
     events,
     files,
     payment_intents,
+    redaction_jobs,
 )
 from ledger.wire.schemas.fields import (
     Expansion,
@@ -72,13 +73,20 @@ OBJECTS: dict[str, ObjectSchema] = {
         "A payment that is yet to be made, or was.", payment_intents.PAYMENT_INTENT
     ),
     "payment_method": ObjectSchema("A card as a payment method.", cards.PAYMENT_METHOD),
+    "privacy.redaction_job": ObjectSchema(
+        "An erasure of personal data: what it erases, and how far it is.", redaction_jobs.REDACTION_JOB
+    ),
+    "privacy.redaction_job_validation_error": ObjectSchema(
+        "What keeps a redaction job from running.", redaction_jobs.VALIDATION_ERROR
+    ),
     "refund": ObjectSchema("Money of a charge that was paid back.", charges.REFUND),
     "thin_event": ObjectSchema("Something that happened, without the object.", events.THIN_EVENT),
     "webhook_endpoint": ObjectSchema("Where Events are delivered to.", events.WEBHOOK_ENDPOINT),
 }
 LISTED = (
     "account", "balance_transaction", "capability", "card", "charge", "customer", "dispute", "event", "file",
-    "file_link", "payment_intent", "payment_method", "refund", "webhook_endpoint",
+    "file_link", "payment_intent", "payment_method", "privacy.redaction_job",
+    "privacy.redaction_job_validation_error", "refund", "webhook_endpoint",
 )  # fmt: skip
 """The objects of which there are lists."""
 V2_LISTED = ("event_destination", "thin_event")

@@ -19,6 +19,7 @@ from ledger.wire.schemas.fields import (
     livemode,
     metadata,
     nullable_text,
+    redaction,
     text,
     unix_time,
     unused,
@@ -79,6 +80,7 @@ CHARGE: Fields = {
     "receipt_email": nullable_text("Where a receipt goes to."),
     "receipt_number": unused(),
     "receipt_url": unused(),
+    "redaction": redaction(),
     "refunded": boolean("Whether it was refunded in full, or never captured in time."),
     "refunds": component(
         "Its refunds, newest first, at most ten. Only if expanded.", "refund_list"

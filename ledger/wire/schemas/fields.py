@@ -143,6 +143,13 @@ def array(description: str, item: Field) -> Field:
     return Field(description=description, item=item)
 
 
+def redaction() -> Field:
+    """The member `redaction`."""
+    status = choice("How far it is.", ("processing", "redacted"), "redacted")
+    text = "Only in preview versions: the erasure of the personal data; null if there was none."
+    return hash_of(text, {"status": status}).or_null().or_missing()
+
+
 def metadata() -> Field:
     """The caller's own keys and values."""
     schema = {"type": "object", "additionalProperties": {"type": "string"}}

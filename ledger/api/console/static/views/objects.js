@@ -63,6 +63,8 @@ function Head({ id, past }) {
   return html`
     <${Page} name=${`${type} ${id}`} title=${html`<${Title} type=${type} id=${id} />`}>
       ${object?.deleted && html`<${Badge} tone="danger">deleted</${Badge}>`}
+      ${past.shown?.redaction && html`<${Badge} tone="warning">${
+        past.shown.redaction === "processing" ? "being redacted" : "redacted"}</${Badge}>`}
       <${Status} status=${status} />
       <${Copy} text=${id} label="Copy id" />
     </${Page}>

@@ -12,6 +12,7 @@ export const INTERNAL_SCOPES = [
   ["catalog", "report customers and charges that were made elsewhere, and import"],
   ["network", "report disputes, and what the card network decided"],
   ["publish", "publish objects of other services"],
+  ["legal_holds", "place and release legal holds: what is held cannot be erased"],
   ["clock", "move the test clock"],
 ];
 
@@ -28,6 +29,7 @@ export const RESOURCES = [
   ["file", "files and file links"],
   ["payment_intent", "payment intents"],
   ["payment_method", "payment methods"],
+  ["redaction_job", "redaction jobs, which erase personal data for good"],
   ["balance", "the balance"],
   ["balance_transaction", "balance transactions"],
   ["webhook", "webhook endpoints and event destinations"],

@@ -11,7 +11,8 @@ const TEXT_MAX = 160;
 const RAW_CHARACTERS_MAX = 200_000;
 
 /** @typedef {import("./history.js").Past} Past */
-/** @typedef {{ path: string, before: any, after: any, personal_data?: boolean }} Difference */
+/** @typedef {{ path: string, before: any, after: any, personal_data?: boolean,
+ *   redacted?: boolean }} Difference */
 
 /** @param {{ past: Past }} props */
 export function StateTab({ past }) {
@@ -57,17 +58,24 @@ function Changes({ change }) {
       <thead><tr><th scope="col">Member</th><th scope="col">Before</th><th scope="col">After</th></tr></thead>
       <tbody>${changes.map((/** @type {Difference} */ each) => html`<tr key=${each.path}>
         <td class="mono" data-label="Member">${each.path || "all of it"}</td>
-        ${each.personal_data ? html`<td data-label="Values" colspan="2"><span class="faint">
-            personal data, shown with the scope <code>personal_data</code></span></td>`
-          : html`<td data-label="Before"><${Short} value=${each.before} /></td>
-            <td data-label="After"><${Short} value=${each.after} /></td>`}
-      </tr>`)}
+        <${Values} of=${each} /></tr>`)}
       ${extra.map(([name, value]) => html`<tr key=${`details ${name}`}>
         <td class="mono" data-label="Member">${name}</td>
         <td data-label="Before"><span class="faint">not shown in the object</span></td>
         <td data-label="After"><${Short} value=${value} /></td></tr>`)}</tbody>
     </table></div>
   </details>`;
+}
+
+/** The cells of one member's values. @param {{ of: Difference }} props */
+function Values({ of: { before, after, personal_data: isWithheld, redacted: isRedacted } }) {
+  const said = isRedacted && JSON.stringify(before) === JSON.stringify(after)
+    ? "changed; both values are redacted"
+    : isWithheld && html`personal data, shown with the scope <code>personal_data</code>`;
+  return said
+    ? html`<td data-label="Values" colspan="2"><span class="faint">${said}</span></td>`
+    : html`<td data-label="Before"><${Short} value=${before} /></td>
+      <td data-label="After"><${Short} value=${after} /></td>`;
 }
 
 /** A value in a cell; a long one is cut. @param {{ value: any }} props */

@@ -1,0 +1,238 @@
+"""`ledger erase`: erase a person's data, list erasures, and show how far one is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ledger.cli.groups import JsonOption, YesOption, format_examples, print_json, require_consent
+from ledger.cli.shell import format_count, format_time, get_shell_user, make_printable, print_table
+from ledger.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ledger.cli.erasure.requests import Shell
+    from ledger.domain.redaction_job import RedactionJob
+    from ledger.domain.redaction_job_decisions import Obstacle
+
+_CUSTOMER = "cus_0352CZ3z1jWpJM7B8upbma"
+_JOB = "prj_0352CZ3z1jWpJM7B8upbma"
+_POLL_SECONDS = 0.25
+_SHOWN_MAX = 20
+# Of all accounts, as an operator of the service sees them.
+_NEWEST = """
+SELECT j.id FROM projections.live l JOIN projections.redaction_jobs j ON j.generation = l.generation
+WHERE l.projection = 'redaction_jobs' AND (%(status)s::text IS NULL OR j.status = %(status)s)
+ORDER BY j.position DESC LIMIT %(limit)s
+"""
+
+WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until all is erased.")]
+
+
+def add_job_commands(group: typer.Typer) -> None:
+    """Add `object`, `list` and `show` to the group."""
+    _add_object_command(group)
+    _add_list_command(group)
+    _add_show_command(group)
+
+
+def _add_object_command(group: typer.Typer) -> None:
+    @group.command(
+        "object",
+        epilog=format_examples(
+            f"ledger erase object {_CUSTOMER} --why 'request 4711' --dry-run",
+            f"ledger erase object {_CUSTOMER} --why 'request 4711' --fix --yes --wait --json",
+        ),
+    )
+    def erase_object(
+        object_id: Annotated[
+            str, typer.Argument(metavar="CUSTOMER", help="A customer, or an object that belongs to none.")
+        ],
+        why: Annotated[str, typer.Option("--why", help="Why; it is kept on record: name no person in it.")],
+        fix: Annotated[bool, typer.Option("--fix", help="Cancel open payment intents.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it reaches, no more.")] = False,
+        wait: WaitOption = False,
+        yes: YesOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Erase a customer's data everywhere, for good.
+
+        With it goes all that belongs to the customer. `ledger erase CUSTOMER` is short for it. It makes a
+        redaction job, says what that reaches, and asks before it runs. Running processes of the service do
+        the work; --wait waits for them."""
+        from ledger.cli.erasure import requests
+
+        requests.check_reason(why, "--why")
+        if dry_run:
+            _print_preview(object_id, fix=fix, as_json=as_json)
+            return
+
+        async def erase(shell: Shell) -> RedactionJob:
+            job = await requests.request_erasure(shell, object_id, why, get_shell_user(), fix=fix)
+            if job.validation_errors:
+                raise SettingError(_explain_errors(job))
+            try:
+                require_consent(f"{object_id} would be erased for good: {_describe(job.reached)}.", yes=yes)
+            except SettingError:
+                await requests.cancel_erasure(shell, job)
+                raise
+            job = await requests.run_erasure(shell, job)
+            return await _await_end(shell, job) if wait else job
+
+        _show(requests.run_in_shell(erase), as_json=as_json)
+
+
+def _add_list_command(group: typer.Typer) -> None:
+    @group.command(
+        "list", epilog=format_examples("ledger erase list", "ledger erase list --status redacting --json")
+    )
+    def list_jobs(
+        status: Annotated[str | None, typer.Option(help="Only jobs with this status.")] = None,
+        limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, at most.")] = 20,
+        as_json: JsonOption = False,
+    ) -> None:
+        """List redaction jobs of all accounts, newest first."""
+        from ledger.cli.erasure import requests
+        from ledger.domain.redaction_job import STATUSES, RedactionJob
+        from ledger.postgres.connections import fetch_all
+
+        if status is not None and status not in STATUSES:
+            raise SettingError(f"--status: must be one of {', '.join(STATUSES)}")
+
+        async def read(shell: Shell) -> list[RedactionJob]:
+            parameters = {"status": status, "limit": limit}
+            async with shell.queries.pool.connection() as conn:
+                rows = await fetch_all(conn, _NEWEST, parameters)
+            states = [await shell.store.streams.read(row[0]) for row in rows]
+            return [state for state in states if isinstance(state, RedactionJob)]
+
+        jobs = requests.run_in_shell(read)
+        if as_json:
+            print_json({"data": [_render(job) for job in jobs]})
+            return
+        rows = [
+            (
+                job.id, job.status, job.account, "live" if job.livemode else "test",
+                ", ".join(job.object_ids), job.requested_by or "the API", format_time(job.created),
+            )
+            for job in jobs
+        ]  # fmt: skip
+        print_table(("job", "status", "account", "mode", "objects", "requested by", "created"), rows)
+
+
+def _add_show_command(group: typer.Typer) -> None:
+    @group.command(
+        "show",
+        epilog=format_examples(f"ledger erase show {_JOB}", f"ledger erase show {_JOB} --wait --json"),
+    )
+    def show(
+        job_id: Annotated[str, typer.Argument(metavar="JOB", help="The id of a redaction job (prj_…).")],
+        wait: WaitOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Show a redaction job: how far it is, and what stands in its way."""
+        from ledger.cli.erasure import requests
+
+        async def read(shell: Shell) -> RedactionJob:
+            job = await shell.find_job(job_id)
+            return await _await_end(shell, job) if wait else job
+
+        _show(requests.run_in_shell(read), as_json=as_json)
+
+
+async def _await_end(shell: Shell, job: RedactionJob) -> RedactionJob:
+    """The job once its status changes no more by itself."""
+    from ledger.domain.redaction_job import REDACTING, VALIDATING
+
+    while job.status in (REDACTING, VALIDATING):
+        await asyncio.sleep(_POLL_SECONDS)
+        job = await shell.find_job(job.id)
+    return job
+
+
+def _print_preview(object_id: str, *, fix: bool, as_json: bool) -> None:
+    from ledger.cli.erasure import requests
+
+    scope = requests.run_in_shell(lambda shell: requests.preview_erasure(shell, object_id, fix=fix))
+    if as_json:
+        print_json(
+            {
+                "object": "erasure_preview",
+                "dry_run": True,
+                "erased_object": object_id,
+                "reached": dict(scope.reached),
+                "canceled_payment_intents": list(scope.cancelable),
+                "obstacles": [each._asdict() for each in scope.obstacles],
+            }
+        )
+        return
+    print(f"{object_id} would be erased for good: {_describe(scope.reached)}.")
+    if scope.cancelable:
+        print(f"{format_count(len(scope.cancelable), 'payment intent')} would be canceled.")
+    for line in _list_obstacles(scope.obstacles):
+        print(line)
+
+
+def _show(job: RedactionJob, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_render(job))
+        return
+    print(f"job         {job.id}")
+    print(f"status      {job.status}")
+    print(f"objects     {make_printable(', '.join(job.object_ids))}")
+    print(f"account     {job.account}, {'live' if job.livemode else 'test'} mode")
+    print(f"created     {format_time(job.created)}")
+    if job.requested_by is not None:
+        print(f"by          {make_printable(job.requested_by)}: {make_printable(job.reason or '')}")
+    if job.reached:
+        print(f"reaches     {_describe(job.reached)}")
+    if job.counts:
+        print(f"erased      {_describe(job.counts)}")
+    for error in job.validation_errors:
+        print(f"error       {make_printable(error['object_id'] or '')} {make_printable(error['message'])}")
+    if job.status == "succeeded":
+        print(f"certificate ledger erase certificate {job.id}")
+    elif job.status == "redacting":
+        print(f"See how far it is: ledger erase show {job.id}")
+
+
+def _render(job: RedactionJob) -> dict[str, Any]:
+    """A job as --json shows it: as the API does, and what only an operator sees."""
+    from ledger.wire.redaction_jobs import render_objects, render_redaction_job
+
+    return render_redaction_job(job) | {
+        "account": job.account,
+        "objects": {name: ids for name, ids in render_objects(job).items() if ids},
+        "reason": job.reason,
+        "requested_by": job.requested_by,
+        "reached": job.reached,
+        "counts": job.counts,
+        "requested_at": job.requested_at,
+        "ended_at": job.ended_at,
+    }
+
+
+def _explain_errors(job: RedactionJob) -> str:
+    """One line: the first of what stands in the way, and where the rest is."""
+    first = job.validation_errors[0]
+    others = len(job.validation_errors) - 1
+    more = f" (and {format_count(others, 'other')})" if others else ""
+    about = f"{first['object_id']}: " if first["object_id"] else ""
+    return f"nothing was erased: {about}{first['message']}{more} See: ledger erase show {job.id}"
+
+
+def _list_obstacles(obstacles: Sequence[Obstacle]) -> list[str]:
+    lines = [f"In the way: {each.object_id} {each.message}" for each in obstacles[:_SHOWN_MAX]]
+    if len(obstacles) > _SHOWN_MAX:
+        lines.append(f"… and {len(obstacles) - _SHOWN_MAX} more")
+    return [make_printable(line) for line in lines]
+
+
+def _describe(counts: Mapping[str, int]) -> str:
+    """Counts by type in words: `1 customer, 2 charges`."""
+    return ", ".join(
+        format_count(number, name.replace("_", " ")) for name, number in sorted(counts.items()) if number
+    )

@@ -1,0 +1,79 @@
+"""Destroys data keys, so that no page, no free space and no old snapshot of a table keeps a wrap.
+
+A row that is deleted or updated stays in its page until something else takes its place. So a partition with
+keys of an erasure is written anew, in one transaction: read, truncated, and copied back without their wraps.
+The copy is frozen: transactions that began before see it too, and find the keys destroyed, not missing.
+"""
+
+from __future__ import annotations
+
+from psycopg.sql import SQL, Identifier
+
+from ledger.erasure.records import Erasure, Page, Place
+from ledger.postgres.connections import Conn, fetch_one
+
+LOCK_TIMEOUT = "2s"
+
+_OF_ERASURE = """
+(k.subject = ANY (%(subjects)s::text[])
+ OR EXISTS (SELECT FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = k.subject))
+"""
+_NEXT_PARTITION = f"""
+SELECT c.relname, count(*), count(k.wrapped)
+FROM ledger.data_keys k JOIN pg_class c ON c.oid = k.tableoid
+WHERE k.erasing_since IS NOT NULL AND k.destroyed_at IS NULL AND {_OF_ERASURE}
+GROUP BY c.relname ORDER BY c.relname LIMIT 1
+"""  # noqa: S608 (a constant)
+_SET_LOCK_TIMEOUT = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
+_LOCK = "LOCK TABLE {partition} IN ACCESS EXCLUSIVE MODE"
+_MARK = f"""
+UPDATE ledger.data_keys k SET wrapped = NULL, wrapped_by = NULL, destroyed_at = clock_timestamp()
+WHERE k.erasing_since IS NOT NULL AND k.destroyed_at IS NULL AND k.tableoid = %(partition)s::regclass
+AND {_OF_ERASURE}
+"""  # noqa: S608 (a constant)
+_READ = "COPY {partition} TO STDOUT (FORMAT BINARY)"
+_TRUNCATE = "TRUNCATE {partition}"
+_WRITE = "COPY {partition} FROM STDIN (FORMAT BINARY, FREEZE)"
+# Their rows stay: they alone say whom an event that an earlier release has sealed belongs to.
+_EMPTY_STREAM_KEYS = f"""
+UPDATE ledger.stream_keys s SET wrapped = NULL FROM ledger.data_keys k
+WHERE k.subject = s.subject AND k.destroyed_at IS NOT NULL AND s.wrapped IS NOT NULL AND {_OF_ERASURE}
+"""  # noqa: S608 (a constant)
+_RAISE_EPOCH = "SELECT ledger.begin_erasing('{}')"
+
+
+class KeyDestruction:
+    """Destroys the data keys of erasures."""
+
+    def __init__(self, *, cache_seconds: float) -> None:
+        self._cache_seconds = cache_seconds
+
+    async def run_page(self, conn: Conn, erasure: Erasure) -> Page:
+        """Destroy the keys in one partition, in the caller's transaction. After the last one every process
+        forgets what it has decoded without remnants. Raises psycopg.Error, LockNotAvailable while a reader
+        holds the partition."""
+        parameters = {"job": erasure.job, "subjects": erasure.subjects}
+        row = await fetch_one(conn, _NEXT_PARTITION, parameters)
+        if row is None:
+            await conn.execute(_EMPTY_STREAM_KEYS, parameters)
+            await conn.execute(_RAISE_EPOCH)
+            return Page(cache_seconds=self._cache_seconds)
+        name, subjects, wraps = row
+        partition = Identifier("ledger", name)
+        await conn.execute(_SET_LOCK_TIMEOUT)
+        await conn.execute(SQL(_LOCK).format(partition=partition))
+        await conn.execute(_MARK, {**parameters, "partition": f"ledger.{name}"})
+        await _write_anew(conn, partition)
+        return Page(Place(name), {"data_keys": wraps, "subjects": subjects})
+
+
+async def _write_anew(conn: Conn, partition: Identifier) -> None:
+    """Write a table anew that the transaction has locked: a file with what is in it, and nothing else. It is
+    in memory meanwhile, some hundred bytes a subject of the partition."""
+    async with conn.cursor() as cur:
+        async with cur.copy(SQL(_READ).format(partition=partition)) as copy:
+            pieces = [bytes(piece) async for piece in copy]
+        await cur.execute(SQL(_TRUNCATE).format(partition=partition))
+        async with cur.copy(SQL(_WRITE).format(partition=partition)) as copy:
+            for piece in pieces:
+                await copy.write(piece)

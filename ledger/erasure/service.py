@@ -1,0 +1,131 @@
+"""Erasures in one process: finds redaction jobs that were run, and takes them to their end.
+
+Every process may do so; the rows of the erasures tell what is left, and one works on each at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
+from ledger.domain.redaction_job import REDACTING, RedactionJob, RedactionJobRunRequested
+from ledger.erasure.answers import AnswersRemoval
+from ledger.erasure.closure import Closure
+from ledger.erasure.completion import Completion, wait_for_lease
+from ledger.erasure.exports import rewrite_exports
+from ledger.erasure.job import ErasureJob, RunPage, StepWork
+from ledger.erasure.key_destruction import KeyDestruction
+from ledger.erasure.purge import delete_chunks, delete_requests
+from ledger.erasure.records import Erasure, Page, Step, begin_erasure
+from ledger.erasure.remnants import Remnants
+from ledger.erasure.replies import RepliesRewrite
+from ledger.keys.erasure_watch import LEASE_SECONDS
+from ledger.postgres.connections import (
+    ANSWER_GRACE_SECONDS,
+    Conn,
+    ReconnectingConnection,
+    fetch_all,
+    fetch_one,
+)
+from ledger.postgres.sessions import ROLES
+from ledger.store.log import PLANNER_SETTINGS
+from ledger.store.store import Store
+from ledger.tree.keys import Keyring
+
+IDLE_POLL_SECONDS = 0.5
+ACTIVE_POLL_SECONDS = 0.1
+CACHE_SECONDS = LEASE_SECONDS + 0.5
+"""A margin, for processes that began to answer at the end of their lease."""
+STATEMENT_SECONDS_MAX = 120
+# The server ends the connection of a process that was stopped in the middle of a page, and so frees it.
+_SETTINGS = PLANNER_SETTINGS | {
+    "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+_NEW = """
+SELECT j.id FROM projections.live l JOIN projections.redaction_jobs j ON j.generation = l.generation
+WHERE l.projection = 'redaction_jobs' AND j.status = %(status)s
+AND NOT EXISTS (SELECT FROM ledger.erasures e WHERE e.job = j.id)
+"""
+_POSITION = """
+SELECT notification_id FROM ledger.events WHERE originator_id = %(job)s AND topic = %(topic)s
+"""
+
+
+class ErasureService:
+    """Runs erasures.
+
+    rewrite_rows  derives the rows of erased streams again, in the role of the projections
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, *, rewrite_rows: RunPage) -> None:
+        self._store = store
+        self._connections = {
+            role: ReconnectingConnection(
+                store.dsn,
+                role,
+                name="erasures",
+                settings=_SETTINGS,
+                answer_seconds=STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
+            )
+            for role in ROLES
+        }
+        self._job = ErasureJob(_make_steps(store, keyring, rewrite_rows), self._connections)
+        self._loop = BackgroundLoop("erasures", self._advance, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS)
+
+    async def start(self) -> None:
+        """Go on with what was begun, and look for new jobs."""
+        await self._loop.start()
+
+    async def close(self) -> None:
+        """Stop after the page under way."""
+        await self._loop.close()
+        for connection in self._connections.values():
+            await connection.drop()
+
+    async def _advance(self) -> float:
+        async with self._connections["ledger_api"] as conn:
+            await self._begin_new(conn)
+        is_active = await self._job.advance(lambda: self._loop.step_should_end)
+        return ACTIVE_POLL_SECONDS if is_active else IDLE_POLL_SECONDS
+
+    async def _begin_new(self, conn: Conn) -> None:
+        """Keep a row for each job that was run since."""
+        for (job_id,) in await fetch_all(conn, _NEW, {"status": REDACTING}):
+            job = await self._store.streams.read(job_id)
+            parameters = {"job": job_id, "topic": RedactionJobRunRequested.TOPIC}
+            row = await fetch_one(conn, _POSITION, parameters)
+            if not isinstance(job, RedactionJob) or row is None:
+                continue
+            await begin_erasure(
+                conn,
+                job_id,
+                account=job.account,
+                livemode=job.livemode,
+                subjects=job.subjects,
+                position=row[0],
+            )
+
+
+def _make_steps(store: Store, keyring: Keyring, rewrite_rows: RunPage) -> Mapping[Step, StepWork]:
+    codec = store.codec.for_erasure()
+    completion = Completion(store, keyring)
+    return {
+        Step.CLOSURE: StepWork(Closure(codec, cache_seconds=CACHE_SECONDS).run_page),
+        Step.REMNANTS: StepWork(Remnants(codec).run_page),
+        Step.REPLIES: StepWork(RepliesRewrite(codec.data_keys).run_page),
+        Step.KEYS: StepWork(KeyDestruction(cache_seconds=CACHE_SECONDS).run_page),
+        Step.ROWS: StepWork(rewrite_rows, "ledger_projector"),
+        Step.ANSWERS: StepWork(AnswersRemoval(codec).run_page),
+        Step.FILES: StepWork(delete_chunks),
+        Step.REQUEST_LOGS: StepWork(delete_requests),
+        Step.EXPORTS: StepWork(_rewrite_exports),
+        Step.LEASE: StepWork(wait_for_lease),
+        Step.COMPLETE: StepWork(completion.complete),
+        Step.CERTIFICATE: StepWork(completion.certify),
+    }
+
+
+async def _rewrite_exports(conn: Conn, erasure: Erasure) -> Page:
+    return Page(counts={"exports": await rewrite_exports(conn, erasure.job)})

@@ -1,0 +1,230 @@
+"""What a redaction job reaches, and what stands in its way (contract §2.15).
+
+Everything that belongs to a root is found along the indexes of the log, so nothing is missing that was
+recorded by then; it is folded without personal data, which needs no key. The walk goes in pages: its memory
+holds the ids of what it has found, and the aggregates of one page.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from psycopg.rows import TupleRow
+
+from ledger.domain.aggregate import State
+from ledger.domain.charge import Charge
+from ledger.domain.customer import Customer
+from ledger.domain.dispute import Dispute
+from ledger.domain.payment_intent import CANCELED, SUCCEEDED, PaymentIntent
+from ledger.domain.redaction_job import FIX, READY, REDACTING, VALIDATING, RedactionJob
+from ledger.domain.redaction_job_decisions import ERRORS_MAX, ROOT_TYPES, Obstacle, Scope, is_lock
+from ledger.domain.redaction_roots import find_owner, get_root_type, list_subjects
+from ledger.domain.resource import Resource
+from ledger.postgres.connections import Conn, fetch_all, fetch_one
+from ledger.queries.context import QueryContext
+from ledger.queries.list_query import in_live_generation
+from ledger.store.log import read_states_at
+from ledger.store.store import Store
+
+POSITIONS_PAGE_MAX = 5_000
+STREAMS_PAGE_MAX = 200
+REACHED_MAX = 1_000_000
+"""So many objects a job may reach."""
+CANCELABLE_MAX = 500
+"""So many payment intents a job cancels when it runs: they are in one append."""
+JOBS_COMPARED_MAX = 1_000
+CLOSED_DISPUTES = frozenset({"won", "lost", "warning_closed", "prevented"})
+
+_HEAD = "SELECT position FROM ledger.head"
+_PAGES = {
+    member: f"""
+SELECT notification_id, originator_id, split_part(topic, '.', 1) FROM ledger.events
+WHERE {member} = %(id)s AND account = %(account)s AND livemode = %(livemode)s
+AND notification_id > %(after)s AND notification_id <= %(upto)s
+ORDER BY notification_id LIMIT %(limit)s"""  # noqa: S608 (constants)
+    for member in ("customer", "payment_intent", "charge")
+}
+_OTHER_JOBS = f"""
+SELECT id FROM projections.redaction_jobs WHERE {in_live_generation("redaction_jobs")}
+AND account = %(account)s AND livemode = %(livemode)s AND status = ANY (%(statuses)s) AND id <> %(job)s
+ORDER BY created LIMIT %(limit)s
+"""  # noqa: S608 (constants)
+_JUDGED = {"charge": Charge, "dispute": Dispute, "payment_intent": PaymentIntent}
+"""What may stand in the way, by the first part of its events' topics."""
+
+
+async def survey_redaction(
+    context: QueryContext, job: RedactionJob, roots: Sequence[State], after: int
+) -> Scope:
+    """As `survey`, for a command. Raises Unavailable."""
+    return await context.pool.run_idempotent(
+        lambda conn: survey(conn, context.store, job, roots, after=after)
+    )
+
+
+async def survey(
+    conn: Conn, store: Store, job: RedactionJob, roots: Sequence[State], *, after: int = 0
+) -> Scope:
+    """What the job reaches through its roots. `after`: looks only at what changed after this position, as
+    when the job was validated up to there. Raises psycopg.Error, Unavailable."""
+    row = await fetch_one(conn, _HEAD)
+    assert row is not None, "a migrated database has a head"
+    found = _Survey(conn, store, job, after, row[0])
+    subjects = set(list_subjects(roots))
+    found.check_roots(roots)
+    for root in roots:
+        if root.id in subjects:
+            await found.walk(root)
+    await found.check_other_jobs()
+    return found.to_scope()
+
+
+@dataclass(slots=True)
+class _Survey:
+    """One walk, over the positions from after `after` up to `upto`."""
+
+    conn: Conn
+    store: Store
+    job: RedactionJob
+    after: int
+    upto: int
+    obstacles: list[Obstacle] = field(default_factory=list)
+    cancelable: list[str] = field(default_factory=list)
+    reached: Counter[str] = field(default_factory=Counter)
+    _seen: set[str] = field(default_factory=set)
+    _judged: list[str] = field(default_factory=list)
+
+    def check_roots(self, roots: Sequence[State]) -> None:
+        """Roots that belong to an object which is none of them cannot be erased without it."""
+        ids = {state.id for state in roots}
+        for state in roots:
+            object_type, owner = get_root_type(state) or "", find_owner(state)
+            if owner is not None and owner.id not in ids:
+                self._add(
+                    "invalid_cascading_source",
+                    f"This {object_type.replace('_', ' ')} belongs to the {owner.noun} {owner.id} and cannot "
+                    f"be redacted without it: redact the {owner.noun} instead.",
+                    state.id,
+                    object_type,
+                )
+            self._reach(state.id, object_type)
+
+    async def walk(self, root: State) -> None:
+        """Find what belongs to the root, and judge it."""
+        if isinstance(root, PaymentIntent | Charge):
+            self._judged.append(root.id)
+        member = _find_member(root)
+        if member is not None:
+            async for _, stream, aggregate in self._read_pages(member, root.id):
+                if stream in self._seen:
+                    continue
+                self._reach(stream, aggregate)
+                if len(self._seen) > REACHED_MAX:
+                    self._add("too_many_objects", f"The job reaches more than {REACHED_MAX:,} objects.")
+                    return
+                if aggregate in _JUDGED:
+                    self._judged.append(stream)
+                if len(self._judged) >= STREAMS_PAGE_MAX:
+                    await self._judge()
+        await self._judge()
+
+    async def check_other_jobs(self) -> None:
+        """Roots that another job could erase now keep this one from running."""
+        own = set(self.job.object_ids)
+        parameters = {
+            "account": self.job.account, "livemode": self.job.livemode, "job": self.job.id,
+            "statuses": [VALIDATING, READY, REDACTING], "limit": JOBS_COMPARED_MAX,
+        }  # fmt: skip
+        for (job_id,) in await fetch_all(self.conn, _OTHER_JOBS, parameters):
+            other = await self.store.streams.read(job_id)  # the row may be behind
+            if not isinstance(other, RedactionJob) or not is_lock(other, self.job):
+                continue
+            for shared in sorted(own.intersection(other.object_ids)):
+                self._add(
+                    "locked_by_other_job",
+                    f"This object is in the redaction job {other.id}, which has a status of {other.status}.",
+                    shared,
+                    _name_type(self.job, shared),
+                )
+
+    def to_scope(self) -> Scope:
+        """The result."""
+        if len(self.cancelable) > CANCELABLE_MAX:
+            self._add(
+                "too_many_objects",
+                f"More than {CANCELABLE_MAX} payment intents would have to be canceled: cancel them first.",
+            )
+        return Scope(self.upto, dict(self.reached), self.obstacles[:ERRORS_MAX], self.cancelable)
+
+    async def _read_pages(self, member: str, root_id: str) -> AsyncIterator[TupleRow]:
+        after = self.after
+        while True:
+            parameters = {
+                "id": root_id, "account": self.job.account, "livemode": self.job.livemode,
+                "after": after, "upto": self.upto, "limit": POSITIONS_PAGE_MAX,
+            }  # fmt: skip
+            rows = await fetch_all(self.conn, _PAGES[member], parameters)
+            for row in rows:
+                yield row
+            if len(rows) < POSITIONS_PAGE_MAX:
+                return
+            after = rows[-1][0]
+
+    async def _judge(self) -> None:
+        """Look at the objects that were found last."""
+        streams, self._judged = self._judged, []
+        codec = self.store.codec.without_personal_data()
+        states, unreadable = await read_states_at(self.conn, codec, streams, self.upto)
+        for stream in unreadable:
+            self._add("invalid_state", "This object has a record that cannot be read.", stream, "unknown")
+        for state in states.values():
+            if isinstance(state, Dispute) and state.status not in CLOSED_DISPUTES:
+                text = f"This dispute has a status of {state.status}: it must be closed first."
+                self._add("invalid_state", text, state.id, "dispute")
+            elif isinstance(state, PaymentIntent) and state.status not in (SUCCEEDED, CANCELED):
+                self._judge_intent(state)
+            elif isinstance(state, Charge) and state.payment_intent is None and _awaits_capture(state):
+                text = (
+                    "This charge awaits capture: capture it first, or wait until its authorization expires."
+                )
+                self._add("invalid_state", text, state.id, "charge")
+
+    def _judge_intent(self, state: PaymentIntent) -> None:
+        if self.job.validation_behavior == FIX:
+            self.cancelable.append(state.id)
+            return
+        text = f"This payment intent has a status of {state.status}: it must have succeeded or be canceled."
+        self._add("invalid_state", text, state.id, "payment_intent")
+
+    def _reach(self, stream: str, object_type: str) -> None:
+        if stream not in self._seen:
+            self._seen.add(stream)
+            self.reached[object_type] += 1
+
+    def _add(self, code: str, message: str, object_id: str = "", object_type: str = "") -> None:
+        if len(self.obstacles) < ERRORS_MAX:
+            self.obstacles.append(Obstacle(code, message, object_id, object_type))
+
+
+def _find_member(root: State) -> str | None:
+    """The member by which other objects name a root of this kind; None: none does."""
+    match root:
+        case Customer():
+            return "customer"
+        case Charge():
+            return "charge"
+        case PaymentIntent():
+            return "payment_intent"
+        case Resource(type="payment_intent"):
+            return "payment_intent"
+    return None
+
+
+def _awaits_capture(state: Charge) -> bool:
+    return state.status == "succeeded" and not (state.captured or state.expired or state.released is True)
+
+
+def _name_type(job: RedactionJob, object_id: str) -> str:
+    return next(ROOT_TYPES[name] for name, ids in job.objects.items() if object_id in ids)
