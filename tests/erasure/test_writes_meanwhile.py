@@ -19,8 +19,8 @@ from tests.api.service import ok
 from tests.conftest import Cluster
 from tests.erasure.answers import find_shown, read_all
 from tests.erasure.markers import Person
-from tests.erasure.planting import Traces, plant
 from tests.erasure.stage import Stage, start_service
+from tests.erasure.traces import Traces, plant
 from tests.webhooks.receiver import run_receiver, wait_until
 
 WRITES_BEFORE = 20
