@@ -33,7 +33,7 @@ CREATE TABLE ledger.erasures (
     step text NOT NULL DEFAULT 'closure' CONSTRAINT erasures_step CHECK (step IN (
         'closure', 'remnants', 'replies', 'keys', 'rows', 'answers', 'files', 'request_logs', 'exports',
         'lease', 'complete', 'certificate', 'ended')),
-    cursor text COLLATE "C" NOT NULL DEFAULT '',
+    cursor text NOT NULL DEFAULT '',
     cursor_version integer NOT NULL DEFAULT 0,
     counts jsonb NOT NULL DEFAULT '{}',
     obstacle text,
@@ -47,10 +47,11 @@ CREATE TABLE ledger.erasures (
 ) WITH (fillfactor = 20);
 CREATE INDEX erasures_unended ON ledger.erasures (job) WHERE ended_at IS NULL;
 
--- The streams that an erasure reaches: those of the person, and what hangs on them.
+-- The streams that an erasure reaches: those of the person, and what hangs on them. In the collation of the
+-- log's own column, whose index is not used for any other.
 CREATE TABLE ledger.erasure_streams (
     job text COLLATE "C" NOT NULL CONSTRAINT erasure_streams_job REFERENCES ledger.erasures,
-    stream text COLLATE "C" NOT NULL,
+    stream text NOT NULL,
     CONSTRAINT erasure_streams_key PRIMARY KEY (job, stream)
 );
 
@@ -64,6 +65,10 @@ RETURN CASE WHEN position('"sealed":"'::bytea IN state) > 0
     END;
 
 GRANT SELECT, INSERT, UPDATE ON ledger.erasures TO ledger_api;
+-- Few at any time, however many keys there are.
+CREATE INDEX data_keys_erasing ON ledger.data_keys (subject)
+    WHERE erasing_since IS NOT NULL AND destroyed_at IS NULL;
+
 GRANT UPDATE (body, compressed, secret_of, secret_at) ON ledger.replies TO ledger_api;
 GRANT SELECT, UPDATE ON ledger.erasures TO ledger_projector;
 GRANT SELECT ON ledger.activations TO ledger_projector;  -- read by ledger.is_active_database

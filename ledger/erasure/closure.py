@@ -83,7 +83,8 @@ AND e.account = %(account)s AND e.livemode = %(livemode)s
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 """
 # Subjects besides those of the job: streams of the erasure for which something is sealed under their own id,
-# and those for which it could be, because they name no customer. Those of another customer are left alone.
+# and those for which it could be, because they name no customer. Those of another customer are left alone. Not
+# EXISTS, for which all streams of the erasure could be read at each page.
 _OWN_SUBJECTS = """
 WITH page AS (
     SELECT s.stream FROM ledger.erasure_streams s
@@ -102,10 +103,11 @@ WITH page AS (
 )
 SELECT (SELECT count(*) FROM page), (SELECT max(stream) FROM page), ARRAY(
     SELECT DISTINCT subject FROM sealed
-    WHERE subject IS NOT NULL AND NOT EXISTS (
-        SELECT FROM ledger.data_keys k WHERE k.subject = sealed.subject AND k.erasing_since IS NOT NULL)
-    AND (subject = ANY (%(subjects)s::text[]) OR EXISTS (
-        SELECT FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = sealed.subject)))
+    WHERE subject IS NOT NULL AND (
+        SELECT true FROM ledger.data_keys k
+        WHERE k.subject = sealed.subject AND k.erasing_since IS NOT NULL) IS NULL
+    AND (subject = ANY (%(subjects)s::text[]) OR (
+        SELECT true FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = sealed.subject)))
 """
 _SEALABLE_FAMILIES = ("charge", "dispute", "refund", "payment_intent", "file", "file_link")
 _BEGIN_ERASING = "SELECT ledger.begin_erasing(%(subjects)s::text[])"

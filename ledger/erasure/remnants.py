@@ -24,8 +24,8 @@ SLICE_EVENTS = 100
 _SEALED = b'"sealed":"'
 
 _EVENTS = """
-SELECT e.originator_id, e.originator_version, e.topic, e.state, EXISTS (
-    SELECT FROM ledger.data_keys d WHERE d.erasing_since IS NOT NULL AND d.wrapped IS NOT NULL
+SELECT e.originator_id, e.originator_version, e.topic, e.state, (
+    SELECT true FROM ledger.data_keys d WHERE d.erasing_since IS NOT NULL AND d.wrapped IS NOT NULL
     AND d.subject = coalesce(
         ledger.sealed_subject(e.state),
         (SELECT k.subject FROM ledger.stream_keys k WHERE k.stream = e.originator_id)))

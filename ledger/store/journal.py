@@ -93,6 +93,7 @@ class Append(msgspec.Struct, frozen=True):
 _REFUSALS = (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError, struct.error, ObjectRedacted)
 """Why a command cannot be stored, whatever its neighbours are."""
 
+_Accepted = list[Pending[Append, int]]
 AppendObserver = Callable[[int, int, float, int], None]
 """Called after each append: commands in the batch, rejected ones, seconds, commands still in the queue."""
 
@@ -192,7 +193,7 @@ class Journal:
 
     async def _commit_group(
         self, batch: list[Pending[Append, int]], *, look_up_all: bool = False
-    ) -> list[Pending[Append, int]]:
+    ) -> _Accepted:
         """Commit in one transaction; returns the accepted commands.
 
         Commands rarely create a stream or a key that exists. It costs less to find that out than to look each
@@ -210,9 +211,9 @@ class Journal:
         except psycopg.errors.UniqueViolation as error:
             if not look_up_all:
                 return await self._commit_group(batch, look_up_all=True)
-            return await self._commit_alone(batch, error)
+            return await self._commit_each(batch, error)
         except _REFUSALS as error:
-            return await self._commit_alone(batch, error)
+            return await self._commit_each(batch, error)
         epoch = rows.erasures if result.erasures is None else result.erasures
         self._watch.observe(epoch, asked_at=asked_at)
         refused_keys = [] if look_up_all else _find_refused_keys(batch, rows, result)
@@ -225,9 +226,7 @@ class Journal:
             accepted = accepted + await self._commit_group(refused_keys, look_up_all=True)
         return accepted
 
-    async def _commit_alone(
-        self, batch: list[Pending[Append, int]], error: Exception
-    ) -> list[Pending[Append, int]]:
+    async def _commit_each(self, batch: list[Pending[Append, int]], error: Exception) -> _Accepted:
         """A command that cannot be stored or encoded must not make its neighbours fail: commit each alone."""
         if len(batch) > 1:
             return [accepted for pending in batch for accepted in await self._commit_group([pending])]
@@ -239,12 +238,10 @@ class Journal:
         if not self._watch.is_known:
             await self._watch.look(self._streams.source)
         epoch = self._watch.epoch
-        current = [pending for pending in batch if pending.item.erasures == epoch]
-        if len(current) < len(batch):
-            for pending in batch:
-                if pending.item.erasures != epoch:
-                    _reject(pending, VersionConflict())
-        return current
+        for pending in batch:
+            if pending.item.erasures != epoch:
+                _reject(pending, VersionConflict())
+        return [pending for pending in batch if pending.item.erasures == epoch]
 
     async def _to_rows(
         self, as_bytes: bool, batch: Sequence[Pending[Append, int]], *, look_up_all: bool = False
@@ -254,20 +251,16 @@ class Journal:
         epoch, keys = self._watch.epoch, None
         if self._watch.seals_by_subject:
             keys = BatchKeys(self._data_keys)
-            changes = [change[:2] for pending in batch for change in pending.item.changes]
+            changes = [change for pending in batch for change in pending.item.changes]
             replies = [pending.item.reply for pending in batch if pending.item.reply is not None]
             shown = [reply.subject for reply in replies if reply.subject is not None]
             await keys.load(self._streams.source, changes, shown=shown, look_up_all=look_up_all)
         return keys, _to_rows(self._codec, as_bytes, batch, keys, epoch)
 
     def _resolve(
-        self,
-        batch: list[Pending[Append, int]],
-        result: BatchResult,
-        without: Container[Pending[Append, int]],
-    ) -> list[Pending[Append, int]]:
-        """Give each command of a committed group but those `without` its result; returns the accepted
-        ones."""
+        self, batch: list[Pending[Append, int]], result: BatchResult, without: Container[Pending[Append, int]]
+    ) -> _Accepted:
+        """Give each command of a committed group but `without` its result; returns the accepted ones."""
         position, version_conflicts, key_conflicts, _ = result
         if version_conflicts or key_conflicts:
             accepted = []

@@ -218,7 +218,7 @@ def read_stored_replies(service: Service, account: str = "%") -> dict[str, str]:
         rows = conn.execute(
             "SELECT key, body, compressed FROM ledger.replies WHERE account LIKE %s", (account,)
         ).fetchall()
-    return {key: read_body(*stored, keyring) or "" for key, *stored in rows}
+    return {key: read_body(text, stored, keyring) or "" for key, text, stored in rows}
 
 
 def ok(response: httpx.Response) -> Any:
