@@ -250,8 +250,7 @@ class Journal:
         if self._watch.seals_by_subject:
             keys = BatchKeys(self._data_keys)
             changes = [change for pending in batch for change in pending.item.changes]
-            replies = [pending.item.reply for pending in batch if pending.item.reply is not None]
-            shown = [reply.subject for reply in replies if reply.subject is not None]
+            shown = [reply.subject for pending in batch if (reply := pending.item.reply) is not None]
             await keys.load(self._streams.source, changes, shown=shown, look_up_all=look_up_all)
         return keys, _to_rows(self._codec, as_bytes, batch, keys, epoch)
 

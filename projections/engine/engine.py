@@ -10,7 +10,6 @@ batch is prepared while Postgres writes the current one.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -33,7 +32,7 @@ from projections.engine.aggregates import AggregateCache, load_states
 from projections.engine.assignment import WorkAssignment
 from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
 from projections.engine.daily_partitions import DailyPartitions
-from projections.engine.failures import BatchFailures
+from projections.engine.failures import BatchFailures, log_parked
 from projections.engine.operations import Operator
 from projections.engine.read_ahead import BatchRange, PreparedBatch, ReadAhead
 from projections.engine.registration import register_missing
@@ -64,8 +63,6 @@ IDLE_POLLS_MAX = 10
 # A crash of the server may lose the last batches, rows and checkpoints together: they are applied again. What
 # others commit because of these rows, a delivery for example, is flushed after them: there is one WAL.
 _ASYNCHRONOUS_COMMITS = {"synchronous_commit": "off"}
-
-_log = logging.getLogger("ledger.projections")
 
 
 class BatchResult(NamedTuple):
@@ -217,7 +214,7 @@ class Engine:
                 lambda write: self._run_batch(conn, batch_range, next_range, write, at_head=upto == head),
             )
             await self._failures.record(conn, written, errors)
-        _log_parked(written)
+        log_parked(written)
         events = upto - position if written else 0
         if events and upto == head:
             self._notifier.advance_applied(upto)
@@ -377,15 +374,6 @@ class Engine:
             self._clock.now(),
             encoder=self._encoder,
         )
-
-
-def _log_parked(written: Iterable[Target]) -> None:
-    for target in written:
-        for parked in target.newly_parked:
-            _log.error(
-                "projection %s: parked stream %s from position %d (topic %s): %s",
-                target.key, parked.stream, parked.position, parked.topic, parked.error,
-            )  # fmt: skip
 
 
 def _session_settings(batch_max: int, poll_ms: int) -> dict[str, str]:

@@ -28,7 +28,7 @@ class BatchKeys:
         source: Source,
         changes: Iterable[Sequence[Any]],
         *,
-        shown: Iterable[str] = (),
+        shown: Iterable[str | None] = (),
         look_up_all: bool = False,
     ) -> None:
         """Load or create the keys of all subjects that the changes (an event, the state after it) seal for,
@@ -49,13 +49,13 @@ class BatchKeys:
             else:
                 unknown[subject] = None
         only_shown: dict[str, None] = {}
-        for subject in shown:
-            if subject in self._keys or subject in self._created or subject in unknown:
+        for each in shown:
+            if each is None or each in self._keys or each in self._created or each in unknown:
                 continue
-            if (key := self._data_keys.get_cached(subject)) is not None:
-                self._keys[subject] = key
+            if (key := self._data_keys.get_cached(each)) is not None:
+                self._keys[each] = key
             else:
-                only_shown[subject] = None
+                only_shown[each] = None
         if unknown or only_shown:
             keyring = await self._data_keys.load(source, unknown | only_shown)
             self._add(keyring, unknown)
