@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from psycopg.rows import TupleRow
 
 from ledger.clock import Clock
+from ledger.errors import ServiceKeyMissing
 from ledger.postgres.connections import Conn, open_connection
 from ledger.store.codec import Codec
 from ledger.store.notifications import HeadNotifier
@@ -360,23 +363,48 @@ def test_the_shell_names_the_stream_that_a_verification_left_out_and_fails(dsn: 
     assert [each["stream"] for each in customers["left_out"]] == [bad]
 
 
-def test_a_wrong_key_costs_sealed_streams_only_and_the_right_one_applies_them(dsn: str) -> None:
+def test_a_process_without_the_service_key_waits_and_parks_nothing(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        sealed = await author.create_charge()
+        without_key = open_other_engine(dsn, OTHER_KEY_CODEC)
+        with pytest.raises(ServiceKeyMissing):
+            await without_key.advance()
+        await without_key.close()
+        assert not any((await load_parked(dsn)).values())
+        await catch_up(dsn)
+        assert [row["id"] for row in (await load_generation(dsn))["charges"]] == [sealed]
+
+    run_story(dsn, story)
+
+
+def test_a_damaged_key_costs_the_streams_of_its_subject_only_until_it_is_mended(dsn: str) -> None:
     async def story(author: Author) -> None:
         sealed = await author.create_charge()
         dispute = await author.open_dispute(sealed)
-        wrong_key = Engine(
-            dsn, OTHER_KEY_CODEC, Clock(movable=True), HeadNotifier(dsn, "ledger_projector"),
-            projections=PROJECTIONS,
-        )  # fmt: skip
-        while not (await wrong_key.advance()).caught_up:
+        [(wrapped,)] = execute(dsn, "SELECT wrapped FROM ledger.data_keys WHERE subject = %s", sealed)
+        put = "UPDATE ledger.data_keys SET wrapped = %s WHERE subject = %s RETURNING subject"
+        execute(dsn, put, b"damaged" + wrapped, sealed)
+        engine = open_other_engine(dsn, Codec(KEY))
+        while not (await engine.advance()).caught_up:
             pass
-        await wrong_key.close()
+        await engine.close()
         parked = await load_parked(dsn)
         assert {each.stream for some in parked.values() for each in some} == {sealed}
         assert {each.reason for some in parked.values() for each in some} == {"cannot_be_opened"}
         rows = await load_generation(dsn)
         assert (rows["charges"], [row["id"] for row in rows["disputes"]]) == ([], [dispute])
-        assert {each.stream for each in await retry_automatically(dsn, author.store.codec)} == {sealed}
+        execute(dsn, put, wrapped, sealed)
+        assert {each.stream for each in await retry_automatically(dsn, Codec(KEY))} == {sealed}
         assert [row["id"] for row in (await load_generation(dsn))["charges"]] == [sealed]
 
     run_story(dsn, story)
+
+
+def open_other_engine(dsn: str, codec: Codec) -> Engine:
+    notifier = HeadNotifier(dsn, "ledger_projector")
+    return Engine(dsn, codec, Clock(movable=True), notifier, projections=PROJECTIONS)
+
+
+def execute(dsn: str, query: str, *values: Any) -> list[TupleRow]:
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        return conn.execute(query.encode(), values).fetchall()
