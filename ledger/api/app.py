@@ -223,7 +223,6 @@ def create_app(
     routers = [
         *_create_internal_routers(components, callers),
         audit_routes(callers, queries, components.accesses, reader, settings),
-        erasure_routes(callers, queries, components.accesses),
         *(
             create_router(callers, store, components.accesses)
             for create_router in extensions.router_factories
@@ -329,6 +328,7 @@ def _create_internal_routers(components: _Components, callers: Callers) -> list[
         legal_hold_routes(callers, execution, components.queries),
         request_routes(callers, pool, components.clock, components.settings.request_log),
         alert_routes(callers, execution, pool, components.settings, store.service_keys),
+        erasure_routes(callers, components.queries, components.accesses),
     ]
 
 

@@ -93,7 +93,7 @@ class Append(msgspec.Struct, frozen=True):
 _REFUSALS = (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError, struct.error, ObjectRedacted)
 """Why a command cannot be stored, whatever its neighbours are."""
 
-_Accepted = list[Pending[Append, int]]
+_Commands = list[Pending[Append, int]]
 AppendObserver = Callable[[int, int, float, int], None]
 """Called after each append: commands in the batch, rejected ones, seconds, commands still in the queue."""
 
@@ -191,9 +191,7 @@ class Journal:
                         else VersionConflict(),
                     )
 
-    async def _commit_group(
-        self, batch: list[Pending[Append, int]], *, look_up_all: bool = False
-    ) -> _Accepted:
+    async def _commit_group(self, batch: _Commands, *, look_up_all: bool = False) -> _Commands:
         """Commit in one transaction; returns the accepted commands.
 
         Commands rarely create a stream or a key that exists. It costs less to find that out than to look each
@@ -226,14 +224,14 @@ class Journal:
             accepted = accepted + await self._commit_group(refused_keys, look_up_all=True)
         return accepted
 
-    async def _commit_each(self, batch: list[Pending[Append, int]], error: Exception) -> _Accepted:
+    async def _commit_each(self, batch: _Commands, error: Exception) -> _Commands:
         """A command that cannot be stored or encoded must not make its neighbours fail: commit each alone."""
         if len(batch) > 1:
             return [accepted for pending in batch for accepted in await self._commit_group([pending])]
         _reject(batch[0], error)
         return []
 
-    async def _reject_outdated(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
+    async def _reject_outdated(self, batch: _Commands) -> _Commands:
         """The commands that were decided on nothing that is erased; the others are decided again."""
         if not self._watch.is_known:
             await self._watch.look(self._streams.source)
@@ -257,8 +255,8 @@ class Journal:
         return keys, _to_rows(self._codec, as_bytes, batch, keys, epoch)
 
     def _resolve(
-        self, batch: list[Pending[Append, int]], result: BatchResult, without: Container[Pending[Append, int]]
-    ) -> _Accepted:
+        self, batch: _Commands, result: BatchResult, without: Container[Pending[Append, int]]
+    ) -> _Commands:
         """Give each command of a committed group but `without` its result; returns the accepted ones."""
         position, version_conflicts, key_conflicts, _ = result
         if version_conflicts or key_conflicts:
@@ -290,9 +288,7 @@ class Journal:
             keys.remember(subject for index, subject, *_ in rows.keys if index not in refused)
 
 
-def _find_refused_keys(
-    batch: Sequence[Pending[Append, int]], rows: Batch, result: BatchResult
-) -> list[Pending[Append, int]]:
+def _find_refused_keys(batch: _Commands, rows: Batch, result: BatchResult) -> _Commands:
     """The commands that were refused perhaps only because a key that they create exists."""
     if not result.version_conflicts or result.erasures is not None:
         return []
@@ -316,14 +312,12 @@ def _get_touched_keys(command: Append) -> list[object]:
     return [*_get_written_keys(command), *command.expected_versions]
 
 
-def _split_compatible(
-    batch: list[Pending[Append, int]],
-) -> tuple[list[Pending[Append, int]], list[Pending[Append, int]]]:
+def _split_compatible(batch: _Commands) -> tuple[_Commands, _Commands]:
     """The commands that touch nothing an earlier one of the batch writes, and the others. One that begins an
     erasure is alone: those after it are decided again."""
     written: set[object] = set()
-    compatible: list[Pending[Append, int]] = []
-    deferred: list[Pending[Append, int]] = []
+    compatible: _Commands = []
+    deferred: _Commands = []
     if len(batch) == 1:
         return batch, deferred
     for pending in batch:

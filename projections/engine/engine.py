@@ -347,7 +347,8 @@ class Engine:
         erasures = self._watch.epoch
         recorded = await decode_log(conn, self._codec, rows)
         fold = BatchFold(targets)
-        await _load_parked(conn, [target for target in targets if target.key in with_parked], recorded)
+        parking = [target for target in targets if target.key in with_parked]
+        await checkpoints.load_parked(conn, parking, {item.event.originator_id for item in recorded})
         await self._fold(conn, fold, recorded, batch_range.position, erasures)
         for target in targets:
             await target.load_keyring(conn)
@@ -373,15 +374,6 @@ class Engine:
             self._clock.now(),
             encoder=self._encoder,
         )
-
-
-async def _load_parked(conn: Conn, targets: Iterable[Target], recorded: Iterable[Recorded]) -> None:
-    """Tell each target which of the streams it has parked."""
-    targets_by_key = {target.key: target for target in targets}
-    if targets_by_key:
-        streams = {item.event.originator_id for item in recorded}
-        for key, stream in await checkpoints.find_parked(conn, targets_by_key, streams):
-            targets_by_key[key].parked_streams.add(stream)
 
 
 def _session_settings(batch_max: int, poll_ms: int) -> dict[str, str]:

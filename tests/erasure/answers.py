@@ -12,8 +12,8 @@ import httpx
 
 from tests.api.service import ok
 from tests.erasure.forms import unpack
-from tests.erasure.planting import Traces, send_again
 from tests.erasure.stage import PREVIEW, Stage
+from tests.erasure.traces import Traces, send_again
 
 EXPANSIONS = {
     "charges": ("customer", "balance_transaction.source", "refunds", "payment_intent"),

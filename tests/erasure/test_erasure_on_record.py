@@ -143,6 +143,9 @@ def test_an_erasure_is_requested_again_after_its_own_old_keys_were_restored(
             replayed = run_ledger(folder / "data", *call, "--yes", "--json", **on(dsn))
             [subject] = json.loads(replayed.stdout)["data"]
             assert (subject["subject"], subject["outcome"]) == (record.customer, "requested")
+            # A copy does nothing by itself, not even this.
+            active = ("webhooks", "resume", "--reason", "a test", "--yes")
+            assert run_ledger(folder / "data", *active, **on(dsn)).returncode == 0
             shown = ("erase", "show", subject["job"], "--json")
             wait_until(
                 lambda: (

@@ -77,8 +77,7 @@ def _add_rewrite_command(group: typer.Typer) -> None:
 
         The file is replaced as a whole. Do so with every copy on other hosts that a certificate names as not
         reached."""
-        digest = None if number is not None else _read_digest(file)
-        jobs = run_change(lambda conn, *_: _rewrite(conn, file, number, digest))
+        jobs = run_change(lambda conn, *_: _rewrite(conn, file, number))
         if as_json:
             print_json({"file": str(file), "erasures": jobs})
             return
@@ -99,9 +98,10 @@ def _add_forget_command(group: typer.Typer) -> None:
         print(f"Export {number} counts as removed.")
 
 
-async def _rewrite(conn: Conn, file: Path, number: int | None, digest: bytes | None) -> list[str]:
+async def _rewrite(conn: Conn, file: Path, number: int | None) -> list[str]:
     from ledger.erasure.exports import apply_erasure, find_exports, list_erasures_since
 
+    digest = None if number is not None else _read_digest(file)
     found = await find_exports(conn, number=number, digest=digest)
     if len(found) != 1:
         which = "more than one" if found else "none"

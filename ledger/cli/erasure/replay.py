@@ -53,10 +53,8 @@ def add_replay_command(group: typer.Typer) -> None:
         a key of this log. What is erased already, or not in this database, is left alone."""
         from ledger.cli.erasure import requests
 
-        notes = [(file, _read(file)) for file in files]
-
         async def run(shell: Shell) -> list[_Replayed]:
-            certificates = await _open(shell, notes)
+            certificates = await _open(shell, [(file, _read(file)) for file in files])
             planned = [each for one in certificates for each in await _plan(shell, one)]
             wanted = [each for each in planned if each.outcome == REQUESTED]
             if wanted:

@@ -247,6 +247,7 @@ def _check_file(path: Path) -> None:
 
 
 def read_script(pg_restore: Path, path: Path, *options: str) -> str:
+    """What pg_restore prints of a dump: a script, or with `--list` its contents. Raises SettingError."""
     completed = subprocess.run([pg_restore, "--file=-", *options, path], capture_output=True, check=False)
     if completed.returncode != 0:
         raise damaged_error(path, completed.stderr.decode(errors="replace"))
@@ -257,6 +258,7 @@ def read_script(pg_restore: Path, path: Path, *options: str) -> str:
 
 
 def damaged_error(path: Path, output: str) -> SettingError:
+    """The error for a dump of which pg_restore has printed this."""
     if "unsupported version" in output:
         return SettingError(f"{path} is of a newer pg_dump than pg_restore here: {find_reason(output)}")
     return SettingError(f"{path} is damaged or incomplete: {find_reason(output)}")

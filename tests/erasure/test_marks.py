@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.erasure.answers import find_shown, read_all
 from tests.erasure.markers import Person
-from tests.erasure.planting import plant, plant_guest
 from tests.erasure.stage import Stage
+from tests.erasure.traces import plant, plant_guest
 
 MARKS_MIN = 40
 NEVER_SHOWN = {
