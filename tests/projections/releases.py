@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
+
 from ledger.postgres.migrations import release_version
 from tests.serving.process import REPOSITORY, build_environment
 
@@ -63,3 +65,9 @@ def _apply_hunks(file: Path, hunks: list[str]) -> None:
         assert text.count(before) == 1 or not text, f"{file.name}: the example no longer fits\n{hunk}"
         text = text.replace(before, after) if text else after
     file.write_text(text)
+
+
+def let_earlier_releases_run(dsn: str, allowed: bool) -> None:
+    """Whether what only later releases read may not be written yet."""
+    with psycopg.connect(dsn) as conn:
+        conn.execute("UPDATE ledger.erasure_epoch SET epoch = %s", (int(not allowed),))

@@ -297,7 +297,8 @@ def test_a_rebuild_whose_rows_violate_a_constraint_is_refused(dsn: str) -> None:
         broken = "SELECT 'there is ' || email FROM projections.customers WHERE generation = %(generation)s"
         found = await run_rebuild(dsn, [dataclasses.replace(CUSTOMERS, violation_query=broken)])
         assert (found.state, found.paused) == ("comparing", True)
-        assert found.error == "customers: there is one@example.com"
+        assert found.error is not None
+        assert found.error.startswith("customers: there is hash:")
 
     run_story(dsn, story)
 

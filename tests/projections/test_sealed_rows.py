@@ -27,6 +27,7 @@ from projections.rebuild.verification import verify
 from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
 from tests.projections.queries import open_queries
 from tests.projections.rebuilds import run_rebuild
+from tests.projections.releases import let_earlier_releases_run
 
 MARKERS = ("Quistorpzvenka", "wyxomelfride", "Brauklonstadt", "jumvektorial")
 CARDHOLDER = PUBLISHED_TYPES_BY_NAME["issuing.cardholder"]
@@ -80,11 +81,6 @@ async def fetch(dsn: str, query: str) -> list[Any]:
 async def begin_erasing(dsn: str, subject: str) -> None:
     async with open_connection(dsn, "ledger_api", name="test") as conn:
         await conn.execute("SELECT ledger.begin_erasing(%s)", ([subject],))
-
-
-def let_earlier_releases_run(dsn: str, allowed: bool) -> None:
-    with psycopg.connect(dsn) as conn:
-        conn.execute("UPDATE ledger.erasure_epoch SET epoch = %s", (int(not allowed),))
 
 
 async def list_emails(queries: QueryContext, email: str) -> list[str]:
