@@ -32,7 +32,7 @@ ACTIONS: dict[str, set[str]] = {
     "cancel": {"ready", "failed"},
     "complete": {"redacting", "succeeded"},
 }
-"""The statuses that allow an action, as the contract has them (§2.15)."""
+"""The statuses that allow an action (contract §2.15)."""
 NEXT = {
     "created": {"validating"},
     "validating": {"ready", "failed"},
