@@ -11,7 +11,7 @@ from ledger.alerts.obstacles import Obstacles
 from ledger.alerts.readings import ENDPOINTS_MAX, DisputesDue, FanOutLag, Readings
 from ledger.alerts.rules import Limits, judge
 from ledger.alerts.transitions import QUIET_SECONDS, LastingAlert, decide_transitions
-from ledger.metrics.backlogs import FailingEndpoint, Lag, SealingLag
+from ledger.metrics.backlogs import ErasureProgress, FailingEndpoint, Lag, SealingLag
 
 LIMITS = Limits(stalled_seconds=5, critical_seconds=60, seal_seconds=0.5, endpoint_failures=3)
 SEALED = SealingLag(10, 0, 0.0, 0.2, True, None, False)
@@ -116,6 +116,18 @@ def test_the_cause_of_a_failing_endpoint_is_a_sentence(
 def test_what_to_do_about_a_failing_endpoint_is_a_command_with_its_id() -> None:
     action, _ = describe_remedy("endpoint_failing", {"endpoint": "we_1"})
     assert action.endswith("ledger webhooks retry-all --endpoint we_1")
+
+
+def test_an_erasure_that_does_not_move_for_ten_minutes_names_its_step_and_what_it_waits_for() -> None:
+    still = ErasureProgress("prj_1", "rows", "a rebuild is filling feed_g2: it must end first", 599.0)
+    assert rate(make_readings(erasures=[still])) == {}
+    readings = make_readings(erasures=[still._replace(seconds=600.0)])
+    condition = judge(readings, LIMITS, set()).conditions["erasure_stalled/prj_1"]
+    assert (condition.severity, condition.cause) == ("warning", still.obstacle)
+    assert condition.summary == "The erasure prj_1 does not move: it is in the step rows."
+    assert rate(make_readings(erasures=[still._replace(seconds=3600.0)])) == {
+        "erasure_stalled/prj_1": "critical"
+    }
 
 
 def test_what_a_look_did_not_see_in_full_does_not_end() -> None:
