@@ -128,6 +128,7 @@ CREATE TABLE ledger.activations (
 );
 CREATE UNIQUE INDEX activations_first_start ON ledger.activations USING btree (action) WHERE (action = 'first_start'::text);
 GRANT INSERT, SELECT ON ledger.activations TO ledger_api;
+GRANT SELECT ON ledger.activations TO ledger_projector;
 
 CREATE TABLE ledger.alembic_version (
     version_num character varying(32) NOT NULL,
@@ -290,6 +291,40 @@ CREATE TABLE ledger.erasure_epoch (
 );
 GRANT SELECT, UPDATE ON ledger.erasure_epoch TO ledger_api;
 GRANT SELECT ON ledger.erasure_epoch TO ledger_projector;
+
+CREATE TABLE ledger.erasure_streams (
+    job text NOT NULL,
+    stream text NOT NULL,
+    CONSTRAINT erasure_streams_key PRIMARY KEY (job, stream),
+    CONSTRAINT erasure_streams_job FOREIGN KEY (job) REFERENCES ledger.erasures(job)
+);
+GRANT INSERT, SELECT ON ledger.erasure_streams TO ledger_api;
+GRANT SELECT ON ledger.erasure_streams TO ledger_projector;
+
+CREATE TABLE ledger.erasures (
+    job text NOT NULL,
+    account text NOT NULL,
+    livemode boolean NOT NULL,
+    subjects text[] NOT NULL,
+    requested_position bigint NOT NULL,
+    step text NOT NULL DEFAULT 'closure'::text,
+    cursor text NOT NULL DEFAULT ''::text,
+    cursor_version integer NOT NULL DEFAULT 0,
+    counts jsonb NOT NULL DEFAULT '{}'::jsonb,
+    obstacle text,
+    caches_until timestamp with time zone,
+    sent_until timestamp with time zone,
+    completed_position bigint,
+    began_at timestamp with time zone NOT NULL DEFAULT now(),
+    moved_at timestamp with time zone NOT NULL DEFAULT now(),
+    ended_at timestamp with time zone,
+    CONSTRAINT erasures_key PRIMARY KEY (job),
+    CONSTRAINT erasures_end CHECK ((step = 'ended'::text) = (ended_at IS NOT NULL)),
+    CONSTRAINT erasures_step CHECK (step = ANY (ARRAY['closure'::text, 'remnants'::text, 'replies'::text, 'keys'::text, 'rows'::text, 'answers'::text, 'files'::text, 'request_logs'::text, 'exports'::text, 'lease'::text, 'complete'::text, 'certificate'::text, 'ended'::text]))
+) WITH (fillfactor=20);
+CREATE INDEX erasures_unended ON ledger.erasures USING btree (job) WHERE (ended_at IS NULL);
+GRANT INSERT, SELECT, UPDATE ON ledger.erasures TO ledger_api;
+GRANT SELECT, UPDATE ON ledger.erasures TO ledger_projector;
 
 CREATE TABLE ledger.events (
     notification_id bigint NOT NULL,
@@ -623,6 +658,27 @@ BEGIN
             recorded_at = excluded.recorded_at;
 END $function$;
 
+CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    erasures bigint;
+BEGIN
+    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_any(
+        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
+        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
+        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
+        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
+        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
+        reply_place, NULL, NULL, NULL, NULL) AS a;
+    IF erasures IS NOT NULL THEN
+        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END $function$;
+
 CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, erasures_seen bigint, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], key_command integer[], key_subject text[], key_wrapped bytea[], key_wrapped_by text[], OUT base bigint, OUT stale integer[], OUT taken integer[], OUT erasures bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -747,27 +803,6 @@ BEGIN
     END IF;
 END $function$;
 
-CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
- RETURNS record
- LANGUAGE plpgsql
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    erasures bigint;
-BEGIN
-    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_any(
-        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
-        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
-        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
-        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
-        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
-        reply_place, NULL, NULL, NULL, NULL) AS a;
-    IF erasures IS NOT NULL THEN
-        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
-            USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-END $function$;
-
 CREATE OR REPLACE FUNCTION ledger.append_batch(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
  RETURNS record
  LANGUAGE plpgsql
@@ -869,6 +904,27 @@ BEGIN
     END IF;
 END $function$;
 
+CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    erasures bigint;
+BEGIN
+    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_many(
+        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
+        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
+        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
+        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
+        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
+        reply_place, NULL, NULL, NULL, NULL) AS a;
+    IF erasures IS NOT NULL THEN
+        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END $function$;
+
 CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at double precision, erasures_seen bigint, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], key_command integer[], key_subject text[], key_wrapped bytea[], key_wrapped_by text[], OUT base bigint, OUT stale integer[], OUT taken integer[], OUT erasures bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -942,27 +998,6 @@ BEGIN
         SELECT DISTINCT k.subject, k.wrapped, k.wrapped_by, recorded
             FROM (SELECT unnest(key_subject) AS subject, unnest(key_wrapped) AS wrapped,
                          unnest(key_wrapped_by) AS wrapped_by) AS k;
-    END IF;
-END $function$;
-
-CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
- RETURNS record
- LANGUAGE plpgsql
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    erasures bigint;
-BEGIN
-    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_many(
-        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
-        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
-        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
-        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
-        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
-        reply_place, NULL, NULL, NULL, NULL) AS a;
-    IF erasures IS NOT NULL THEN
-        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
-            USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
 END $function$;
 
@@ -1190,7 +1225,9 @@ CREATE OR REPLACE FUNCTION ledger.refuse_losing_files()
  LANGUAGE plpgsql
 AS $function$
 BEGIN
-    IF EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = OLD.file) THEN
+    IF EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = OLD.file)
+        AND NOT EXISTS (SELECT FROM ledger.data_keys k WHERE k.subject = OLD.file AND k.destroyed_at IS NOT NULL)
+    THEN
         RAISE EXCEPTION 'the bytes of % are kept', OLD.file USING ERRCODE = 'restrict_violation';
     END IF;
     RETURN OLD;
@@ -1223,6 +1260,12 @@ BEGIN
     RAISE EXCEPTION 'ledger.% only grows: % refused', TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'restrict_violation';
 END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.sealed_subject(state bytea)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (POSITION(('\x227365616c6564223a22'::bytea) IN (state)) > 0) THEN "substring"(convert_from(substr(state, (POSITION(('\x227365616c6564223a22'::bytea) IN (state)) + 10), 300), 'LATIN1'::name), '^([^":]+):'::text) ELSE NULL::text END;
 
 CREATE OR REPLACE FUNCTION ledger.start_hundred(appender uuid, number bigint, base bigint, recorded timestamp with time zone)
  RETURNS boolean

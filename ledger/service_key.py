@@ -72,9 +72,14 @@ def check_service_key(settings: Settings, dsn: str, configured: ConfiguredKeys) 
     """Check that the keys are those that the data of the migrated database was made with, and mark the
     database as the one that acts at its first start. Returns the keys with the secrets of the database.
     Raises SettingError, and Unavailable when the database cannot be reached."""
+    return asyncio.run(load_service_keys(settings, dsn, configured))
+
+
+async def load_service_keys(settings: Settings, dsn: str, configured: ConfiguredKeys) -> ServiceKeys:
+    """The same for a caller in an event loop."""
     # With a wrong key, a process would seal new data that nobody can open once the right key is back.
     source = "" if settings.secret_key is not None else f", read from {get_key_file(settings)},"
-    return asyncio.run(_open_keys(dsn, configured, f"LEDGER_SECRET_KEY{source}"))
+    return await _open_keys(dsn, configured, f"LEDGER_SECRET_KEY{source}")
 
 
 def derive_check_value(key: bytes) -> bytes:

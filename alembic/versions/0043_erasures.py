@@ -19,7 +19,7 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
--- One row for each redaction job that was run; it is never deleted. `subjects` are whose data the job destroys.
+-- One row for each redaction job that was run; it is never deleted. `subjects`: whose data the job destroys.
 -- Any process takes it through its steps: `step` is the one under way, and `cursor` and `cursor_version` the
 -- place in it, which are updated in the transaction of the work. `counts` says what was done, by kind.
 -- Nothing may still be in a cache, or under way to a receiver, at `caches_until` and `sent_until`. All times
@@ -33,7 +33,7 @@ CREATE TABLE ledger.erasures (
     step text NOT NULL DEFAULT 'closure' CONSTRAINT erasures_step CHECK (step IN (
         'closure', 'remnants', 'replies', 'keys', 'rows', 'answers', 'files', 'request_logs', 'exports',
         'lease', 'complete', 'certificate', 'ended')),
-    cursor text COLLATE "C" NOT NULL DEFAULT '',
+    cursor text NOT NULL DEFAULT '',
     cursor_version integer NOT NULL DEFAULT 0,
     counts jsonb NOT NULL DEFAULT '{}',
     obstacle text,
@@ -47,24 +47,22 @@ CREATE TABLE ledger.erasures (
 ) WITH (fillfactor = 20);
 CREATE INDEX erasures_unended ON ledger.erasures (job) WHERE ended_at IS NULL;
 
--- The streams that an erasure reaches: those of the person, and what hangs on them.
+-- The streams that an erasure reaches: those of the person, and what hangs on them. In the collation of the
+-- log's own column, whose index is not used for any other. `number` is the order in which they were found.
 CREATE TABLE ledger.erasure_streams (
     job text COLLATE "C" NOT NULL CONSTRAINT erasure_streams_job REFERENCES ledger.erasures,
-    stream text COLLATE "C" NOT NULL,
+    stream text NOT NULL,
+    number bigint GENERATED ALWAYS AS IDENTITY,
     CONSTRAINT erasure_streams_key PRIMARY KEY (job, stream)
 );
+CREATE INDEX erasure_streams_found ON ledger.erasure_streams (job, number);
 
--- The subject that a sealed event is sealed for; null without one, and of the form of older releases. The
--- subject stands before a colon, which Base64 does not have.
-CREATE FUNCTION ledger.sealed_subject(state bytea) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN position('"sealed":"'::bytea IN state) > 0
-    THEN substring(
-        convert_from(substr(state, position('"sealed":"'::bytea IN state) + 10, 300), 'LATIN1')
-        FROM '^([^":]+):')
-    END;
+-- Few at any time, however many keys there are.
+CREATE INDEX data_keys_erasing ON ledger.data_keys (subject)
+    WHERE erasing_since IS NOT NULL AND destroyed_at IS NULL;
 
-GRANT SELECT, INSERT, UPDATE ON ledger.erasures TO ledger_api;
 GRANT UPDATE (body, compressed, secret_of, secret_at) ON ledger.replies TO ledger_api;
+GRANT SELECT, INSERT, UPDATE ON ledger.erasures TO ledger_api;
 GRANT SELECT, UPDATE ON ledger.erasures TO ledger_projector;
 GRANT SELECT ON ledger.activations TO ledger_projector;  -- read by ledger.is_active_database
 GRANT SELECT, INSERT ON ledger.erasure_streams TO ledger_api;
@@ -74,7 +72,8 @@ GRANT SELECT ON ledger.erasure_streams TO ledger_projector;
 CREATE OR REPLACE FUNCTION ledger.refuse_losing_files() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = OLD.file)
-        AND NOT EXISTS (SELECT FROM ledger.data_keys k WHERE k.subject = OLD.file AND k.destroyed_at IS NOT NULL)
+        AND NOT EXISTS (
+            SELECT FROM ledger.data_keys k WHERE k.subject = OLD.file AND k.destroyed_at IS NOT NULL)
     THEN
         RAISE EXCEPTION 'the bytes of % are kept', OLD.file USING ERRCODE = 'restrict_violation';
     END IF;

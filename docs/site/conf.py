@@ -48,8 +48,8 @@ MENU = {
         "examples/front-end/README", "examples/stripe-cli/README", "examples/thin-events/README",
     ),
     "Run it": (
-        "docs/operations", "docs/console", "docs/alerts", "docs/high-availability", "docs/scaling",
-        "deploy/README", "docs/rebuilding", "docs/benchmarks",
+        "docs/operations", "docs/console", "docs/alerts", "docs/erasure", "docs/high-availability",
+        "docs/scaling", "deploy/README", "docs/rebuilding", "docs/benchmarks",
     ),
     "Ask it": ("docs/analysis", "docs/audit"),
     "Change it": (

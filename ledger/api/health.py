@@ -28,6 +28,7 @@ from ledger.metrics.backlogs import (
     read_oldest_snapshots,
     read_parked,
     read_sealing_lag,
+    read_unmigrated_keys,
 )
 from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Conn, Pool
@@ -147,4 +148,5 @@ async def _read_measured(
         await read_oldest_snapshots(conn),
         await count_active(conn),
         await read_erasures(conn),
+        await read_unmigrated_keys(conn),
     )

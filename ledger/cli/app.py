@@ -351,8 +351,8 @@ def _add_verify_command(cli: typer.Typer) -> None:
     ) -> None:
         """Verify a proof file, without database and network.
 
-        It needs no settings. Prints what is proven; personal data stays encrypted. Exits with 1 when it is not
-        proven."""
+        It needs no settings. Prints what is proven; personal data stays encrypted. Exits with 1 when it is
+        not proven."""
         from ledger.cli import proof_verification
 
         print(proof_verification.verify(file, policy, entry, record, as_json=as_json))

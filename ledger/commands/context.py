@@ -116,6 +116,13 @@ class DecisionContext:
         self.expected_versions[stream] = state.version if state is not None else 0
         return state
 
+    async def look_up(self, stream: str) -> State | None:
+        """The aggregate, for what no later version of it changes: the decision stands whatever is appended to
+        it meanwhile. Raises Unavailable."""
+        state = await self.get(stream)
+        self.expected_versions.pop(stream, None)
+        return state
+
     async def get_events(self, stream: str) -> list[DomainEvent]:
         """The events of an aggregate that exists, in order. Raises Unavailable."""
         return await self._streams.read_events([stream])

@@ -1,8 +1,8 @@
 """Commands on redaction jobs (contract §2.15).
 
 What a job reaches is found in the log by `CommandEnvironment.survey_redaction`; the decision to run relies on
-the versions of the job, of its roots and of their legal holds, so none of them changes unseen meanwhile. What
-the card network reports meanwhile is recorded all the same: it cannot be refused.
+the versions of the job, of its roots but customers, and of their legal holds: none of them changes unseen.
+What the card network reports meanwhile is recorded all the same: it cannot be refused.
 """
 
 from __future__ import annotations
@@ -94,8 +94,13 @@ async def run(call: Call, context: DecisionContext, now: int) -> Decision:
 
 
 async def read_roots(context: DecisionContext, job: RedactionJob) -> list[State]:
-    """The roots of a job, in the order of its lists. Their versions are those that a decision relies on."""
-    roots = [await context.get(object_id) for object_id in job.object_ids]
+    """The roots of a job, in the order of its lists. A decision relies on the versions of those that may get
+    an owner; not on customers, which somebody may write to without a pause."""
+    customers = job.objects.get("customers", ())
+    roots = [
+        await (context.look_up if object_id in customers else context.get)(object_id)
+        for object_id in job.object_ids
+    ]
     return [root for root in roots if root is not None]
 
 

@@ -1,9 +1,10 @@
 """The validation of redaction jobs, in every process that follows the log (contract §2.15).
 
 A round finds the jobs whose validation has started, in the projection `redaction_jobs`, but decides on the
-job as the log has it, and its append checks the version of the job, of its roots and of their legal holds. So
-any number of processes may validate; a lock of the database keeps them from doing the same work twice, and
-what a process that is killed leaves undone the next round of any process does.
+job as the log has it, and its append checks the version of the job. So any number of processes may validate;
+a lock of the database keeps them from doing the same work twice, and what a process that is killed leaves
+undone the next round of any process does. A result may be outdated as soon as it is there: what counts is the
+second look, when the job runs.
 """
 
 from __future__ import annotations
@@ -101,21 +102,17 @@ class RedactionValidator:
                 await conn.execute(_UNLOCK, {"job": job_id})
 
 
-async def survey_with_holds(
-    conn: Conn, store: Store, survey: Survey, job: RedactionJob
-) -> tuple[Scope, dict[str, int]]:
-    """What a job reaches, and what stands in its way, with the legal holds of its roots; and the versions of
-    roots and holds. Raises psycopg.Error, UnreadableRecord and Unavailable."""
+async def survey_with_holds(conn: Conn, store: Store, survey: Survey, job: RedactionJob) -> Scope:
+    """What a job reaches, and what stands in its way, with the legal holds of its roots. Raises
+    psycopg.Error, UnreadableRecord and Unavailable."""
     roots = [root for object_id in job.object_ids if (root := await store.streams.read(object_id))]
-    versions = {root.id: root.version for root in roots}
     holds = []
     for object_id in job.object_ids:
         hold = await store.streams.read(find_hold_id(object_id))
-        versions[find_hold_id(object_id)] = hold.version if hold is not None else 0
         if isinstance(hold, LegalHold) and hold.active:
             holds.append(find_hold_obstacle(hold))
     scope = await survey(conn, store, job, roots)
-    return scope._replace(obstacles=[*holds, *scope.obstacles]), versions
+    return scope._replace(obstacles=[*holds, *scope.obstacles])
 
 
 async def validate(conn: Conn, store: Store, survey: Survey, job_id: str) -> bool:
@@ -124,13 +121,13 @@ async def validate(conn: Conn, store: Store, survey: Survey, job_id: str) -> boo
     job = await store.streams.read(job_id)
     if not isinstance(job, RedactionJob) or job.status != VALIDATING:
         return False
-    scope, versions = await survey_with_holds(conn, store, survey, job)
+    scope = await survey_with_holds(conn, store, survey, job)
     now = store.clock.now()
     events = end_validation(job, scope, new_error_id=partial(new_id, "prjve", now), now=int(now))
     cause = Cause(job.account, job.livemode, None, None, None)
     changes = fold_changes(events, job, causation=f"{job.id}/{job.version}")
     try:
-        await store.journal.append(Append(cause, changes, expected_versions=versions))
+        await store.journal.append(Append(cause, changes))
     except VersionConflict:
         return False
     return True

@@ -34,10 +34,9 @@ def choose_subject(*candidates: str | None) -> str:
 
 def find_subject_of_object(public_object: Mapping[str, Any]) -> str | None:
     """The data subject of an object as JSON shows it; None for one without an id."""
-    customer = public_object.get("customer")
+    customer, object_id = public_object.get("customer"), public_object.get("id")
     if isinstance(customer, Mapping):  # an expanded object
         customer = customer.get("id")
-    for subject in (customer, public_object.get("id")):
-        if isinstance(subject, str) and _is_plain(subject):
-            return subject
-    return None
+    if not isinstance(object_id, str):
+        return None
+    return choose_subject(customer if isinstance(customer, str) else None, object_id)

@@ -16,7 +16,7 @@ LOCK_TIMEOUT = "2s"
 
 _OF_ERASURE = """
 (k.subject = ANY (%(subjects)s::text[])
- OR EXISTS (SELECT FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = k.subject))
+ OR (SELECT true FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = k.subject))
 """
 _NEXT_PARTITION = f"""
 SELECT c.relname, count(*), count(k.wrapped)

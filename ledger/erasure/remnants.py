@@ -12,11 +12,11 @@ from psycopg.pq import Format
 from ledger.domain.redaction.remnants import make_remnant
 from ledger.erasure.records import Erasure, Page, Place
 from ledger.errors import UnreadableRecord
-from ledger.postgres.connections import Conn
+from ledger.postgres.connections import Conn, fetch_all
 from ledger.postgres.pipelines import BoundStatement, run_together
 from ledger.store.arrays import BYTEA, INTEGER, TEXT, encode_array
 from ledger.store.codec import Codec
-from ledger.store.seals.records import Record
+from ledger.store.seals.records import Record, find_sealed_subject
 
 PAGE_EVENTS = 5000
 # Opened before the event loop gets its turn: a few milliseconds.
@@ -24,15 +24,17 @@ SLICE_EVENTS = 100
 _SEALED = b'"sealed":"'
 
 _EVENTS = """
-SELECT e.originator_id, e.originator_version, e.topic, e.state, EXISTS (
-    SELECT FROM ledger.data_keys d WHERE d.erasing_since IS NOT NULL AND d.wrapped IS NOT NULL
-    AND d.subject = coalesce(
-        ledger.sealed_subject(e.state),
-        (SELECT k.subject FROM ledger.stream_keys k WHERE k.stream = e.originator_id)))
+SELECT e.originator_id, e.originator_version, e.topic, e.state,
+       (SELECT k.subject FROM ledger.stream_keys k WHERE k.stream = e.originator_id)
 FROM ledger.erasure_streams s JOIN ledger.events e ON e.originator_id = s.stream
 WHERE s.job = %(job)s AND s.stream >= %(stream)s
 AND (s.stream, e.originator_version) > (%(stream)s, %(version)s)
 ORDER BY s.stream, e.originator_version LIMIT %(limit)s
+"""
+# Those whose key is still there, to make remnants with it.
+_ERASING = """
+SELECT subject FROM ledger.data_keys
+WHERE subject = ANY (%(subjects)s::text[]) AND erasing_since IS NOT NULL AND wrapped IS NOT NULL
 """
 # Two erasures at a time may reach the same stream.
 _INSERT = b"""
@@ -60,7 +62,10 @@ class Remnants:
         rows = await cur.fetchall()
         if not rows:
             return Page()
-        sealed = [row[:4] for row in rows if row[4] and _SEALED in row[3]]
+        subjects = {row[:2]: find_sealed_subject(row[3]) or row[4] for row in rows if _SEALED in row[3]}
+        named = {"subjects": list(set(subjects.values()))}
+        erasing = {subject for (subject,) in await fetch_all(conn, _ERASING, named)}
+        sealed = [row[:4] for row in rows if subjects.get(row[:2]) in erasing]
         remnants = await self._make_remnants(conn, sealed)
         if remnants:
             await _insert(conn, remnants)

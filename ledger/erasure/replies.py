@@ -33,7 +33,7 @@ WITH page AS (
 SELECT (SELECT count(*) FROM page), (SELECT max(key) FROM page), s.key, s.compressed, s.secret_at
 FROM (SELECT) AS always LEFT JOIN sealed s
 ON s.subject = ANY (%(subjects)s::text[])
-OR EXISTS (SELECT FROM ledger.erasure_streams e WHERE e.job = %(job)s AND e.stream = s.subject)
+OR (SELECT true FROM ledger.erasure_streams e WHERE e.job = %(job)s AND e.stream = s.subject)
 """
 _UPDATE = """
 UPDATE ledger.replies SET body = NULL, compressed = %(compressed)s, secret_at = %(secret_at)s::integer,

@@ -39,6 +39,8 @@ CACHE_SECONDS = LEASE_SECONDS + 0.5
 STATEMENT_SECONDS_MAX = 120
 # The server ends the connection of a process that was stopped in the middle of a page, and so frees it.
 _SETTINGS = PLANNER_SETTINGS | {
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
     "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
     "idle_in_transaction_session_timeout": "10s",
 }

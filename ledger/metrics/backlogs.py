@@ -37,6 +37,10 @@ FROM ledger.head h
 CROSS JOIN ledger.tree_head t
 LEFT JOIN ledger.events e ON e.notification_id = t.size + 1
 """
+_UNMIGRATED_KEYS = """
+SELECT CASE WHEN m.finished_at IS NULL THEN h.position - m.position + 1 ELSE 0 END
+FROM ledger.key_migration m CROSS JOIN ledger.head h
+"""
 _OLDEST_SNAPSHOTS = "SELECT holder, seconds, transactions FROM ledger.oldest_snapshots()"
 # The first ones: a label for each of many would overload whoever stores the metrics.
 _PARKED = """
@@ -218,7 +222,8 @@ class OldestSnapshot(NamedTuple):
 
 class Measured(NamedTuple):
     """What the metrics show of the database; nothing while it cannot be reached. `overdue_seconds` is by kind
-    of deadline, `active_alerts` by kind and severity."""
+    of deadline, `active_alerts` by kind and severity. `unmigrated_keys` are the positions of the log whose
+    keys the key migration has still to keep."""
 
     lags: Sequence[Lag] = ()
     parked: Sequence[Parked] = ()
@@ -229,6 +234,7 @@ class Measured(NamedTuple):
     snapshots: Sequence[OldestSnapshot] = ()
     active_alerts: Mapping[tuple[str, str], int] = MappingProxyType({})
     erasures: Sequence[ErasureProgress] = ()
+    unmigrated_keys: int = 0
 
 
 NOTHING_MEASURED = Measured()
@@ -251,6 +257,14 @@ async def read_sealing_lag(conn: Conn, now: float) -> SealingLag:
 async def read_oldest_snapshots(conn: Conn) -> list[OldestSnapshot]:
     """What keeps Postgres from removing old versions of rows, by kind of holder. Raises psycopg.Error."""
     return [OldestSnapshot(*row) for row in await fetch_all(conn, _OLDEST_SNAPSHOTS)]
+
+
+async def read_unmigrated_keys(conn: Conn) -> int:
+    """The positions of the log that the key migration has still to look at, and one for its end; 0 once it
+    has finished. Raises psycopg.Error."""
+    row = await fetch_one(conn, _UNMIGRATED_KEYS)
+    assert row is not None
+    return int(row[0])
 
 
 async def read_erasures(conn: Conn) -> list[ErasureProgress]:

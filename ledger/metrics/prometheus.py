@@ -184,6 +184,8 @@ class Metrics:
         )
         for each in measured.erasures:
             still.add_metric([each.job, each.step], each.seconds)
+        text = "Positions of the log whose keys are still derived, until the key migration has finished"
+        gauges.add_value("ledger_unmigrated_keys", text, measured.unmigrated_keys)
         unfinished = gauges.add(
             "ledger_background_seconds_since_last_step",
             "Seconds that a loop has had something to do and finished no step",

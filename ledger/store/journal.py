@@ -93,6 +93,7 @@ class Append(msgspec.Struct, frozen=True):
 _REFUSALS = (psycopg.DataError, psycopg.IntegrityError, TypeError, ValueError, struct.error, ObjectRedacted)
 """Why a command cannot be stored, whatever its neighbours are."""
 
+_Commands = list[Pending[Append, int]]
 AppendObserver = Callable[[int, int, float, int], None]
 """Called after each append: commands in the batch, rejected ones, seconds, commands still in the queue."""
 
@@ -190,9 +191,7 @@ class Journal:
                         else VersionConflict(),
                     )
 
-    async def _commit_group(
-        self, batch: list[Pending[Append, int]], *, look_up_all: bool = False
-    ) -> list[Pending[Append, int]]:
+    async def _commit_group(self, batch: _Commands, *, look_up_all: bool = False) -> _Commands:
         """Commit in one transaction; returns the accepted commands.
 
         Commands rarely create a stream or a key that exists. It costs less to find that out than to look each
@@ -210,9 +209,9 @@ class Journal:
         except psycopg.errors.UniqueViolation as error:
             if not look_up_all:
                 return await self._commit_group(batch, look_up_all=True)
-            return await self._commit_alone(batch, error)
+            return await self._commit_each(batch, error)
         except _REFUSALS as error:
-            return await self._commit_alone(batch, error)
+            return await self._commit_each(batch, error)
         epoch = rows.erasures if result.erasures is None else result.erasures
         self._watch.observe(epoch, asked_at=asked_at)
         refused_keys = [] if look_up_all else _find_refused_keys(batch, rows, result)
@@ -225,26 +224,22 @@ class Journal:
             accepted = accepted + await self._commit_group(refused_keys, look_up_all=True)
         return accepted
 
-    async def _commit_alone(
-        self, batch: list[Pending[Append, int]], error: Exception
-    ) -> list[Pending[Append, int]]:
+    async def _commit_each(self, batch: _Commands, error: Exception) -> _Commands:
         """A command that cannot be stored or encoded must not make its neighbours fail: commit each alone."""
         if len(batch) > 1:
             return [accepted for pending in batch for accepted in await self._commit_group([pending])]
         _reject(batch[0], error)
         return []
 
-    async def _reject_outdated(self, batch: list[Pending[Append, int]]) -> list[Pending[Append, int]]:
+    async def _reject_outdated(self, batch: _Commands) -> _Commands:
         """The commands that were decided on nothing that is erased; the others are decided again."""
         if not self._watch.is_known:
             await self._watch.look(self._streams.source)
         epoch = self._watch.epoch
-        current = [pending for pending in batch if pending.item.erasures == epoch]
-        if len(current) < len(batch):
-            for pending in batch:
-                if pending.item.erasures != epoch:
-                    _reject(pending, VersionConflict())
-        return current
+        for pending in batch:
+            if pending.item.erasures != epoch:
+                _reject(pending, VersionConflict())
+        return [pending for pending in batch if pending.item.erasures == epoch]
 
     async def _to_rows(
         self, as_bytes: bool, batch: Sequence[Pending[Append, int]], *, look_up_all: bool = False
@@ -254,20 +249,15 @@ class Journal:
         epoch, keys = self._watch.epoch, None
         if self._watch.seals_by_subject:
             keys = BatchKeys(self._data_keys)
-            changes = [change[:2] for pending in batch for change in pending.item.changes]
-            replies = [pending.item.reply for pending in batch if pending.item.reply is not None]
-            shown = [reply.subject for reply in replies if reply.subject is not None]
+            changes = [change for pending in batch for change in pending.item.changes]
+            shown = [reply.subject for pending in batch if (reply := pending.item.reply) is not None]
             await keys.load(self._streams.source, changes, shown=shown, look_up_all=look_up_all)
         return keys, _to_rows(self._codec, as_bytes, batch, keys, epoch)
 
     def _resolve(
-        self,
-        batch: list[Pending[Append, int]],
-        result: BatchResult,
-        without: Container[Pending[Append, int]],
-    ) -> list[Pending[Append, int]]:
-        """Give each command of a committed group but those `without` its result; returns the accepted
-        ones."""
+        self, batch: _Commands, result: BatchResult, without: Container[Pending[Append, int]]
+    ) -> _Commands:
+        """Give each command of a committed group but `without` its result; returns the accepted ones."""
         position, version_conflicts, key_conflicts, _ = result
         if version_conflicts or key_conflicts:
             accepted = []
@@ -298,9 +288,7 @@ class Journal:
             keys.remember(subject for index, subject, *_ in rows.keys if index not in refused)
 
 
-def _find_refused_keys(
-    batch: Sequence[Pending[Append, int]], rows: Batch, result: BatchResult
-) -> list[Pending[Append, int]]:
+def _find_refused_keys(batch: _Commands, rows: Batch, result: BatchResult) -> _Commands:
     """The commands that were refused perhaps only because a key that they create exists."""
     if not result.version_conflicts or result.erasures is not None:
         return []
@@ -324,14 +312,12 @@ def _get_touched_keys(command: Append) -> list[object]:
     return [*_get_written_keys(command), *command.expected_versions]
 
 
-def _split_compatible(
-    batch: list[Pending[Append, int]],
-) -> tuple[list[Pending[Append, int]], list[Pending[Append, int]]]:
+def _split_compatible(batch: _Commands) -> tuple[_Commands, _Commands]:
     """The commands that touch nothing an earlier one of the batch writes, and the others. One that begins an
     erasure is alone: those after it are decided again."""
     written: set[object] = set()
-    compatible: list[Pending[Append, int]] = []
-    deferred: list[Pending[Append, int]] = []
+    compatible: _Commands = []
+    deferred: _Commands = []
     if len(batch) == 1:
         return batch, deferred
     for pending in batch:

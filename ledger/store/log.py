@@ -15,7 +15,6 @@ from operator import itemgetter
 from typing import Any
 
 import msgspec
-from psycopg import AsyncCursor
 from psycopg.rows import TupleRow
 
 from ledger.domain.aggregate import State
@@ -175,9 +174,8 @@ async def read_log(
     Events of `ignored_topics` are not read. It is a deny list, so that an event of a topic that this release
     does not know is noticed, not skipped.
     """
-    cur = _binary(conn)
-    await cur.execute(_TAIL, {"after": after, "upto": after + limit, "without": list(ignored_topics)})
-    return await decode_log(conn, codec, await cur.fetchall())
+    bindings = {"after": after, "upto": after + limit, "without": list(ignored_topics)}
+    return await decode_log(conn, codec, await _fetch(conn, _TAIL, bindings))
 
 
 def build_log_query(after: int, upto: int, *, ignored_topics: Sequence[str] = ()) -> BoundStatement:
@@ -206,14 +204,12 @@ async def read_streams(
     changed_after       only streams with an event after this position
     ignored_topics      as for `read_log`
     """
-    cur = _binary(conn)
     parameters = {
         "after": after, "upto": upto, "since": changed_after, "share": shard,
         "shares": shard_count, "limit": limit,
         "without": list(ignored_topics),
     }  # fmt: skip
-    await cur.execute(_STREAMS, parameters)
-    rows = await cur.fetchall()
+    rows = await _fetch(conn, _STREAMS, parameters)
     if len(rows) < limit:
         return await decode_log(conn, codec, rows), True
     first, last = rows[0][1], rows[-1][1]
@@ -225,34 +221,28 @@ async def read_streams(
 async def read_stream(conn: Conn, codec: Codec, stream: str, *, upto: int = 2**63 - 1) -> list[Recorded]:
     """All events of one stream up to position `upto`, oldest first. An `UnreadableEvent` stands for each
     record that cannot be read."""
-    cur = _binary(conn)
-    await cur.execute(_HISTORY, {"stream": stream, "upto": upto})
-    return await decode_log(conn, codec, await cur.fetchall())
+    return await decode_log(conn, codec, await _fetch(conn, _HISTORY, {"stream": stream, "upto": upto}))
 
 
 async def read_whole_streams(
     conn: Conn, codec: Codec, streams: Sequence[str], *, upto: int
 ) -> list[Recorded]:
     """All events of some streams up to position `upto`, stream by stream, as from `read_stream`."""
-    cur = _binary(conn)
-    await cur.execute(_HISTORIES, {"streams": list(streams), "upto": upto})
-    return await decode_log(conn, codec, await cur.fetchall())
+    rows = await _fetch(conn, _HISTORIES, {"streams": list(streams), "upto": upto})
+    return await decode_log(conn, codec, rows)
 
 
 async def read_event_and_previous(conn: Conn, codec: Codec, stream: str, version: int) -> list[Recorded]:
     """The event of one stream at `version`, and before it the previous one, if there is one. Raises
     UnreadableRecord."""
-    cur = _binary(conn)
-    await cur.execute(_EVENT_AND_PREVIOUS, {"stream": stream, "before": version - 1, "version": version})
-    return await _decode_all(conn, codec, await cur.fetchall())
+    bindings = {"stream": stream, "before": version - 1, "version": version}
+    return await _decode_all(conn, codec, await _fetch(conn, _EVENT_AND_PREVIOUS, bindings))
 
 
 async def read_history_of_transaction(conn: Conn, codec: Codec, transaction_id: str) -> list[Recorded]:
     """The stream of the balance transaction, oldest event first, up to and including the event that created
     the transaction; [] when there is no such transaction. Raises UnreadableRecord."""
-    cur = _binary(conn)
-    await cur.execute(_HISTORY_OF_TRANSACTION, {"id": transaction_id})
-    return await _decode_all(conn, codec, await cur.fetchall())
+    return await _decode_all(conn, codec, await _fetch(conn, _HISTORY_OF_TRANSACTION, {"id": transaction_id}))
 
 
 async def read_states_at(
@@ -260,9 +250,8 @@ async def read_states_at(
 ) -> tuple[dict[str, State], dict[str, UnreadableRecord]]:
     """The aggregates as of position `upto`, and why others cannot be read; both by stream id. A stream
     without events by then is absent."""
-    cur = _binary(conn)
-    await cur.execute(_EVENTS_UPTO, {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto})
-    rows = await cur.fetchall()
+    bindings = {"streams": msgspec.json.encode(list(streams)).decode(), "upto": upto}
+    rows = await _fetch(conn, _EVENTS_UPTO, bindings)
     return decode_states(await codec.prepare(conn, rows), rows)
 
 
@@ -274,20 +263,14 @@ class StreamReader:
         self._codec = codec
         self._notifier = notifier
         settings = PLANNER_SETTINGS
-        self._statements = StatementPool(
-            dsn, "ledger_api", name="streams", settings=settings, connections_max=1
-        )
+        self.source = StatementPool(dsn, "ledger_api", name="streams", settings=settings, connections_max=1)
+        """Where it reads; others may read little there."""
         self._cache: LeasedCache[str, State] = LeasedCache(cached_streams_max, codec.data_keys.watch)
         self._connections_seen = 0
         self.forget_all = self._cache.clear
         self._queue: BatchQueue[str, State | None] = BatchQueue(
             self._read_batch, batch_max=READ_BATCH_MAX, queue_max=READ_QUEUE_MAX
         )
-
-    @property
-    def source(self) -> StatementPool:
-        """Where it reads, for others that read little."""
-        return self._statements
 
     async def start(self) -> None:
         """Begin to process reads."""
@@ -296,7 +279,7 @@ class StreamReader:
     async def close(self) -> None:
         """Finish the pending reads, then stop."""
         await self._queue.close()
-        await self._statements.close()
+        await self.source.close()
 
     def read(self, stream: str) -> asyncio.Future[State | None]:
         """The aggregate as of now, exactly; None when the stream has no events. Raises Unavailable, and
@@ -306,7 +289,7 @@ class StreamReader:
     async def read_events(self, streams: Sequence[str]) -> list[DomainEvent]:
         """All events of the streams, in the order of each stream. Raises Unavailable and UnreadableRecord."""
         records = [row[:4] for row in await self._fetch_after(dict.fromkeys(streams, 0))]
-        codec = await self._codec.prepare(self._statements, records)
+        codec = await self._codec.prepare(self.source, records)
         return [codec.decode_event(*record) for record in records]
 
     def get_cached(self, stream: str) -> State | None:
@@ -325,10 +308,10 @@ class StreamReader:
         async def fetch_rest() -> tuple[list[TupleRow], Codec]:
             states.update((pending.item, self._cache.get(pending.item)) for pending in batch)
             rows = await self._fetch_after({stream: s.version if s else 0 for stream, s in states.items()})
-            before, self._connections_seen = self._connections_seen, self._statements.opened_count
+            before, self._connections_seen = self._connections_seen, self.source.opened_count
             if before not in (0, self._connections_seen):
                 self._cache.clear()  # it is read again, without what was cached
-            return rows, await self._codec.prepare(self._statements, [row[:4] for row in rows])
+            return rows, await self._codec.prepare(self.source, [row[:4] for row in rows])
 
         rows, codec = await self._cache.complete(fetch_rest)
         folded, failures = decode_states(codec, [row[:4] for row in rows], states)
@@ -338,7 +321,7 @@ class StreamReader:
                 self.update_cache(state)
         states |= folded
         if failures:
-            for stream, *owner in await self._statements.fetch(_OWNERS, {"streams": list(failures)}):
+            for stream, *owner in await self.source.fetch(_OWNERS, {"streams": list(failures)}):
                 failures[stream].owner = (owner[0], owner[1])
         for pending in batch:
             if pending.future.done():
@@ -351,11 +334,12 @@ class StreamReader:
     async def _fetch_after(self, versions: Mapping[str, int]) -> list[TupleRow]:
         """The events after these versions of streams. Raises Unavailable."""
         known = msgspec.json.encode([{"s": stream, "v": version} for stream, version in versions.items()])
-        return await self._statements.fetch(_EVENTS_AFTER_VERSIONS, {"known": known.decode()})
+        return await self.source.fetch(_EVENTS_AFTER_VERSIONS, {"known": known.decode()})
 
 
-def _binary(conn: Conn) -> AsyncCursor[TupleRow]:
-    return conn.cursor(binary=True)
+async def _fetch(conn: Conn, query: str, bindings: Mapping[str, Any]) -> list[TupleRow]:
+    cur = await conn.cursor(binary=True).execute(query.encode(), bindings)
+    return await cur.fetchall()
 
 
 def decode_states(

@@ -237,7 +237,7 @@ class Sender:
     async def _seal_answer(self, attempt: Attempt, subject: str | None) -> Attempt:
         """The attempt with what was answered sealed for the subject of the Event; without it if the subject
         is erased by now."""
-        if subject is None or attempt.answer is None:
+        if subject is None or not attempt.answer:
             return attempt
         keys = self._store.codec.data_keys
         keyring = await load_keyring(self._connection.run_idempotent, keys, [subject])

@@ -128,6 +128,14 @@ async def find_parked(
     return [(GenerationKey(name, generation), stream) for name, generation, stream in await cur.fetchall()]
 
 
+async def load_parked(conn: Conn, targets: Iterable[Target], streams: Iterable[str]) -> None:
+    """Tell each target which of the streams it has parked."""
+    targets_by_key = {target.key: target for target in targets}
+    if targets_by_key:
+        for key, stream in await find_parked(conn, targets_by_key, streams):
+            targets_by_key[key].parked_streams.add(stream)
+
+
 def build_move(keys: Iterable[GenerationKey], position: int, *, notify: bool) -> BoundStatement:
     """The statement that moves locked checkpoints to the event at `position`. With `notify`, the commit
     notifies readers."""

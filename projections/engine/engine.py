@@ -10,7 +10,6 @@ batch is prepared while Postgres writes the current one.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -33,7 +32,7 @@ from projections.engine.aggregates import AggregateCache, load_states
 from projections.engine.assignment import WorkAssignment
 from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
 from projections.engine.daily_partitions import DailyPartitions
-from projections.engine.failures import BatchFailures
+from projections.engine.failures import BatchFailures, log_parked
 from projections.engine.operations import Operator
 from projections.engine.read_ahead import BatchRange, PreparedBatch, ReadAhead
 from projections.engine.registration import register_missing
@@ -64,8 +63,6 @@ IDLE_POLLS_MAX = 10
 # A crash of the server may lose the last batches, rows and checkpoints together: they are applied again. What
 # others commit because of these rows, a delivery for example, is flushed after them: there is one WAL.
 _ASYNCHRONOUS_COMMITS = {"synchronous_commit": "off"}
-
-_log = logging.getLogger("ledger.projections")
 
 
 class BatchResult(NamedTuple):
@@ -217,7 +214,7 @@ class Engine:
                 lambda write: self._run_batch(conn, batch_range, next_range, write, at_head=upto == head),
             )
             await self._failures.record(conn, written, errors)
-        _log_parked(written)
+        log_parked(written)
         events = upto - position if written else 0
         if events and upto == head:
             self._notifier.advance_applied(upto)
@@ -350,7 +347,8 @@ class Engine:
         erasures = self._watch.epoch
         recorded = await decode_log(conn, self._codec, rows)
         fold = BatchFold(targets)
-        await _load_parked(conn, [target for target in targets if target.key in with_parked], recorded)
+        parking = [target for target in targets if target.key in with_parked]
+        await checkpoints.load_parked(conn, parking, {item.event.originator_id for item in recorded})
         await self._fold(conn, fold, recorded, batch_range.position, erasures)
         for target in targets:
             await target.load_keyring(conn)
@@ -376,24 +374,6 @@ class Engine:
             self._clock.now(),
             encoder=self._encoder,
         )
-
-
-def _log_parked(written: Iterable[Target]) -> None:
-    for target in written:
-        for parked in target.newly_parked:
-            _log.error(
-                "projection %s: parked stream %s from position %d (topic %s): %s",
-                target.key, parked.stream, parked.position, parked.topic, parked.error,
-            )  # fmt: skip
-
-
-async def _load_parked(conn: Conn, targets: Iterable[Target], recorded: Iterable[Recorded]) -> None:
-    """Tell each target which of the streams it has parked."""
-    targets_by_key = {target.key: target for target in targets}
-    if targets_by_key:
-        streams = {item.event.originator_id for item in recorded}
-        for key, stream in await checkpoints.find_parked(conn, targets_by_key, streams):
-            targets_by_key[key].parked_streams.add(stream)
 
 
 def _session_settings(batch_max: int, poll_ms: int) -> dict[str, str]:

@@ -62,6 +62,16 @@ class BatchFailures:
             self._forgotten.discard(key)
 
 
+def log_parked(targets: Iterable[Target]) -> None:
+    """Log the streams that a batch parked."""
+    for target in targets:
+        for parked in target.newly_parked:
+            _log.error(
+                "projection %s: parked stream %s from position %d (topic %s): %s",
+                target.key, parked.stream, parked.position, parked.topic, parked.error,
+            )  # fmt: skip
+
+
 async def list_failures(conn: Conn) -> dict[GenerationKey, str]:
     """Why the last batch of a generation could not be written. Raises psycopg.Error."""
     return {

@@ -48,7 +48,7 @@ _UPDATE = "ON CONFLICT (generation, {key}) DO UPDATE SET {updates}"
 # Of rows that are there already; `position` stays, and what has not changed is not written.
 _UPDATE_WRITTEN = """
 UPDATE {table} AS t SET {updates}
-FROM unnest($2::bigint[], {arrays}) AS v (first_position, {columns})
+FROM unnest({arrays}) AS v ({columns})
 WHERE t.generation = $1::integer AND {same} AND ROW ({old}) IS DISTINCT FROM ROW ({new})
 """
 
@@ -195,18 +195,26 @@ async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert]) -
 
 
 def _bind_insert(target: Target, upserts: Sequence[RowUpsert]) -> BoundStatement:
-    columns = target.projection.columns
-    positions, rows, _ = zip(*upserts, strict=True)
-    values_by_column: list[Sequence[Any]] = list(zip(*rows, strict=True))
-    for index, encode in _get_encoders(target):
-        column_values = zip(values_by_column[index], upserts, strict=True)
-        values_by_column[index] = [encode(value, upsert) for value, upsert in column_values]
-    arrays = [
-        encode_array(values, _ELEMENTS[column.type])
-        for values, column in zip(values_by_column, columns, strict=True)
-    ]
+    positions = [upsert.position for upsert in upserts]
+    arrays = _encode_columns(target, upserts, target.projection.columns)
     values = [INTEGER.encode(target.generation), encode_array(positions, BIGINT), *arrays]
     return BoundStatement(_build_insert(target.projection), values, [Format.BINARY] * len(values))
+
+
+def _encode_columns(
+    target: Target, upserts: Sequence[RowUpsert], columns: Sequence[Column]
+) -> list[bytes | None]:
+    """An array of the values of each of the columns."""
+    encoders = dict(_get_encoders(target))
+    arrays = []
+    values_by_column = zip(*[upsert.row for upsert in upserts], strict=True)
+    for index, (column, values) in enumerate(zip(target.projection.columns, values_by_column, strict=True)):
+        if column in columns:
+            encoded: Sequence[Any] = values
+            if (encode := encoders.get(index)) is not None:
+                encoded = [encode(value, upsert) for value, upsert in zip(values, upserts, strict=True)]
+            arrays.append(encode_array(encoded, _ELEMENTS[column.type]))
+    return arrays
 
 
 def _get_encoders(target: Target) -> list[tuple[int, Encode]]:
@@ -231,7 +239,7 @@ def _build_insert(projection: Projection) -> bytes:
     statement = SQL(_INSERT).format(
         table=get_table(projection.name),
         columns=_format_column_names(projection.columns),
-        arrays=_format_arrays(projection.columns),
+        arrays=_format_arrays(projection.columns, first=3),
         conflict=conflict if updates else SQL(""),
     )
     return statement.as_bytes()
@@ -260,23 +268,30 @@ async def update_rows(conn: Conn, targets: Sequence[Target]) -> dict[GenerationK
 
 
 def _bind_update(target: Target) -> BoundStatement:
-    upserts = target.projection.collect_upserts(target.event_rows)
-    insert = _bind_insert(target, upserts)
+    """Only the columns that are compared or written are sent."""
+    columns = _list_update_columns(target.projection)
+    values = _encode_columns(target, target.projection.collect_upserts(target.event_rows), columns)
     statement = _build_update(target.projection, target.generation)
-    return BoundStatement(statement, insert.values, insert.formats)
+    arguments = [INTEGER.encode(target.generation), *values]
+    return BoundStatement(statement, arguments, [Format.BINARY] * len(arguments))
+
+
+def _list_update_columns(projection: Projection) -> list[Column]:
+    """The key, with the column by which days are partitions, and what is rewritten."""
+    keys = [projection.columns[0].name, *(["created"] if projection.retention_days is not None else [])]
+    written = list_rewritable(projection)
+    return [column for column in projection.columns if column.name in keys or column in written]
 
 
 @lru_cache
 def _build_update(projection: Projection, generation: int) -> bytes:
-    rewritable = [Identifier(column.name) for column in list_rewritable(projection)]
-    # The days of a projection with a retention period are partitions.
-    same = [Identifier(projection.columns[0].name)]
-    if projection.retention_days is not None:
-        same.append(Identifier("created"))
+    columns, written = _list_update_columns(projection), list_rewritable(projection)
+    rewritable = [Identifier(column.name) for column in written]
+    same = [Identifier(column.name) for column in columns if column not in written]
     statement = SQL(_UPDATE_WRITTEN).format(
         table=get_table(projection.name, generation),
-        columns=_format_column_names(projection.columns),
-        arrays=_format_arrays(projection.columns),
+        columns=_format_column_names(columns),
+        arrays=_format_arrays(columns, first=2),
         updates=SQL(", ").join([SQL("{0} = v.{0}").format(name) for name in rewritable]),
         same=SQL(" AND ").join([SQL("t.{0} = v.{0}").format(name) for name in same]),
         old=SQL(", ").join([SQL("t.{0}").format(name) for name in rewritable]),
@@ -285,7 +300,11 @@ def _build_update(projection: Projection, generation: int) -> bytes:
     return statement.as_bytes()
 
 
-def _format_arrays(columns: Sequence[Column]) -> Composed:
+def _format_arrays(columns: Sequence[Column], *, first: int) -> Composed:
+    """The parameters with the values of the columns; `first` is the number of the first one."""
     return SQL(", ").join(
-        [SQL(f"${number}::{_ARRAY_TYPES[column.type]}[]") for number, column in enumerate(columns, start=3)]
+        [
+            SQL(f"${number}::{_ARRAY_TYPES[column.type]}[]")
+            for number, column in enumerate(columns, start=first)
+        ]
     )

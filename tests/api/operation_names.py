@@ -46,6 +46,11 @@ NAMES = {
     "list_dispute_board", "summarize_disputes",
     "cancel_webhook_retry", "list_endpoint_summaries", "list_webhook_retries", "pause_webhook_retry",
     "read_webhook_retry", "resume_webhook_retry", "retry_webhooks",
+    "cancel_privacy_redaction_job", "create_privacy_redaction_job", "list_privacy_redaction_jobs",
+    "list_privacy_redaction_job_validation_errors", "retrieve_privacy_redaction_job",
+    "retrieve_privacy_redaction_job_validation_error", "run_privacy_redaction_job",
+    "update_privacy_redaction_job", "validate_privacy_redaction_job",
+    "list_legal_holds", "place_legal_hold", "release_legal_hold",
     "add_alert_receiver", "clear_active_alert", "list_alert_receivers", "list_service_alerts",
     "read_alert", "remove_alert_receiver", "test_alert_receiver",
 }  # fmt: skip

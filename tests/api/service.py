@@ -32,6 +32,8 @@ SERVICE_KEY = "the-service-key-of-the-tests-0123456789"
 START_SECONDS = 30
 STOP_SECONDS = 20
 FORM = "application/x-www-form-urlencoded"
+PREVIEW = "2026-09-30.preview"
+"""The version that the pre-release client sends."""
 
 
 class Service:
@@ -155,11 +157,13 @@ class Registrar:
 
 
 class Caller:
-    """Plain HTTP with one key. A form is a dict of bracketed names, or the bytes to send."""
+    """Plain HTTP with one key, and one API version if it is not the account's. A form is a dict of bracketed
+    names, or the bytes to send."""
 
-    def __init__(self, http: httpx.Client, key: str | None) -> None:
+    def __init__(self, http: httpx.Client, key: str | None, version: str | None = None) -> None:
         self.http = http
         self.key = key
+        self.version = version
 
     def call(
         self,
@@ -169,6 +173,8 @@ class Caller:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         default_headers = {"authorization": f"Bearer {self.key}"} if self.key is not None else {}
+        if self.version is not None:
+            default_headers["stripe-version"] = self.version
         if isinstance(form, str | bytes):
             default_headers["content-type"] = FORM
             return self.http.request(
@@ -218,7 +224,7 @@ def read_stored_replies(service: Service, account: str = "%") -> dict[str, str]:
         rows = conn.execute(
             "SELECT key, body, compressed FROM ledger.replies WHERE account LIKE %s", (account,)
         ).fetchall()
-    return {key: read_body(*stored, keyring) or "" for key, *stored in rows}
+    return {key: read_body(text, stored, keyring) or "" for key, text, stored in rows}
 
 
 def ok(response: httpx.Response) -> Any:

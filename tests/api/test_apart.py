@@ -19,12 +19,14 @@ import pytest
 from ledger.accounts import INTERNAL_SCOPES
 from ledger.domain.evidence import FILE_FIELDS
 from ledger.wire.published_types import PUBLISHED_TYPES
-from tests.api.service import Account, Caller, Registrar, assert_refused, ok
+from tests.api.service import PREVIEW, Account, Caller, Registrar, assert_refused, ok
+from tests.webhooks.receiver import wait_until
 
 HINT = re.compile(
     r"; a similar object exists in (test|live) mode, but a (live|test) mode key was used to make "
 )
 NAME = "Nobody else may read this"
+JOBS = "/v1/privacy/redaction_jobs"
 REQUIRED_PARAMETERS: dict[tuple[str, str], dict[str, str]] = {
     ("post", "/v1/charges"): {"amount": "2000", "currency": "usd"},
     ("post", "/v1/customer_sessions"): {"components[buy_button][enabled]": "true"},
@@ -60,7 +62,7 @@ class Side(NamedTuple):
 
 
 def _side(http: httpx.Client, registrar: Registrar, account: Account, *, livemode: bool) -> Side:
-    raw = Caller(http, account.live_secret if livemode else account.secret)
+    raw = Caller(http, account.live_secret if livemode else account.secret, PREVIEW)
     operator = Caller(http, registrar.key(account.id, "rk", livemode=livemode, scopes=INTERNAL_SCOPES)[1])
     objects = _create_objects(raw, operator, livemode=livemode)
     objects |= {"account": account.id, "capability": "transfers"}
@@ -122,6 +124,7 @@ def _create_objects(raw: Caller, operator: Caller, *, livemode: bool) -> dict[st
         "key": ingest("keys", name=NAME)["id"],
         "event": raw.events()[0]["id"],
     }
+    objects |= _fail_redaction_job(raw, charge["id"])
     hook = {"url": "https://example.com/hook", "enabled_events[0]": "account.updated"}
     made = raw.post("/v1/webhook_endpoints", hook)
     if made.status_code == 200:
@@ -130,6 +133,13 @@ def _create_objects(raw: Caller, operator: Caller, *, livemode: bool) -> dict[st
         return objects
     card = customer["default_source"]
     return objects | {"default_source": card, "source": card, "payment_method": card}
+
+
+def _fail_redaction_job(raw: Caller, charge: str) -> dict[str, str]:
+    """Ids of a redaction job of a charge with an open dispute, and of its validation error."""
+    job = ok(raw.post(JOBS, {"objects[charges][0]": charge}))["id"]
+    errors = wait_until(lambda: ok(raw.get(f"{JOBS}/{job}"))["validation_errors"]["data"])
+    return {"job": job, "error": errors[0]["id"]}
 
 
 @pytest.fixture(scope="module")

@@ -267,6 +267,15 @@ def unpublish_invoice(story: Story) -> None:
     story.operator.call("DELETE", f"/resources/invoice/{story.pick('invoices')}")
 
 
+def request_erasure(story: Story) -> None:
+    """A redaction job that a legal hold stops: nothing is erased."""
+    customer = story.ids["customers"][0]
+    ok(story.operator.post("/legal_holds", {"object": customer, "reason": MARK}))
+    headers = {"stripe-version": "2026-09-30.preview", "authorization": f"Bearer {story.account.secret}"}
+    form = {"objects[customers][0]": customer}
+    ok(story.operator.http.post("/v1/privacy/redaction_jobs", data=form, headers=headers))
+
+
 def create_session(story: Story) -> None:
     """The public API shows a session once, so it is not remembered."""
     params: Any = {"customer": story.pick("customers"), "components": {"pricing_table": {"enabled": True}}}

@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.audit.differences import NOTHING, Difference, Views, find_differences
+from ledger.audit.differences import (
+    NOTHING,
+    Difference,
+    Views,
+    describe_differences,
+    find_differences,
+)
 from ledger.audit.objects import render_views
+from ledger.domain.customer import CustomerUpdated
 from ledger.domain.event import DomainEvent
+from ledger.domain.redaction.documents import REDACTED
 from ledger.store.codec import Codec, fold
 from tests.domain.builders import NOW
 from tests.domain.histories import HISTORIES
@@ -137,3 +145,36 @@ def collect_texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for each in value for text in collect_texts(each)]
     return [value] if isinstance(value, str) and "@" in value else []
+
+
+def test_what_a_redacted_event_changed_is_named_although_both_values_are_redacted() -> None:
+    before = {"id": "cus_1", "name": REDACTED, "email": None, "balance": 0, "address": {"city": REDACTED}}
+    after = before | {"email": REDACTED, "balance": 5}
+    changes = {
+        "name": REDACTED,
+        "email": REDACTED,
+        "balance": 5,
+        "address": {"city": REDACTED},
+        "metadata": {},
+    }
+    event = CustomerUpdated(originator_id="cus_1", originator_version=2, at=NOW, changes=changes)
+    views = Views(before, before, is_redacted=True), Views(after, after, is_redacted=True)
+    assert describe_differences(*views, event) == [
+        {"path": "email", "before": None, "after": REDACTED, "redacted": True},
+        {"path": "balance", "before": 0, "after": 5},
+    ]
+    event.__dict__["redaction"] = "redacted"
+    assert describe_differences(*views, event)[2:] == [
+        {"path": "name", "before": REDACTED, "after": REDACTED, "redacted": True},
+        {"path": "address[city]", "before": REDACTED, "after": REDACTED, "redacted": True},
+        {"path": "metadata", "before": None, "after": None, "redacted": True},
+    ]
+    visible = {"id": "cus_1", "name": None}
+    closed = Views(before, visible, is_redacted=True), Views(after, visible, is_redacted=True)
+    name = next(each for each in describe_differences(*closed, event) if each["path"] == "name")
+    assert name == {"path": "name", "before": None, "after": None, "personal_data": True, "redacted": True}
+
+
+def test_a_text_that_looks_like_a_placeholder_is_none_unless_the_object_is_redacted() -> None:
+    views = Views({"name": "Ada"}, {"name": "Ada"}), Views({"name": REDACTED}, {"name": REDACTED})
+    assert describe_differences(*views) == [{"path": "name", "before": "Ada", "after": REDACTED}]

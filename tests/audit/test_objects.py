@@ -18,7 +18,7 @@ from ledger.domain.money import DAY_SECONDS
 from ledger.wire.aggregates import AGGREGATES
 from tests.api.conftest import check_log
 from tests.api.service import Registrar, Service, assert_refused, ok
-from tests.audit.story import EXPANSIONS, MARK, Shown, Story
+from tests.audit.story import EXPANSIONS, MARK, Shown, Story, request_erasure
 from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
 
@@ -42,6 +42,7 @@ def story(service: Service) -> Iterator[Story]:
     with httpx.Client(base_url=service.url, verify=False, timeout=30) as http:
         story = Story(service, http, registrar, SEED)
         story.run(STEPS)
+        request_erasure(story)
         yield story
         story.close()
     registrar.close()

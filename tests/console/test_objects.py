@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.service import Account, Caller, Registrar, Service, ok
 from tests.console.browser import NARROW, Console, check_accessible, check_tables, check_width, take_picture
+from tests.webhooks.receiver import wait_until
 
 HOSTILE = "<script>alert(1)</script>"
 LONG = "x" * 150_000
@@ -188,6 +189,33 @@ def test_hostile_and_deep_content_is_text_and_a_deleted_object_says_so(
     expect(page.get_by_text("It is deleted")).to_be_visible()
     page.keyboard.press("[")
     expect(page.locator(".json").get_by_role("button", name="150,000 characters")).to_be_visible()
+
+
+def test_a_redacted_object_says_so_and_which_members_have_changed(console: Console, raw: Caller) -> None:
+    made = raw.customer(name="Ada")["id"]
+    ok(raw.post(f"/v1/customers/{made}", {"name": "Ada L."}))
+    page = console.open_view(f"objects/{made}")
+    expect(page.get_by_text("Ada L.").first).to_be_visible()
+    expect(page.get_by_text("redacted", exact=True)).to_have_count(0)
+    erase(raw, made)
+    page = console.open_view(f"objects/{made}")
+    expect(page.locator(".badge", has_text="redacted")).to_be_visible()
+    expect(page.get_by_text("changed; both values are redacted")).to_be_visible()
+    expect(page.get_by_text("Ada L.")).to_have_count(0)
+
+
+def erase(raw: Caller, customer: str) -> None:
+    """Erase a customer by a redaction job."""
+    preview = {"stripe-version": "2026-09-30.preview"}
+    jobs = "/v1/privacy/redaction_jobs"
+    job = ok(raw.call("POST", jobs, {"objects[customers][0]": customer}, preview))["id"]
+
+    def has(status: str) -> bool:
+        return bool(ok(raw.call("GET", f"{jobs}/{job}", None, preview))["status"] == status)
+
+    wait_until(lambda: has("ready"), seconds=30)
+    ok(raw.call("POST", f"{jobs}/{job}/run", None, preview))
+    wait_until(lambda: has("succeeded"), seconds=60)
 
 
 @pytest.fixture

@@ -32,9 +32,15 @@ def find_command(words: list[str]) -> tuple[Any, list[str], str | None]:
     """The command that the words name, what follows its name, and a complaint if there is no such command."""
     command, rest = build_command(), list(words)
     while hasattr(command, "get_command") and rest and not rest[0].startswith("-"):
-        if (found := get_part(command, rest[0])) is None:
+        try:
+            # Some groups take another word for the argument of the command that they run without a name.
+            context = command.make_context("ledger", list(rest))
+            _, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        except Exception as error:
+            if not hasattr(error, "format_message"):
+                raise
             return command, rest, f"there is no command {rest[0]!r}"
-        command, rest = found, rest[1:]
+        command = found
     return command, rest, None
 
 

@@ -12,8 +12,8 @@ import httpx
 
 from tests.api.service import ok
 from tests.erasure.forms import unpack
-from tests.erasure.planting import Traces, send_again
 from tests.erasure.stage import PREVIEW, Stage
+from tests.erasure.traces import Traces, send_again
 
 EXPANSIONS = {
     "charges": ("customer", "balance_transaction.source", "refunds", "payment_intent"),
@@ -130,11 +130,15 @@ def read_steps(traces: Traces) -> Iterator[Answer]:
 
 
 def repeat_requests(traces: Traces) -> Iterator[Answer]:
-    """Each request of the person once more, under its idempotency key."""
+    """The kept answer of each request of the person, by its idempotency key. One whose parameters were
+    refused has none: it is refused again, in words of what has just been sent."""
     for request in traces.sent:
         response = send_again(traces.stage, request)
         assert response.status_code == request.status, (request, response.text)
         assert response.json().get("id") == request.object_id
+        if response.headers.get("idempotent-replayed") != "true":
+            assert request.status == 400, (request, response.text)
+            continue
         yield Answer(f"POST {request.path} again", response.status_code, response.content)
 
 

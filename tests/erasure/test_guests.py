@@ -8,8 +8,8 @@ import pytest
 
 from tests.erasure.answers import find_shown, read_all
 from tests.erasure.markers import Person
-from tests.erasure.planting import Traces, plant_guest
 from tests.erasure.stage import Stage
+from tests.erasure.traces import Traces, plant_guest
 
 
 class Guests(NamedTuple):

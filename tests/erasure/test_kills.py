@@ -18,8 +18,8 @@ from tests.api.service import ok
 from tests.conftest import Cluster
 from tests.erasure.answers import find_shown, read_all
 from tests.erasure.markers import Person
-from tests.erasure.planting import plant
 from tests.erasure.stage import JOBS, PREVIEW, Stage, start_service
+from tests.erasure.traces import plant
 from tests.webhooks.receiver import Receiver, run_receiver, wait_until
 
 STEPS_MIN = 12

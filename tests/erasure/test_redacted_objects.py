@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.api.service import assert_refused, ok
+from tests.api.service import SERVICE_KEY, assert_refused, ok
+from tests.audit.test_object_exports import Ledger
+from tests.conftest import Cluster
 from tests.erasure.stage import PREVIEW, Stage
+from tests.serving.process import run_ledger
 from tests.webhooks.receiver import wait_until
 
 REDACTED = "[redacted]"
@@ -113,6 +117,7 @@ def preview(redacted: Redacted, path: str) -> Any:
     return ok(redacted.stage.raw.call("GET", path, None, PREVIEW))
 
 
+@pytest.mark.contract("2.15 redacted values")
 def test_a_customer_keeps_its_country_and_what_tells_its_card(redacted: Redacted) -> None:
     shown = show(redacted, f"/v1/customers/{redacted.customer}?expand[]=sources")
     assert (shown["name"], shown["email"], shown["phone"]) == (REDACTED, REDACTED, None)
@@ -148,6 +153,7 @@ def test_a_dispute_keeps_which_evidence_there_was(redacted: Redacted) -> None:
     assert evidence["service_date"] is None
 
 
+@pytest.mark.contract("2.15 redaction")
 def test_only_preview_versions_show_the_member_redaction(redacted: Redacted) -> None:
     for path in (
         f"/v1/customers/{redacted.customer}",
@@ -170,6 +176,7 @@ def test_lists_do_not_find_it_by_what_it_had(redacted: Redacted) -> None:
     ]
 
 
+@pytest.mark.contract("2.15 inoperable")
 def test_a_redacted_object_cannot_be_changed(redacted: Redacted) -> None:
     raw = redacted.stage.raw
     metadata = {"metadata[a]": "b"}
@@ -237,6 +244,24 @@ def test_a_refund_that_was_made_elsewhere_is_recorded_without_metadata(redacted:
     assert show(redacted, "/v1/charges/ch_far")["amount_refunded"] == 150
 
 
+def test_an_export_of_what_stays_can_be_imported_elsewhere(
+    redacted: Redacted, cluster: Cluster, tmp_path: Path
+) -> None:
+    """Without placeholders, and without the evidence and the files that are gone; what then exports the copy
+    is the same."""
+    stage = redacted.stage
+    lines, said = Ledger(stage.service.dsn, stage.account.id, tmp_path).export("--unseal")
+    by_op = [(json.loads(line)["op"], line) for line in lines.splitlines()]
+    assert {op for op, line in by_op if REDACTED in line} == {"event", "resource"}
+    assert "erased" in said
+    with cluster.create_database() as dsn:
+        settings = {"database_url": dsn, "secret_key": SERVICE_KEY}
+        account = run_ledger(tmp_path / "data", "accounts", "create", "Copy", **settings).stdout.strip()
+        copy = Ledger(dsn, account, tmp_path)
+        assert "0 refused" in copy.take(lines)
+        assert copy.export("--unseal")[0] == lines
+
+
 def test_the_audit_says_what_is_redacted(redacted: Redacted) -> None:
     stage, path = redacted.stage, f"/audit/objects/{redacted.customer}"
     found = ok(stage.operator.get(path))
@@ -268,6 +293,7 @@ def test_its_events_are_redacted_too(redacted: Redacted) -> None:
     )
 
 
+@pytest.mark.contract("2.15 facts")
 def test_a_dispute_of_a_redacted_charge_is_recorded_and_takes_no_evidence(redacted: Redacted) -> None:
     """Nothing can be said against it, so it is lost: here by the network, else when it is due."""
     stage = redacted.stage

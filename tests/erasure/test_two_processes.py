@@ -21,8 +21,8 @@ from tests.api.service import Service
 from tests.conftest import Cluster
 from tests.erasure.answers import find_shown, read_all, read_events, read_public
 from tests.erasure.markers import Person
-from tests.erasure.planting import Traces, plant
 from tests.erasure.stage import Stage, start_service
+from tests.erasure.traces import Traces, plant
 from tests.webhooks.receiver import run_receiver
 
 _LISTENERS = """

@@ -19,7 +19,6 @@ import pytest
 from tests.api.service import ok
 from tests.erasure.answers import Answer, find_shown, read_all
 from tests.erasure.markers import Person
-from tests.erasure.planting import Traces, plant
 from tests.erasure.scans import (
     describe,
     find_bytes,
@@ -30,6 +29,7 @@ from tests.erasure.scans import (
     scan_wal,
 )
 from tests.erasure.stage import ACCEPTED_PATH, PREVIEW, Stage, run_stage
+from tests.erasure.traces import Traces, plant
 from tests.postgres.standby import ReplicatedServers, run_replicated
 from tests.serving.process import run_ledger
 from tests.stripe_cli.cli import OBSTACLE, StripeCli, run_refusing_proxy

@@ -7,6 +7,7 @@ nothing of what was written is shown, and no further write is taken.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,12 +20,14 @@ from tests.api.service import ok
 from tests.conftest import Cluster
 from tests.erasure.answers import find_shown, read_all
 from tests.erasure.markers import Person
-from tests.erasure.planting import Traces, plant
 from tests.erasure.stage import Stage, start_service
+from tests.erasure.traces import Traces, plant
 from tests.webhooks.receiver import run_receiver, wait_until
 
 WRITES_BEFORE = 20
 """So many are acknowledged before the erasure begins."""
+PAUSE_SECONDS = 0.05
+"""Of each writer after each write: the erasure and the machine's other work need processors, too."""
 
 
 class Write(NamedTuple):
@@ -63,6 +66,7 @@ class Writers:
         number = 0
         while not self._has_ended.is_set():
             number += 1
+            time.sleep(PAUSE_SECONDS)
             path, form = kind(traces, number)
             answer = traces.stage.raw.post(path, form)
             position = answer.headers.get("ledger-position")

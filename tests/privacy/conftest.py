@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.api.conftest import account, http, raw, registrar, service  # noqa: F401  # fixtures
-from tests.api.service import Account, Caller, Registrar, ok
+from tests.api.service import PREVIEW, Account, Caller, Registrar, ok
 from tests.internal.conftest import InternalClient, operator  # noqa: F401  # fixture
 
 # ruff: noqa: F811
 
-PREVIEW = "2026-09-30.preview"
 JOBS = "/v1/privacy/redaction_jobs"
 WAIT_SECONDS = 20
 
@@ -23,14 +21,8 @@ WAIT_SECONDS = 20
 class PreviewCaller(Caller):
     """Plain HTTP with one key, in a preview version."""
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        form: Mapping[str, Any] | str | bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
-        return super().call(method, path, form, {"stripe-version": PREVIEW} | dict(headers or {}))
+    def __init__(self, http: httpx.Client, key: str) -> None:
+        super().__init__(http, key, PREVIEW)
 
     def job(self, *customers: str, **form: Any) -> Any:
         """A new redaction job of these customers."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from ledger.queries.redaction_scope import CANCELABLE_MAX
 from tests.api.service import Caller, assert_refused, ok
 from tests.internal.conftest import InternalClient
 from tests.privacy.conftest import JOBS, PreviewCaller
@@ -268,6 +270,21 @@ def test_open_payment_intents_are_errors_or_are_canceled_at_the_run(preview: Pre
     assert ok(preview.post(f"{JOBS}/{job['id']}/run"))["status"] == "redacting"
     for intent in (held, unpaid, late):
         assert ok(preview.get(f"/v1/payment_intents/{intent['id']}"))["status"] == "canceled"
+
+
+@pytest.mark.contract("2.15 too_many_objects")
+def test_a_run_cancels_so_many_payment_intents_only(preview: PreviewCaller) -> None:
+    customer = preview.customer()["id"]
+
+    def create(_: int) -> None:
+        ok(preview.post("/v1/payment_intents", MANUAL | {"customer": customer}))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(create, range(CANCELABLE_MAX + 1)))
+    job = preview.validated_job(customer, validation_behavior="fix")
+    assert list_errors(preview, job) == [("too_many_objects", None)]
+    assert job["validation_errors"]["data"][0]["erroring_object"] is None
+    assert f"More than {CANCELABLE_MAX}" in job["validation_errors"]["data"][0]["message"]
 
 
 @pytest.mark.contract("2.15 checked again", "2.15 POST …/{id}/run")

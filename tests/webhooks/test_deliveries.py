@@ -9,8 +9,19 @@ from typing import Any
 import pytest
 import stripe
 
+from ledger.keys.documents import find_subject, open_document
 from ledger.webhooks.schedule.limits import START_DELIVERIES
-from tests.api.service import Account, Caller, Registrar, Service, assert_refused, create_client, ok
+from tests.api.service import (
+    SERVICE_KEY,
+    Account,
+    Caller,
+    Registrar,
+    Service,
+    assert_refused,
+    create_client,
+    ok,
+)
+from tests.keys.keyrings import read_keyring
 from tests.webhooks.conftest import Ask
 from tests.webhooks.receiver import Receiver, ScriptedResponse, wait_until
 
@@ -185,15 +196,24 @@ def test_an_attempt_on_a_disabled_endpoint_is_skipped_and_the_next_one_made(
 
 
 def test_an_event_stays_pending_after_the_last_attempt_until_the_endpoint_is_deleted(
-    client: stripe.StripeClient, receiver: Receiver, endpoint: stripe.WebhookEndpoint, path: str, ask: Ask
+    service: Service,
+    client: stripe.StripeClient,
+    receiver: Receiver,
+    endpoint: stripe.WebhookEndpoint,
+    path: str,
+    ask: Ask,
 ) -> None:
     receiver.scripts[path] = [ScriptedResponse(410, b"gone" * 1000)]
-    client.v1.customers.create({})
+    customer = client.v1.customers.create({}).id
     event = get_newest_event(client).id
     receiver.wait_for(path, 3)
     wait_until(lambda: ask("SELECT state FROM webhooks.deliveries WHERE event = %s", event) == [("failed",)])
     assert get_pending_count(client, event) == 1
-    assert ask(ATTEMPTS, event)[-1] == (3, 410, b"gone" * 512, None)
+    assert ask(ATTEMPTS, event)[-1] == (3, 410, None, None)
+    sealed = ask(ATTEMPTS.replace("a.answer", "a.sealed_answer"), event)[-1][2]
+    assert find_subject(sealed) == customer, "it may repeat the Event"
+    keyring = read_keyring(service.dsn, SERVICE_KEY.encode())
+    assert open_document(keyring, sealed) == b"gone" * 512
     client.v1.webhook_endpoints.delete(endpoint.id)
     assert get_pending_count(client, event) == 0
     assert list_events_by_success(client, False) == []

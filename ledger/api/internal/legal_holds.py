@@ -15,8 +15,8 @@ from ledger.call import Call
 from ledger.commands import legal_holds
 from ledger.commands.execution import Execution
 from ledger.commands.models import Body, Id, StorableText
+from ledger.queries import redaction_jobs
 from ledger.queries.context import QueryContext
-from ledger.queries.redaction_jobs import list_legal_holds
 
 REASON_LENGTH_MAX = 500
 _ID_LENGTH_MAX = 255
@@ -59,7 +59,7 @@ def legal_hold_routes(callers: Callers, execution: Execution, queries: QueryCont
         summary="List legal holds, newest first",
         responses=answers_with("legal_hold_list", headers=PROGRESS_HEADERS),
     )
-    async def list_holds(
+    async def list_legal_holds(
         active: Annotated[
             bool | None, Query(description="Only those that hold, or that were released.")
         ] = None,
@@ -78,7 +78,7 @@ def legal_hold_routes(callers: Callers, execution: Execution, queries: QueryCont
         given = {"active": active, "object": object_id, "starting_after": starting_after}
         parameters = {name: value for name, value in given.items() if value is not None} | {"limit": limit}
         call = Call(exchange.build_cause(), "", parameters, as_platform=exchange.as_platform)
-        result = await list_legal_holds(call, queries)
+        result = await redaction_jobs.list_legal_holds(call, queries)
         headers = {"Ledger-Behind-Events": str(result.lag_events)} if result.lag_events else {}
         if result.incomplete:
             headers["Ledger-Incomplete"] = "true"

@@ -39,6 +39,7 @@ _TAGS = {
     "webhooks": "Internal: operating webhooks. Deliveries with their attempts, retries, health of endpoints.",
     "dispute board": "Internal: disputes by status and due date, and how many there are of each.",
     "requests": "Internal: the request log. Which requests failed, how, and how many there were.",
+    "legal holds": "Internal: objects that must not be erased, and why.",
     "projections": "Internal: operating the read models.",
     "clock": "Internal: the test clock, where it is enabled.",
     "health": "For whoever runs the service. No API key is needed.",

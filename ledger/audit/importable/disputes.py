@@ -43,12 +43,18 @@ def make_dispute_lines(events: Iterable[DomainEvent]) -> LinesByVersion:
             staged = None
         if isinstance(event, EvidenceStaged) and event.evidence and not event.redaction:
             staged = version, {"op": "response", "dispute": state.id, "evidence": state.evidence}
-        if isinstance(event, DisputeUpdated | EvidenceStaged | EvidenceSubmitted) and event.changes:
+        if isinstance(event, DisputeUpdated | EvidenceStaged | EvidenceSubmitted) and _tells_change(event):
             changed = version, _make_change_line(state)
     for last in (staged, changed):
         if last is not None:
             lines[last[0]].append(last[1])
     return lines
+
+
+def _tells_change(event: DisputeUpdated | EvidenceStaged | EvidenceSubmitted) -> bool:
+    """Whether a change other than of evidence is known: metadata is empty once it is redacted."""
+    names = set(event.changes or ())
+    return bool(names - {"metadata"} if event.redaction else names)
 
 
 def _make_change_line(state: Dispute) -> Line:
@@ -64,8 +70,8 @@ def _make_lines(event: DomainEvent, before: Dispute | None, state: Dispute) -> l
             return [_make_opening(event)]
         case EvidenceSubmitted():
             line: Line = {"op": "response", "dispute": state.id, "submission": state.submission_count}
-            if event.evidence is not None and not event.redaction:
-                line["evidence"] = state.evidence
+            if event.evidence is not None:
+                line["evidence"] = {} if event.redaction else state.evidence
             if event.past_due:
                 line["past_due"] = True
             return [line]

@@ -29,7 +29,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is stored e
 def build_hold_group() -> typer.Typer:
     """The group `ledger hold …`."""
     group = build_group(
-        "Keep objects from being erased, by legal holds.",
+        "Place and release legal holds: what is held is not erased.",
         f"ledger hold place {_CUSTOMER} --reason 'case 4711'",
         "ledger hold list",
     )

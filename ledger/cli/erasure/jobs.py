@@ -133,7 +133,7 @@ def _add_show_command(group: typer.Typer) -> None:
         wait: WaitOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        """Show how far a redaction job is, and its obstacles."""
+        """Show a redaction job, and what stands in its way."""
         from ledger.cli.erasure import requests
 
         async def read(shell: Shell) -> RedactionJob:

@@ -120,8 +120,7 @@ async def preview_erasure(shell: Shell, object_id: str, *, fix: bool) -> Scope:
     job = fold(events)
     assert isinstance(job, RedactionJob)
     async with shell.queries.pool.connection() as conn:
-        scope, _ = await survey_with_holds(conn, shell.store, survey, job)
-        return scope
+        return await survey_with_holds(conn, shell.store, survey, job)
 
 
 async def request_erasure(

@@ -17,11 +17,11 @@ import psycopg
 from ledger.cli.events.event_lines import print_notice, to_plain
 from ledger.config import Settings
 from ledger.errors import LedgerError
-from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import SNAPSHOT_FIRST, Conn, fetch_one, first_line, open_connection
 from ledger.postgres.deployment import read_running_database
 from ledger.queries.events import render_event
 from ledger.queries.thin_events import render_event_notification
+from ledger.service_key import load_service_keys
 from ledger.store.codec import Codec
 from ledger.store.notifications import APPLIED_CHANNEL, CHANNEL
 from ledger.stripe_cli.feed import ListenerEvent, read_events
@@ -54,7 +54,7 @@ class LiveEvents(NamedTuple):
         while True:
             try:
                 dsn, configured = read_running_database(self.settings)
-                codec = Codec(ServiceKeys(*configured))
+                codec = Codec(await load_service_keys(self.settings, dsn, configured))
                 async with open_connection(dsn, "ledger_api", name="events", settings=SNAPSHOT_FIRST) as conn:
                     await conn.execute(_LISTEN, prepare=False)
                     while True:

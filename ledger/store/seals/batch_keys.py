@@ -6,7 +6,8 @@ creates is assumed to be new: a constraint refuses the batch if it is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
@@ -25,16 +26,17 @@ class BatchKeys:
     async def load(
         self,
         source: Source,
-        changes: Iterable[tuple[DomainEvent, State]],
+        changes: Iterable[Sequence[Any]],
         *,
-        shown: Iterable[str] = (),
+        shown: Iterable[str | None] = (),
         look_up_all: bool = False,
     ) -> None:
-        """Load or create the keys of all subjects that the changes seal for, and load those of the subjects
-        that replies show, with one statement at most; none if they are cached or new. With `look_up_all` no
-        key is assumed to be new. Raises Unavailable, and ServiceKeyMissing."""
+        """Load or create the keys of all subjects that the changes (an event, the state after it) seal for,
+        and load those of the subjects that replies show: with one statement at most, with none if they are
+        cached or new. With `look_up_all` no key is assumed to be new. Raises Unavailable, and
+        ServiceKeyMissing."""
         unknown: dict[str, None] = {}
-        for event, state in changes:
+        for event, state, *_ in changes:
             if not has_personal_data(event):
                 continue
             subject = find_subject(state)
@@ -47,13 +49,13 @@ class BatchKeys:
             else:
                 unknown[subject] = None
         only_shown: dict[str, None] = {}
-        for subject in shown:
-            if subject in self._keys or subject in self._created or subject in unknown:
+        for each in shown:
+            if each is None or each in self._keys or each in self._created or each in unknown:
                 continue
-            if (key := self._data_keys.get_cached(subject)) is not None:
-                self._keys[subject] = key
+            if (key := self._data_keys.get_cached(each)) is not None:
+                self._keys[each] = key
             else:
-                only_shown[subject] = None
+                only_shown[each] = None
         if unknown or only_shown:
             keyring = await self._data_keys.load(source, unknown | only_shown)
             self._add(keyring, unknown)
@@ -92,4 +94,5 @@ class BatchKeys:
 
 def has_personal_data(event: DomainEvent) -> bool:
     """Whether the event has something to seal."""
-    return any(getattr(event, name) is not None for name in event.PERSONAL)
+    personal = event.PERSONAL
+    return bool(personal) and any(getattr(event, name) is not None for name in personal)

@@ -1,0 +1,92 @@
+"""Which streams an erasure reaches, and which it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.api.service import Caller, ok
+from tests.conftest import Cluster
+from tests.erasure.stage import Stage, run_stage
+
+DISPUTE = {"type": "dispute_opened", "reason": "fraudulent", "network_reason_code": "10.4"}
+_REACHED = "SELECT stream FROM ledger.erasure_streams WHERE job = %s"
+_OPEN = "SELECT subject FROM ledger.data_keys WHERE wrapped IS NOT NULL"
+
+
+class Reached:
+    """Two customers with all that can belong to one, and another account whose resource names a charge of the
+    first. The first one was erased."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.ada, self.ben = self._create_all("Ada"), self._create_all("Ben")
+        other = stage.registrar.account()
+        self.stranger = Caller(stage.http, other.secret)
+        form = {"name": "Stranger"}
+        self.stranger_customer = ok(self.stranger.post("/v1/customers", form))["id"]
+        stage.wait_for_projections()
+        self.job = stage.erase(customers=[self.ada["customer"]])
+        with psycopg.connect(stage.service.dsn) as conn:
+            self.streams = {stream for (stream,) in conn.execute(_REACHED, (self.job,))}
+            self.open = {subject for (subject,) in conn.execute(_OPEN)}
+
+    def _create_all(self, name: str) -> dict[str, str]:
+        raw, operator = self.stage.raw, self.stage.operator
+        customer = ok(raw.post("/v1/customers", {"name": name, "source": "tok_visa"}))["id"]
+        charge = ok(raw.post("/v1/charges", {"amount": 2000, "currency": "usd", "customer": customer}))["id"]
+        intent = ok(
+            raw.post(
+                "/v1/payment_intents",
+                {"amount": 500, "currency": "usd", "customer": customer, "description": f"for {name}"},
+            )
+        )["id"]
+        ok(raw.post(f"/v1/payment_intents/{intent}/cancel"))
+        refund = ok(raw.post("/v1/refunds", {"charge": charge, "amount": 100, "metadata[who]": name}))["id"]
+        invoice = f"in_{name}"
+        published = {"customer": customer, "customer_email": f"{name}@example.com"}
+        body: dict[str, Any] = {"event_type": "invoice.created", "object": published}
+        ok(operator.call("PUT", f"/resources/invoice/{invoice}", body))
+        by_charge = {"event_type": "review.opened", "object": {"charge": charge, "ip_address": "203.0.113.7"}}
+        ok(operator.call("PUT", f"/resources/review/prv_{name}", by_charge))
+        return {
+            "customer": customer, "charge": charge, "intent": intent, "refund": refund, "invoice": invoice,
+            "review": f"prv_{name}",
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reached(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reached]:
+    with cluster.create_database() as dsn, run_stage(dsn, tmp_path_factory.mktemp("closure")) as stage:
+        yield Reached(stage)
+
+
+def test_all_that_belongs_to_the_customer_is_reached(reached: Reached) -> None:
+    assert set(reached.ada.values()) <= reached.streams
+
+
+def test_nothing_of_another_customer_is_reached(reached: Reached) -> None:
+    assert reached.streams.isdisjoint(reached.ben.values())
+    assert {reached.ben["customer"], reached.ben["review"], reached.stranger_customer} <= reached.open
+
+
+def test_no_key_of_what_is_reached_is_left(reached: Reached) -> None:
+    assert reached.streams.isdisjoint(reached.open)
+
+
+def test_what_names_a_charge_of_the_customer_is_redacted_with_it(reached: Reached) -> None:
+    shown = reached.stage.operator.get(f"/audit/objects/{reached.ada['review']}").text
+    assert "203.0.113.7" not in shown
+    assert "203.0.113.7" in reached.stage.operator.get(f"/audit/objects/{reached.ben['review']}").text
+
+
+def test_the_counts_of_the_event_are_those_of_the_steps(reached: Reached) -> None:
+    with psycopg.connect(reached.stage.service.dsn) as conn:
+        row = conn.execute("SELECT counts FROM ledger.erasures WHERE job = %s", (reached.job,)).fetchone()
+    assert row is not None
+    assert row[0]["streams"] == len(reached.streams)
+    assert row[0]["rows_customers"] == 1
+    assert row[0]["data_keys"] >= 2
