@@ -349,9 +349,10 @@ def _add_verify_command(cli: typer.Typer) -> None:
         ] = None,
         as_json: JsonOption = False,
     ) -> None:
-        """Verify a proof file, without database, network or settings.
+        """Verify a proof file, without database and network.
 
-        Prints what is proven; personal data stays encrypted. Exits with 1 when it is not proven."""
+        It needs no settings. Prints what is proven; personal data stays encrypted. Exits with 1 when it is
+        not proven."""
         from ledger.cli import proof_verification
 
         print(proof_verification.verify(file, policy, entry, record, as_json=as_json))

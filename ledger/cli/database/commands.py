@@ -44,7 +44,7 @@ def _add_backup_command(cli: typer.Typer) -> None:
         force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
         as_json: JsonOption = False,
     ) -> None:
-        """Back up the database into two files: the log, and the keys.
+        """Back up the database: the log and the keys, a file each.
 
         The service may go on meanwhile. Personal data is sealed in the first file, and the second has what
         opens it: delete that after some days, and what was erased since cannot come back. Neither has the

@@ -39,7 +39,7 @@ def add_certificate_command(group: typer.Typer) -> None:
             Path | None, typer.Option(help="Write it, its proofs and the list of ids to this folder.")
         ] = None,
     ) -> None:
-        """Print the certificate of an erasure, or write all that shows it.
+        """Print or write the certificate of an erasure.
 
         With --out: JOB.certificate, JOB.tlog-proof, JOB.request.tlog-proof and JOB.streams, which `ledger
         verify-erasure` checks without the database. Files that exist are replaced."""

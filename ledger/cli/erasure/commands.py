@@ -20,7 +20,6 @@ def add_erasure_commands(cli: typer.Typer) -> None:
 
 
 def _add_verify_erasure_command(cli: typer.Typer) -> None:
-
     @cli.command(
         "verify-erasure",
         epilog=format_examples(
@@ -44,10 +43,11 @@ def _add_verify_erasure_command(cli: typer.Typer) -> None:
         ] = None,
         as_json: JsonOption = False,
     ) -> None:
-        """Verify a certificate of erasure, without database, network or settings.
+        """Verify a certificate of erasure.
 
-        Checks who signed it, and that the request and the completion are in the log at the positions that it
-        names. Prints what it says; exits with 1 when that is not proven."""
+        It needs no database, network or settings. It checks who signed it, and that the request and the
+        completion are in the log at the positions that it names. Prints what it says; exits with 1 when that
+        is not proven."""
         from ledger.cli.erasure import verification
 
         print(verification.verify(file, policy, proof, request_proof, streams, as_json=as_json))

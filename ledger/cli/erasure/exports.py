@@ -18,7 +18,7 @@ from ledger.postgres.connections import Conn
 def build_exports_group() -> typer.Typer:
     """The group with all its commands."""
     group = build_group(
-        "See the exports with personal data in the clear, and erase in copies of them.",
+        "See the exports in the clear, and erase in copies of them.",
         "ledger erase exports list",
         "ledger erase exports rewrite /backups/all.ndjson",
     )

@@ -13,7 +13,7 @@ from ledger.cli.groups import build_group
 def build_feed_group() -> typer.Typer:
     """The group with all its commands."""
     group = build_group(
-        "Read the feed by position, and publish it to NATS JetStream.",
+        "Read the feed by position, and publish it to JetStream.",
         "ledger feed read --after 4700 --limit 10",
         "ledger feed publish --nats nats://127.0.0.1:4222",
         "ledger feed check",
