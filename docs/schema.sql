@@ -264,6 +264,7 @@ CREATE TABLE ledger.data_keys (
 ALTER TABLE ledger.data_keys ALTER COLUMN subject SET STORAGE PLAIN;
 ALTER TABLE ledger.data_keys ALTER COLUMN wrapped SET STORAGE PLAIN;
 ALTER TABLE ledger.data_keys ALTER COLUMN wrapped_by SET STORAGE PLAIN;
+CREATE INDEX data_keys_erasing ON ledger.data_keys USING btree (subject) WHERE ((erasing_since IS NOT NULL) AND (destroyed_at IS NULL));
 GRANT DELETE, INSERT, SELECT, UPDATE ON ledger.data_keys TO ledger_api;
 GRANT SELECT ON ledger.data_keys TO ledger_projector;
 
@@ -295,9 +296,11 @@ GRANT SELECT ON ledger.erasure_epoch TO ledger_projector;
 CREATE TABLE ledger.erasure_streams (
     job text NOT NULL,
     stream text NOT NULL,
+    number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     CONSTRAINT erasure_streams_key PRIMARY KEY (job, stream),
     CONSTRAINT erasure_streams_job FOREIGN KEY (job) REFERENCES ledger.erasures(job)
 );
+CREATE INDEX erasure_streams_found ON ledger.erasure_streams USING btree (job, number);
 GRANT INSERT, SELECT ON ledger.erasure_streams TO ledger_api;
 GRANT SELECT ON ledger.erasure_streams TO ledger_projector;
 
@@ -1226,7 +1229,8 @@ CREATE OR REPLACE FUNCTION ledger.refuse_losing_files()
 AS $function$
 BEGIN
     IF EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = OLD.file)
-        AND NOT EXISTS (SELECT FROM ledger.data_keys k WHERE k.subject = OLD.file AND k.destroyed_at IS NOT NULL)
+        AND NOT EXISTS (
+            SELECT FROM ledger.data_keys k WHERE k.subject = OLD.file AND k.destroyed_at IS NOT NULL)
     THEN
         RAISE EXCEPTION 'the bytes of % are kept', OLD.file USING ERRCODE = 'restrict_violation';
     END IF;
@@ -1260,12 +1264,6 @@ BEGIN
     RAISE EXCEPTION 'ledger.% only grows: % refused', TG_TABLE_NAME, TG_OP
         USING ERRCODE = 'restrict_violation';
 END $function$;
-
-CREATE OR REPLACE FUNCTION ledger.sealed_subject(state bytea)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN (POSITION(('\x227365616c6564223a22'::bytea) IN (state)) > 0) THEN "substring"(convert_from(substr(state, (POSITION(('\x227365616c6564223a22'::bytea) IN (state)) + 10), 300), 'LATIN1'::name), '^([^":]+):'::text) ELSE NULL::text END;
 
 CREATE OR REPLACE FUNCTION ledger.start_hundred(appender uuid, number bigint, base bigint, recorded timestamp with time zone)
  RETURNS boolean

@@ -168,4 +168,4 @@ def read_wrap(dsn: str, subject: str) -> bytes | None:
         query = "SELECT wrapped FROM ledger.data_keys WHERE subject = %s"
         row = conn.execute(query, (subject,)).fetchone()
     assert row is not None
-    return row[0]  # type: ignore[no-any-return]
+    return row[0]
