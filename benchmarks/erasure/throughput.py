@@ -66,7 +66,8 @@ def measure(directory: Path, effort: Effort) -> list[Figure]:
             for number, (name, build) in enumerate(builds.items())
         }
         _measure_rounds(contestants, effort)
-    return [each for name in contestants["ours"].requests for each in _build_figures(name, contestants)]
+    pairs = [_build_figures(name, contestants) for name in contestants["ours"].requests]
+    return [*(rate for rate, _ in pairs), *(cpu for _, cpu in pairs)]
 
 
 def _measure_rounds(contestants: dict[str, Contestant], effort: Effort) -> None:
@@ -82,24 +83,24 @@ def _measure_rounds(contestants: dict[str, Contestant], effort: Effort) -> None:
         turns.reverse()  # neither is always the first
 
 
-def _build_figures(name: str, contestants: dict[str, Contestant]) -> list[Figure]:
+def _build_figures(name: str, contestants: dict[str, Contestant]) -> tuple[Figure, Figure]:
+    """The rate of a request, and its CPU."""
     title, cpu_title = f"{GROUP}, load by {get_generator_name()}", f"{GROUP}: CPU of one request"
     ours = contestants["ours"].measurements[name]
     rates = [each.outcome.rate for each in ours]
     cpu = [each.cpu_microseconds().total for each in ours]
     note = f"p99 {median(each.outcome.p99_ms for each in ours):.1f} ms"
     if EARLIER not in contestants:
-        return [
-            figure(title, name, rates, note=note),
-            figure(cpu_title, name, cpu, "µs", note=format_cpu(ours)),
-        ]
+        return figure(title, name, rates, note=note), figure(
+            cpu_title, name, cpu, "µs", note=format_cpu(ours)
+        )
     earlier = contestants[EARLIER].measurements[name]
     note += f"; {EARLIER}: {median(each.outcome.p99_ms for each in earlier):.1f} ms"
     earlier_rates = [each.outcome.rate for each in earlier]
     earlier_cpu = [each.cpu_microseconds().total for each in earlier]
     cpu_note = f"{format_cpu(ours)}; {EARLIER}: {format_cpu(earlier)}"
     goal = GOAL if name.startswith("POST") else None
-    return [
+    return (
         compare(title, name, rates, EARLIER, earlier_rates, goal=goal, note=note),
         compare(cpu_title, name, cpu, EARLIER, earlier_cpu, unit="µs", note=cpu_note),
-    ]
+    )
