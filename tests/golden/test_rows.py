@@ -58,6 +58,7 @@ MEMBERS = {
         "released_at released_by version"
     ),
     ("resources", 1): ("account deleted event_type id livemode object published_at type version"),
+    ("resources", 2): ("account deleted event_type id livemode object published_at type version"),
 }
 """By projection and shape: the members of `state` in the row of a new object."""
 

@@ -34,6 +34,7 @@ WITHOUT_JSON = {
     "ledger audit archive": "its answer is a folder",
     "ledger audit export": "its answer is the export, NDJSON or Parquet",
     "ledger audit proof": "its answer is a proof file, whose form C2SP defines",
+    "ledger erase certificate": "its answer is a signed note, whose form C2SP defines",
 }
 
 

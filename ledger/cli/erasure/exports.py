@@ -89,12 +89,16 @@ def _add_forget_command(group: typer.Typer) -> None:
     def forget(
         number: Annotated[int, typer.Argument(min=1, help="Its number in the list.")],
         yes: YesOption = False,
+        as_json: JsonOption = False,
     ) -> None:
         """Record that an export was removed, with all its copies."""
         from ledger.erasure.exports import forget_export
 
         require_consent(f"No erasure looks for the export {number} any more.", yes=yes)
         run_change(lambda conn, *_: forget_export(conn, number))
+        if as_json:
+            print_json({"number": number, "removed": True})
+            return
         print(f"Export {number} counts as removed.")
 
 
