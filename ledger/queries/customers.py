@@ -10,14 +10,22 @@ from ledger.queries.context import QueryContext, list_objects, retrieve_object
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import QueryResult
 
+EMAIL_FILTERS = {"email": "AND email = ANY (%(email)s::text[])"}
+"""Those of `list_email_forms`."""
 CUSTOMERS = ListQuery.of(
     "customers",
     noun="customer",
     where="AND NOT deleted",
-    filters={"email": "AND email = ANY (%(email)s::text[])"},
+    filters=EMAIL_FILTERS,
     hashed=("email",),
     in_forms=("email",),
 )
+
+
+def list_email_forms(context: QueryContext, account: str, livemode: bool, email: str) -> list[str]:
+    """What a row of a customer with this e-mail address has in its place: its hash, and the address itself in
+    rows of older releases."""
+    return [context.blind_index.hash_as_text(account, livemode, "email", email), email]
 
 
 async def retrieve(call: Call, context: QueryContext) -> QueryResult:
@@ -37,6 +45,5 @@ async def list_customers(call: Call, context: QueryContext) -> QueryResult:
     """`GET /v1/customers`"""
     filters = {}
     if (email := call.parameters.get("email")) is not None:
-        hashed = context.blind_index.hash_as_text(call.account, call.livemode, "email", email)
-        filters["email"] = [hashed, email]  # the second in rows of older releases
+        filters["email"] = list_email_forms(context, call.account, call.livemode, email)
     return await list_objects(call, context, CUSTOMERS, Customer, filters=filters)

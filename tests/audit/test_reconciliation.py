@@ -217,9 +217,10 @@ CORRUPTIONS = {
     "INSERT INTO projections.postings SELECT generation, id || 'x', account, livemode, created, 4, "
     "ordinal, ledger_account, currency, amount, transaction, source FROM projections.postings "
     "WHERE position = 1": r"ch_\S+ row txn_\w+/0x of postings none a row",
-    "UPDATE projections.balance_transactions SET fact = convert_to(replace(convert_from(fact, 'UTF8'), "
-    "'\"amount\":20000', '\"amount\":20001'), 'UTF8')":
-        r"ch_\S+ amount in the fact of row txn_\w+ of balance_transactions 20000 20001",
+    "UPDATE projections.balance_transactions SET fact = (SELECT other.fact FROM "
+    "projections.balance_transactions other WHERE other.type = 'charge' ORDER BY other.position LIMIT 1) "
+    "WHERE type = 'refund'":
+        r"re_\S+ amount in the fact of row txn_\w+ of balance_transactions -\d+ \d+",
     "UPDATE projections.balance_transactions SET source = 'ch_x' WHERE position = 1":
         r"ch_\S+ source of row txn_\w+ of balance_transactions ch_\w+ ch_x",
     "DELETE FROM projections.balance_transactions WHERE type = 'refund'":

@@ -12,7 +12,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ledger.audit.auditor import Auditor
 from ledger.audit.event_ids import find_event_position
@@ -26,6 +26,7 @@ from ledger.domain.imported_event import EventImported
 from ledger.errors import UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.queries.context import QueryContext
+from ledger.queries.customers import EMAIL_FILTERS, list_email_forms
 from ledger.queries.list_query import ListQuery
 from ledger.queries.pages import Page
 from ledger.queries.payment_methods import HOLDERS
@@ -44,8 +45,9 @@ _CUSTOMERS = ListQuery.of(
     noun="customer",
     column="id",
     where="AND NOT deleted",
-    filters={"email": "AND email = %(email)s"},
+    filters=EMAIL_FILTERS,
     hashed=("email",),
+    in_forms=("email",),
 )
 _POSITION = re.compile(r"(?:position:)?([0-9]{1,19})")
 # Members of objects that tell one from another at a glance. Those with personal data are null in what is
@@ -181,15 +183,16 @@ async def _find_in_lists(context: QueryContext, auditor: Auditor, text: str) -> 
     holders = await _fetch_page(context, auditor, HOLDERS, {"card": text})
     hits = [
         Hit("payment_method", text, "payment_method", f"card of {holder}", holder, None, float(created))
-        for holder, created, _ in holders.rows
+        for holder, _, created, *_ in holders.rows
     ]
     lag, has_more = holders.progress.lag_events, holders.has_more
     if auditor.shows_personal_data:
-        customers = await _fetch_page(context, auditor, _CUSTOMERS, {"email": text})
+        forms = list_email_forms(context, auditor.account, auditor.livemode, text)
+        customers = await _fetch_page(context, auditor, _CUSTOMERS, {"email": forms})
         hits += await asyncio.gather(
             *(
                 _describe(context, auditor, Hit("email", found, "customer", "", found, None, float(created)))
-                for found, created, _ in customers.rows
+                for found, _, created, *_ in customers.rows
             )
         )
         lag, has_more = max(lag, customers.progress.lag_events), has_more or customers.has_more
@@ -197,7 +200,7 @@ async def _find_in_lists(context: QueryContext, auditor: Auditor, text: str) -> 
 
 
 async def _fetch_page(
-    context: QueryContext, auditor: Auditor, list_query: ListQuery, filters: Mapping[str, str]
+    context: QueryContext, auditor: Auditor, list_query: ListQuery, filters: Mapping[str, Any]
 ) -> Page:
     cause = Cause(auditor.account, auditor.livemode, auditor.actor, None, None)
     return await context.pages.fetch_page(Call(cause, "", {"limit": FOUND_MAX}), list_query, filters)
