@@ -21,7 +21,7 @@ from tests.console.browser import NARROW, WIDE, Console, check_accessible, check
 
 WAIT_MS = 15_000
 EMAIL = "jenny.rosen@example.com"
-FAULT = "ALTER TABLE projections.customers ADD CONSTRAINT fault CHECK (email <> 'bad@example.com') NOT VALID"
+FAULT = "ALTER TABLE projections.customers ADD CONSTRAINT fault CHECK (position <= {newest}) NOT VALID"
 MEND = "ALTER TABLE projections.customers DROP CONSTRAINT IF EXISTS fault"
 # Each page of a rebuild waits for the test.
 GATE = """
@@ -207,7 +207,8 @@ def test_a_rebuild_that_differs_shows_its_rows_side_by_side_and_is_promoted_with
 def test_a_parked_stream_is_named_and_retried_on_the_page(
     console: Console, raw: Caller, sql: Callable[..., Any]
 ) -> None:
-    sql(FAULT)
+    newest = sql("SELECT coalesce(max(position), 0) FROM projections.customers").fetchone()[0]
+    sql(FAULT.format(newest=newest))
     bad = raw.customer(email="bad@example.com")
     page = console.open_view("projections/customers")
     parked = page.get_by_role("region", name="Parked streams")

@@ -17,7 +17,7 @@ from tests.api.service import Account, Caller, Registrar, Service, create_client
 from tests.listeners.client import Listener, Message, Session, ids
 from tests.listeners.conftest import Ask
 from tests.listeners.test_bounds import MISSED, run_listeners
-from tests.listeners.test_socket import ATTEMPTS, send_again
+from tests.listeners.test_socket import ATTEMPTS, open_answer, send_again
 from tests.webhooks.receiver import wait_until
 
 
@@ -119,7 +119,7 @@ def test_a_platform_is_told_the_account_as_the_context(
 
 
 def test_responses_to_both_are_attempts_of_one_delivery(
-    account: Account, raw: Caller, both: Session, ask: Ask
+    service: Service, account: Account, raw: Caller, both: Session, ask: Ask
 ) -> None:
     with both.connect() as listener:
         raw.customer()
@@ -129,7 +129,7 @@ def test_responses_to_both_are_attempts_of_one_delivery(
         listener.respond(snapshot, 200, "fine")
         listener.respond(thin._replace(event={"id": "evt_thin_nothing"}), 200, "")
         attempts = wait_until(lambda: (found := ask(ATTEMPTS, [account.id])) and len(found) == 2 and found)
-    assert [attempt[:7] for attempt in attempts] == [
+    assert [(*attempt[:6], open_answer(service, attempt[6])) for attempt in attempts] == [
         (snapshot.id, account.id, "forwarded", 2, 1, 500, b"not yet"),
         (snapshot.id, account.id, "forwarded", 2, 2, 200, b"fine"),
     ]
