@@ -25,7 +25,7 @@ from projections.engine.writes import list_rewritable, update_rows
 from projections.projection import Projection
 from projections.stored_rows import RowEncoder
 
-PAGE_EVENTS = 2000
+PAGE_EVENTS = 5000
 # Events folded before the event loop gets its turn, as in the engine.
 SLICE_EVENTS = 64
 

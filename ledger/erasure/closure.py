@@ -23,7 +23,7 @@ from ledger.store.codec import Codec
 from ledger.store.seals.records import find_sealed_subject
 
 PAGE_EVENTS = 20_000
-PAGE_STREAMS = 2000
+PAGE_STREAMS = 5000
 UNSEALED_TOPICS = ("customer_session.created", "customer_session.claimed", "customer_session.revoked")
 """Of streams that have no personal data; of a busy customer they are the most."""
 
@@ -37,7 +37,7 @@ _OF_CUSTOMER = """
 WITH page AS (
     SELECT e.originator_id, e.notification_id, e.topic FROM ledger.events e
     WHERE e.customer = %(customer)s AND e.notification_id > %(after)s
-    ORDER BY e.notification_id LIMIT %(limit)s
+    ORDER BY e.customer, e.notification_id LIMIT %(limit)s
 ), added AS (
     INSERT INTO ledger.erasure_streams (job, stream)
     SELECT DISTINCT %(job)s, originator_id FROM page WHERE topic <> ALL (%(unsealed)s::text[])
@@ -45,16 +45,16 @@ WITH page AS (
 )
 SELECT count(*), max(notification_id) FROM page
 """
-# The streams that were found after the one of a number, in the order in which they were found.
+# The streams that were found after the one of a number, in the order in which they were found. The statements
+# below are given their ids, and begin with these: joined with the table, whose size the planner does not know
+# while it is being filled, they went through the whole log for each page.
 _PAGE = """
-page AS (
-    SELECT s.stream, s.number FROM ledger.erasure_streams s
-    WHERE s.job = %(job)s AND s.number > %(after)s ORDER BY s.number LIMIT %(limit)s
-)
+SELECT s.stream, s.number FROM ledger.erasure_streams s
+WHERE s.job = %(job)s AND s.number > %(after)s ORDER BY s.number LIMIT %(limit)s
 """
 # What hangs on a page of them is found later than they are, so it is in a page after it.
-_OF_PAYMENTS = f"""
-WITH {_PAGE}, found AS (
+_OF_PAYMENTS = """
+WITH page AS MATERIALIZED (SELECT unnest(%(streams)s::text[]) AS stream), found AS (
     SELECT e.originator_id FROM page JOIN ledger.events e ON e.charge = page.stream
     WHERE e.account = %(account)s AND e.livemode = %(livemode)s AND e.topic <> ALL (%(unsealed)s::text[])
     UNION
@@ -63,18 +63,29 @@ WITH {_PAGE}, found AS (
     UNION
     SELECT k.stream FROM page JOIN ledger.stream_keys k ON k.subject = page.stream
     JOIN ledger.events e ON e.originator_id = k.stream COLLATE "default" AND e.originator_version = 1
-), added AS (
-    INSERT INTO ledger.erasure_streams (job, stream) SELECT %(job)s, originator_id FROM found
-    ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 )
-SELECT count(*), max(number) FROM page
-"""  # noqa: S608 (a constant)
-_WITH_FILES = f"""
-WITH {_PAGE}
+INSERT INTO ledger.erasure_streams (job, stream) SELECT %(job)s, originator_id FROM found
+ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
+"""
+# The events of a page of streams that may name files.
+_WITH_FILES = """
 SELECT e.originator_id, e.originator_version, e.topic, e.state
-FROM page JOIN ledger.events e ON e.originator_id = page.stream AND e.topic = ANY (%(topics)s::text[])
-ORDER BY e.originator_id, e.originator_version
-"""  # noqa: S608 (a constant)
+FROM unnest(%(streams)s::text[]) AS page (stream) JOIN ledger.events e ON e.originator_id = page.stream
+WHERE e.topic = ANY (%(topics)s::text[])
+"""
+# Those of the streams that have not always named a customer of the job: what they were sealed for, and
+# whether they name one now.
+_OF_OTHERS = """
+WITH others AS MATERIALIZED (
+    SELECT DISTINCT page.stream
+    FROM unnest(%(streams)s::text[]) AS page (stream) JOIN ledger.events e ON e.originator_id = page.stream
+    WHERE (e.customer = ANY (%(subjects)s::text[])) IS NOT TRUE
+)
+SELECT e.originator_id, e.originator_version, e.customer IS NULL, split_part(e.topic, '.', 1), e.state,
+       k.subject
+FROM others JOIN ledger.events e ON e.originator_id = others.stream
+LEFT JOIN ledger.stream_keys k ON k.stream = others.stream
+"""
 _ADD_NAMED = """
 INSERT INTO ledger.erasure_streams (job, stream)
 SELECT %(job)s, e.originator_id FROM ledger.events e
@@ -82,19 +93,6 @@ WHERE e.originator_id = ANY (%(streams)s::text[]) AND e.originator_version = 1
 AND e.account = %(account)s AND e.livemode = %(livemode)s
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 """
-# Of the streams that have not always named a customer of the job: what they were sealed for, and whether they
-# name one now.
-_OF_OTHERS = f"""
-WITH {_PAGE}
-SELECT e.originator_id, e.customer IS NULL, split_part(e.topic, '.', 1), e.state, k.subject
-FROM page JOIN ledger.events e ON e.originator_id = page.stream
-LEFT JOIN ledger.stream_keys k ON k.stream = page.stream
-WHERE EXISTS (
-    SELECT FROM ledger.events other WHERE other.originator_id = page.stream
-    AND (other.customer = ANY (%(subjects)s::text[])) IS NOT TRUE)
-ORDER BY e.originator_id, e.originator_version
-"""  # noqa: S608 (a constant)
-_LAST_OF_PAGE = f"WITH {_PAGE} SELECT count(*), max(number) FROM page"  # noqa: S608 (a constant)
 # Subjects besides those of the job: the streams of the erasure that are subjects themselves. What is sealed
 # for another customer is left alone.
 _NEW_SUBJECTS = """
@@ -152,50 +150,52 @@ class Closure:
     async def _add_what_hangs_on(self, conn: Conn, erasure: Erasure, after: int) -> Page:
         """What names the streams as a charge or payment intent, the files in their evidence, and the links of
         files."""
-        parameters = self._bind(erasure, after)
+        streams, last = await _read_streams(conn, erasure, after)
+        if last is None:
+            return Page(Place("subjects:0"))
+        parameters = self._bind(erasure, streams)
         cur = conn.cursor(binary=True)
-        await cur.execute(_WITH_FILES.encode(), {**parameters, "topics": list(_FILE_TOPICS)})
+        await cur.execute(_WITH_FILES, {**parameters, "topics": list(_FILE_TOPICS)})
         rows = await cur.fetchall()
         codec = await self._codec.prepare(conn, rows)
         named = sorted(set(_list_named(codec.decode_event(*row) for row in rows)))
-        row = await fetch_one(conn, _OF_PAYMENTS.encode(), parameters)
-        assert row is not None
+        await conn.execute(_OF_PAYMENTS, parameters)
         if named:
             await conn.execute(_ADD_NAMED, {**parameters, "streams": named})
-        count, last = row
-        return Page(Place(f"streams:{last}" if count else "subjects:0"))
+        return Page(Place(f"streams:{last}"))
 
     async def _add_subjects(self, conn: Conn, erasure: Erasure, after: int, *, has_found: bool) -> Page:
         """What of the streams has a data key of its own. After the last page another round follows if there
         was any: what was sealed before may have been for something new."""
-        parameters = self._bind(erasure, after)
-        row = await fetch_one(conn, _LAST_OF_PAGE.encode(), parameters)
-        assert row is not None
-        count, last = row
+        streams, last = await _read_streams(conn, erasure, after)
+        if last is None and has_found:
+            return Page(Place("customers:0"))
+        if last is None:
+            row = await fetch_one(conn, _COUNT, {"job": erasure.job})
+            assert row is not None
+            return Page(counts={"streams": row[0]}, cache_seconds=self._cache_seconds)
+        parameters = self._bind(erasure, streams)
         cur = conn.cursor(binary=True)
-        await cur.execute(_OF_OTHERS.encode(), parameters)
-        found = list(_list_subjects(await cur.fetchall()))
+        await cur.execute(_OF_OTHERS, parameters)
+        found = list(_list_subjects(sorted(await cur.fetchall(), key=itemgetter(0, 1))))
         rows = await fetch_all(conn, _NEW_SUBJECTS, {**parameters, "found": found}) if found else []
         subjects = [subject for (subject,) in rows]
-        cache_seconds = None
         if subjects:
             await conn.execute(_BEGIN_ERASING, {"subjects": subjects})
-            has_found, cache_seconds = True, self._cache_seconds
-        if count:
-            phase = "again" if has_found else "subjects"
-            return Page(Place(f"{phase}:{last}"), cache_seconds=cache_seconds)
-        if has_found:
-            return Page(Place("customers:0"))
-        row = await fetch_one(conn, _COUNT, {"job": erasure.job})
-        assert row is not None
-        return Page(counts={"streams": row[0]}, cache_seconds=self._cache_seconds)
+        phase = "again" if has_found or subjects else "subjects"
+        return Page(Place(f"{phase}:{last}"), cache_seconds=self._cache_seconds if subjects else None)
 
-    def _bind(self, erasure: Erasure, after: int) -> dict[str, Any]:
+    def _bind(self, erasure: Erasure, streams: Sequence[str]) -> dict[str, Any]:
         return {
             "job": erasure.job, "account": erasure.account, "livemode": erasure.livemode,
-            "subjects": erasure.subjects, "after": after, "limit": PAGE_STREAMS,
-            "unsealed": list(UNSEALED_TOPICS),
+            "subjects": erasure.subjects, "streams": list(streams), "unsealed": list(UNSEALED_TOPICS),
         }  # fmt: skip
+
+
+async def _read_streams(conn: Conn, erasure: Erasure, after: int) -> tuple[list[str], int | None]:
+    """The next streams that were found, and the number of the last; [] and None: there are no more."""
+    rows = await fetch_all(conn, _PAGE, {"job": erasure.job, "after": after, "limit": PAGE_STREAMS})
+    return [stream for stream, _ in rows], rows[-1][1] if rows else None
 
 
 def _list_subjects(rows: Iterable[Sequence[Any]]) -> set[str]:
@@ -204,7 +204,7 @@ def _list_subjects(rows: Iterable[Sequence[Any]]) -> set[str]:
     subjects: set[str] = set()
     for stream, group in groupby(rows, key=itemgetter(0)):
         names_nobody, family = True, ""
-        for _, names_nobody, family, state, subject_of_stream in group:  # noqa: B007  # of the last event
+        for _, _, names_nobody, family, state, subject_of_stream in group:  # noqa: B007  # of the last event
             if subject := find_sealed_subject(state) or subject_of_stream:
                 subjects.add(subject)
         if names_nobody and family in _SEALABLE_FAMILIES:

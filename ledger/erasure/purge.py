@@ -5,7 +5,7 @@ from __future__ import annotations
 from ledger.erasure.records import Erasure, Page, Place
 from ledger.postgres.connections import Conn, fetch_one
 
-PAGE_STREAMS = 2000
+PAGE_STREAMS = 20_000
 PAGE_REQUESTS = 20_000
 
 # What a file had is sealed under its own key, which is destroyed by now: this frees the room.

@@ -41,6 +41,7 @@ STATEMENT_SECONDS_MAX = 120
 _SETTINGS = PLANNER_SETTINGS | {
     "enable_bitmapscan": "off",
     "enable_sort": "off",
+    "max_parallel_workers_per_gather": "0",  # a page is too short for them to start
     "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
     "idle_in_transaction_session_timeout": "10s",
 }
