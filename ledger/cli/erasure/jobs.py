@@ -190,7 +190,8 @@ def _show(job: RedactionJob, *, as_json: bool) -> None:
     if job.reached:
         print(f"reaches     {_describe(job.reached)}")
     if job.counts:
-        print(f"erased      {_describe(job.counts)}")
+        counts = [f"{name.replace('_', ' ')} {number}" for name, number in sorted(job.counts.items()) if number]
+        print(f"erased      {', '.join(counts)}")
     for error in job.validation_errors:
         print(f"error       {make_printable(error['object_id'] or '')} {make_printable(error['message'])}")
     if job.status == "succeeded":
