@@ -94,13 +94,17 @@ AND e.account = %(account)s AND e.livemode = %(livemode)s
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 """
 # Subjects besides those of the job: the streams of the erasure that are subjects themselves. What is sealed
-# for another customer is left alone.
+# for another customer is left alone; so is a key under which another account or mode has sealed something: a
+# resource can be published under any id, also under that of a customer whom others name.
 _NEW_SUBJECTS = """
 SELECT subject FROM unnest(%(found)s::text[]) AS found (subject)
 WHERE (SELECT true FROM ledger.data_keys k
        WHERE k.subject = found.subject AND k.erasing_since IS NOT NULL) IS NULL
 AND (subject = ANY (%(subjects)s::text[]) OR (
-    SELECT true FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = found.subject))
+    SELECT true FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = found.subject)
+    AND NOT EXISTS (
+        SELECT FROM ledger.events e WHERE e.customer = found.subject
+        AND (e.account, e.livemode) <> (%(account)s, %(livemode)s)))
 """
 _SEALABLE_FAMILIES = ("charge", "dispute", "refund", "payment_intent", "file", "file_link")
 _BEGIN_ERASING = "SELECT ledger.begin_erasing(%(subjects)s::text[])"

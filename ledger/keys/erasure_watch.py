@@ -41,6 +41,7 @@ class ErasureWatch:
     def __init__(self) -> None:
         self.epoch = 0
         self.is_known = False
+        self._resets = 0
         self.on_erasure: list[Callable[[], None]] = []
         self._held_until = 0.0
         self._source: StatementPool | None = None
@@ -89,8 +90,15 @@ class ErasureWatch:
     def forget(self) -> None:
         """Begin anew: another server is the primary now, and may lack the last erasures."""
         self.epoch, self.is_known, self._held_until = 0, False, 0.0
+        self._resets += 1
         for forget in self.on_erasure:
             forget()
+
+    def track_resets(self) -> Callable[[], bool]:
+        """Says, when called, whether another server became the primary after this: what was cached or read
+        before may never have been in its database."""
+        before = self._resets
+        return lambda: self._resets != before
 
     async def look(self, source: Conn | StatementPool) -> int:
         """The epoch as it is now. On a standby it may be an earlier one. Raises what reading raises."""

@@ -51,6 +51,10 @@ SELECT id FROM projections.redaction_jobs WHERE {in_live_generation("redaction_j
 AND account = %(account)s AND livemode = %(livemode)s AND status = ANY (%(statuses)s) AND id <> %(job)s
 ORDER BY created LIMIT %(limit)s
 """  # noqa: S608 (constants)
+_NAMED_BY_OTHERS = """
+SELECT true FROM ledger.events WHERE customer = %(id)s AND notification_id > %(after)s
+AND notification_id <= %(upto)s AND (account, livemode) <> (%(account)s, %(livemode)s) LIMIT 1
+"""
 _JUDGED = {"charge": Charge, "dispute": Dispute, "payment_intent": PaymentIntent}
 """What may stand in the way, by the first part of its events' topics."""
 
@@ -73,9 +77,10 @@ async def survey(
     assert row is not None, "a migrated database has a head"
     found = _Survey(conn, store, job, after, row[0])
     subjects = set(list_subjects(roots))
-    found.check_roots(roots)
+    await found.check_roots(roots)
     for root in roots:
         if root.id in subjects:
+            await found.check_other_accounts(root)
             await found.walk(root)
     await found.check_other_jobs()
     return found.to_scope()
@@ -96,20 +101,36 @@ class _Survey:
     _seen: set[str] = field(default_factory=set)
     _judged: list[str] = field(default_factory=list)
 
-    def check_roots(self, roots: Sequence[State]) -> None:
+    async def check_roots(self, roots: Sequence[State]) -> None:
         """Roots that belong to an object which is none of them cannot be erased without it."""
         ids = {state.id for state in roots}
         for state in roots:
             object_type, owner = get_root_type(state) or "", find_owner(state)
             if owner is not None and owner.id not in ids:
-                self._add(
-                    "invalid_cascading_source",
+                text = (
                     f"This {object_type.replace('_', ' ')} belongs to the {owner.noun} {owner.id} and cannot "
-                    f"be redacted without it: redact the {owner.noun} instead.",
-                    state.id,
-                    object_type,
+                    f"be redacted without it: redact the {owner.noun} instead."
                 )
+                if await self.store.streams.read(owner.id) is None:  # a resource may name anybody
+                    text += f" This service does not have the {owner.noun}: record it first, under its id."
+                self._add("invalid_cascading_source", text, state.id, object_type)
             self._reach(state.id, object_type)
+
+    async def check_other_accounts(self, root: State) -> None:
+        """What another account or mode says of a customer is sealed under the same key, whoever has the
+        object of that id. Only an operator, who is of all accounts, may erase that as well."""
+        if self.job.requested_by is not None:
+            return
+        parameters = {
+            "id": root.id, "account": self.job.account, "livemode": self.job.livemode,
+            "after": self.after, "upto": self.upto,
+        }  # fmt: skip
+        if await fetch_one(self.conn, _NAMED_BY_OTHERS, parameters) is not None:
+            text = (
+                "Objects of another account or mode name this object as their customer and would be redacted "
+                "with it: an operator of the service must redact it."
+            )
+            self._add("invalid_state", text, root.id, get_root_type(root) or "")
 
     async def walk(self, root: State) -> None:
         """Find what belongs to the root, and judge it."""

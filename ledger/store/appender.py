@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
 from struct import Struct
 from typing import NamedTuple
 
@@ -16,10 +17,10 @@ import psycopg
 
 from ledger.clock import Clock
 from ledger.errors import Unavailable
-from ledger.postgres.connections import connect, first_line
+from ledger.postgres.connections import Conn, connect, first_line
 from ledger.postgres.prepared import PreparedConnection
 from ledger.store.append_call import Batch, Function, encode_call
-from ledger.store.arrays import decode_integers, decode_record
+from ledger.store.arrays import BIGINT, decode_integers, decode_record
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.time_limits import Attempts
 
@@ -27,6 +28,8 @@ ANSWER_GRACE_SECONDS = 0.5
 """For how long the database may still say that it has given a batch up at the timeout. Were the connection
 closed before it has, its backend could append the batch a moment later."""
 
+NoteFailover = Callable[[Conn], Awaitable[None]]
+_BEFORE_ALL_ERASURES = BIGINT.encode(-1)
 _INT8 = Struct(">q")
 _FLOAT8 = Struct(">d")
 
@@ -64,14 +67,26 @@ class Appender:
     the callers get Unavailable. The database itself ends a statement then, and says so; without its answer
     the outcome is unknown, and a retry under an idempotency key gets the stored reply. If that batch reaches
     the database after all, but later than the next one, its lower number is refused.
+
+    `note_failover` is told of each new connection. A batch that was made before a failover is committed only
+    if it was before, too: it may be sealed under a key that the new primary never had, and that nobody could
+    open later. Any other is refused like one of an earlier erasure epoch, and decided again.
     """
 
-    def __init__(self, dsn: str, clock: Clock, *, timeout_ms: int) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        clock: Clock,
+        *,
+        timeout_ms: int,
+        note_failover: NoteFailover | None = None,
+    ) -> None:
         self.id = uuid.uuid4()
         self._clock = clock
         self._timeout_seconds = timeout_ms / 1000
         self._batch_number = 0
         self._dsn = dsn
+        self._note_failover = note_failover
         self._settings = PLANNER_SETTINGS | {"statement_timeout": f"{timeout_ms}ms"}
         self._connection: PreparedConnection | None = None
 
@@ -80,8 +95,15 @@ class Appender:
         if self._connection is not None:
             self._connection.close()
 
-    async def append(self, batch: Batch, *, with_creations: bool = False) -> BatchResult:
-        """Append one batch; `with_creations` as for `encode_call`.
+    async def append(
+        self,
+        batch: Batch,
+        *,
+        with_creations: bool = False,
+        is_outdated: Callable[[], bool] = lambda: False,
+    ) -> BatchResult:
+        """Append one batch; `with_creations` as for `encode_call`; `is_outdated` says whether the database
+        has failed over since the batch was made.
 
         Raises Unavailable when the outcome is unknown or the database cannot store anything now,
         psycopg.DataError and psycopg.IntegrityError when a row cannot be stored; then nothing was stored.
@@ -102,6 +124,8 @@ class Appender:
                     connection.close()
                 if connection is None or connection.closed:
                     connection = self._connection = await self._connect(deadline)
+                if is_outdated():
+                    arguments[0] = _BEFORE_ALL_ERASURES
                 at = _FLOAT8.pack(self._clock.now())
                 values = [self.id.bytes, number, at, *arguments]
                 return await _send(connection, function, values, deadline + grace_seconds)
@@ -117,6 +141,14 @@ class Appender:
     async def _connect(self, deadline: float) -> PreparedConnection:
         async with asyncio.timeout_at(deadline):
             conn = await connect(self._dsn, "ledger_api", name="journal", settings=self._settings)
+            try:
+                if self._note_failover is not None:
+                    await self._note_failover(conn)
+            except psycopg.errors.ObjectNotInPrerequisiteState:
+                pass  # a standby: the append says so
+            except BaseException:
+                await conn.close()
+                raise
         return PreparedConnection(conn)
 
 

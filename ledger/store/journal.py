@@ -26,7 +26,7 @@ from ledger.domain.event import DomainEvent
 from ledger.errors import LedgerError, ObjectRedacted
 from ledger.keys.data_keys import NO_KEYS
 from ledger.store.append_call import Batch
-from ledger.store.appender import Appender, BatchResult
+from ledger.store.appender import Appender, BatchResult, NoteFailover
 from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
@@ -116,13 +116,14 @@ class Journal:
         batch_max: int,
         queue_max: int,
         timeout_ms: int,
+        note_failover: NoteFailover | None = None,
     ) -> None:
         self._codec = codec
         self._data_keys = codec.data_keys
         self._watch = codec.data_keys.watch
         self._streams = streams
         self._notifier = notifier
-        self._appender = Appender(dsn, clock, timeout_ms=timeout_ms)
+        self._appender = Appender(dsn, clock, timeout_ms=timeout_ms, note_failover=note_failover)
         self._replies = Replies(dsn, codec.data_keys)
         self._queue: BatchQueue[Append, int] = BatchQueue(
             self._commit, batch_max=batch_max, queue_max=queue_max, gather_max=GATHER_MAX
@@ -192,20 +193,19 @@ class Journal:
                     )
 
     async def _commit_group(self, batch: _Commands, *, look_up_all: bool = False) -> _Commands:
-        """Commit in one transaction; returns the accepted commands.
-
-        Commands rarely create a stream or a key that exists. It costs less to find that out than to look each
-        of them up before: so that is done only when the batch has been refused.
-        """
+        """Commit in one transaction; returns the accepted commands. They rarely create a stream or a key that
+        exists. It costs less to find that out than to look each of them up before: so that is done only when
+        the batch has been refused."""
         started = asyncio.get_running_loop().time()
         as_bytes = await self._replies.may_store_bytes()
         batch = await self._reject_outdated(batch)
         if not batch:
             return []
+        is_outdated = self._watch.track_resets()
         try:
             keys, rows = await self._to_rows(as_bytes, batch, look_up_all=look_up_all)
             asked_at = time.monotonic()
-            result = await self._appender.append(rows, with_creations=look_up_all)
+            result = await self._appender.append(rows, with_creations=look_up_all, is_outdated=is_outdated)
         except psycopg.errors.UniqueViolation as error:
             if not look_up_all:
                 return await self._commit_group(batch, look_up_all=True)

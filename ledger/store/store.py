@@ -57,6 +57,7 @@ class Store:
             batch_max=settings.append_batch_max,
             queue_max=settings.append_queue_max,
             timeout_ms=settings.append_timeout_ms,
+            note_failover=self.durability.note_failover,
         )
 
     async def start(self) -> None:

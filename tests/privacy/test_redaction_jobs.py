@@ -5,10 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from ledger.queries.redaction_scope import CANCELABLE_MAX
-from tests.api.service import Caller, assert_refused, ok
+from tests.api.service import Account, Caller, Registrar, assert_refused, ok
 from tests.internal.conftest import InternalClient
 from tests.privacy.conftest import JOBS, PreviewCaller
 
@@ -241,6 +242,42 @@ def test_what_belongs_to_a_customer_cannot_be_redacted_alone(
         "objects[invoices][0]": "in_privacy",
     }
     assert preview.await_job(ok(preview.post(JOBS, together))["id"], "ready", "failed")["status"] == "ready"
+
+
+def test_an_unknown_owner_can_be_recorded_and_redacted(
+    preview: PreviewCaller, operator: InternalClient
+) -> None:
+    """Other services publish what belongs to customers that were never told to this one."""
+    invoice = {"event_type": "invoice.created", "object": {"customer": "cus_untold", "note": "Ada"}}
+    operator.call("PUT", "/resources/invoice/in_untold", invoice)
+    job = ok(preview.post(JOBS, {"objects[invoices][0]": "in_untold"}))
+    (error,) = preview.await_job(job["id"], "failed")["validation_errors"]["data"]
+    assert "does not have the customer: record it first" in error["message"]
+    ok(operator.post("/customers", {"id": "cus_untold"}))
+    assert preview.validated_job("cus_untold")["status"] == "ready"
+
+
+@pytest.mark.parametrize("kind", ["customer", "invoice"])
+def test_what_another_account_or_mode_says_of_a_customer_is_not_redacted_from_here(
+    preview: PreviewCaller, http: httpx.Client, account: Account, registrar: Registrar, kind: str
+) -> None:
+    """Its data is sealed under the key of the customer's id, whoever has the object of that id."""
+    scopes = ("publish", "catalog", "rak_invoice_read")
+    live = InternalClient(http, registrar.key(account.id, "rk", livemode=True, scopes=scopes)[1])
+    here = InternalClient(http, registrar.key(account.id, "rk", scopes=scopes)[1])
+    other = registrar.account()
+    there = InternalClient(http, registrar.key(other.id, "rk", scopes=scopes)[1])
+    for name, client in (("live", live), ("there", there)):
+        customer = f"cus_{kind}_{name}"
+        invoice = {"event_type": "invoice.created", "object": {"customer": customer, "note": "Ada"}}
+        ok(client.call("PUT", f"/resources/invoice/in_{kind}_{name}", invoice))
+        if kind == "customer":
+            ok(here.post("/customers", {"id": customer}))
+        else:
+            ok(here.call("PUT", f"/resources/invoice/{customer}", invoice | {"object": {"note": "mine"}}))
+        job = ok(preview.post(JOBS, {f"objects[{kind}s][0]": customer}))
+        assert list_errors(preview, preview.await_job(job["id"], "failed")) == [("invalid_state", customer)]
+    assert "Ada" in http.get(f"/v1/invoices/in_{kind}_there", auth=(other.secret, "")).text
 
 
 @pytest.mark.contract("2.15 locked_by_other_job")

@@ -14,7 +14,7 @@ from ledger.audit.history import read_history
 from ledger.config import load_settings
 from ledger.postgres.connections import Pool, connect
 from ledger.store.durability import Durability
-from ledger.store.journal import Append, Change
+from ledger.store.journal import Append, Change, VersionConflict
 from ledger.store.past_streams import PastRead
 from ledger.store.store import Store
 from tests.store.stores import CAUSE, create_change, open_store, rename_change
@@ -23,6 +23,10 @@ FIRST = create_change("cus_1", "Ada")
 LOST = rename_change(FIRST.state, "lost")
 NEW = rename_change(FIRST.state, "new")
 NEXT = rename_change(NEW.state, "next")
+_END_APPENDERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE '%journal%'
+"""
 AUDITOR = Auditor("acct_1", False, "key_1", shows_personal_data=True)
 
 
@@ -100,5 +104,41 @@ def test_a_read_under_way_at_a_failover_goes_on_with_nothing_of_before(
             monkeypatch.setattr(reader, name, fetch_and_note_failover)
             assert "'lost'" not in repr(await read())
             assert "'lost'" not in repr(await read())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("noticed_by", ["the append", "another connection"])
+def test_nothing_is_sealed_under_a_key_that_the_new_primary_lacks(
+    dsn: str, noticed_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is cached, or in a batch that is under way, and its row was never replicated."""
+
+    async def main() -> None:
+        async with open_store(dsn) as store:
+            await store.journal.append(Append(CAUSE, [FIRST]))
+            assert store.codec.data_keys.get_cached("cus_1") is not None
+            with psycopg.connect(dsn) as conn:
+                conn.execute("SET session_replication_role = replica")
+                conn.execute("DELETE FROM ledger.events WHERE originator_id = 'cus_1'")
+                conn.execute("DELETE FROM ledger.data_keys WHERE subject = 'cus_1'")
+                conn.execute(_END_APPENDERS)
+            if noticed_by == "the append":
+                store.durability._timeline = "00000000"
+            else:
+                append = store.journal._appender.append
+
+                async def note_failover_and_append(*arguments: Any, **named: Any) -> Any:
+                    monkeypatch.setattr(store.journal._appender, "append", append)
+                    await note_failover(store.durability, dsn)
+                    return await append(*arguments, **named)
+
+                monkeypatch.setattr(store.journal._appender, "append", note_failover_and_append)
+            with pytest.raises(VersionConflict):
+                await store.journal.append(Append(CAUSE, [FIRST]))
+            await store.journal.append(Append(CAUSE, [FIRST]))
+        async with open_store(dsn) as other:
+            state = await other.streams.read("cus_1")
+            assert getattr(state, "name", None) == "Ada"
 
     asyncio.run(main())

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ledger.cli.groups import JsonOption, YesOption, format_examples, print_json, require_consent
-from ledger.cli.shell import format_count, format_time, get_shell_user, make_printable, print_table
+from ledger.cli.shell import (
+    clean_up_at_signals,
+    format_count,
+    format_time,
+    get_shell_user,
+    make_printable,
+    print_table,
+)
 from ledger.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ledger.cli.erasure.requests import Shell
     from ledger.domain.redaction_job import RedactionJob
@@ -75,8 +84,11 @@ def _add_object_command(group: typer.Typer) -> None:
             if job.validation_errors:
                 raise SettingError(_explain_errors(job))
             try:
-                require_consent(f"{object_id} would be erased for good: {_describe(job.reached)}.", yes=yes)
-            except SettingError:
+                with clean_up_at_signals(), _interruptible():
+                    require_consent(
+                        f"{object_id} would be erased for good: {_describe(job.reached)}.", yes=yes
+                    )
+            except BaseException:  # also Ctrl-C: a job that is ready locks its objects
                 await requests.cancel_erasure(shell, job)
                 raise
             job = await requests.run_erasure(shell, job)
@@ -143,6 +155,16 @@ def _add_show_command(group: typer.Typer) -> None:
         _show(requests.run_in_shell(read), as_json=as_json)
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends a question: by default the event loop notes it only once it goes on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 async def _await_end(shell: Shell, job: RedactionJob) -> RedactionJob:
     """The job once its status changes no more by itself."""
     from ledger.domain.redaction_job import REDACTING, VALIDATING
@@ -190,7 +212,10 @@ def _show(job: RedactionJob, *, as_json: bool) -> None:
     if job.reached:
         print(f"reaches     {_describe(job.reached)}")
     if job.counts:
-        print(f"erased      {_describe(job.counts)}")
+        counts = [
+            f"{name.replace('_', ' ')} {number}" for name, number in sorted(job.counts.items()) if number
+        ]
+        print(f"erased      {', '.join(counts)}")
     for error in job.validation_errors:
         print(f"error       {make_printable(error['object_id'] or '')} {make_printable(error['message'])}")
     if job.status == "succeeded":

@@ -115,6 +115,7 @@ async def preview_erasure(shell: Shell, object_id: str, *, fix: bool) -> Scope:
         livemode=state.livemode,
         objects={_find_list(state): [object_id]},
         validation_behavior=FIX if fix else ERROR,
+        requested_by="an operator",
         now=int(now),
     )
     job = fold(events)
