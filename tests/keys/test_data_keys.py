@@ -64,6 +64,7 @@ class CountedConn:
     def __init__(self, conn: Conn) -> None:
         self._conn = conn
         self.count = 0
+        self.prepare_threshold = conn.prepare_threshold
 
     async def execute(self, *arguments: object) -> object:
         self.count += 1
