@@ -176,14 +176,14 @@ def test_an_erased_subject_has_no_key_from_then_on(dsn: str) -> None:
 def test_a_process_that_may_have_missed_an_erasure_uses_nothing_cached(dsn: str) -> None:
     async def run() -> None:
         watch = ErasureWatch()
-        watch.observe(1, asked_at=time.monotonic() - LEASE_SECONDS + 0.2)
         keys = DataKeys(KEY, watch)
         insert(dsn, keys.create("cus_1"))
         async with open_connection(dsn, "ledger_api", name="test") as conn:
+            watch.observe(1, asked_at=time.monotonic() - LEASE_SECONDS + 0.5)
             await keys.load(conn, ["cus_1"])
             assert keys.get_cached("cus_1") is not None
             erase(dsn, "cus_1")
-            time.sleep(0.25)  # noqa: ASYNC251 (a stopped process)
+            time.sleep(0.55)  # noqa: ASYNC251 (a stopped process)
             assert keys.get_cached("cus_1") is None
             assert (await keys.load(conn, ["cus_1"])).is_erased("cus_1")
 
