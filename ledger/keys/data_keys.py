@@ -9,12 +9,12 @@ erasure (`ledger.keys.erasure_watch`). Who opens or seals much loads all keys it
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import structlog
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg.rows import TupleRow
 
 from ledger.crypto.entropy import RandomPieces
@@ -22,6 +22,7 @@ from ledger.crypto.mac import Mac
 from ledger.keys.erasure_watch import SEALED_BY_SUBJECT_SINCE_EPOCH, ErasureWatch, LeasedCache
 from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, fetch_all
+from ledger.postgres.pipelines import bind, fetch_together
 from ledger.postgres.statements import StatementPool, parse_statement
 
 CACHED_KEYS_MAX = 20_000
@@ -30,14 +31,18 @@ DATA_KEY_BYTES = 32
 _NONCE_BYTES = 12
 _nonces = RandomPieces(_NONCE_BYTES)
 _extract = Mac(b"ledger/data-key/1").digest
+# What is derived for documents. No id of a stream, for which other keys are derived, has this character.
+_DOCUMENTS = b"documents\x1f1"
+_DOCUMENT_NONCE = b"document nonce\x1f1"
 
-# The epoch is of the same moment as the keys.
+# The epoch is of the same moment as the keys. LIMIT makes the planner look each subject up in the index of
+# its partition, whatever its settings and statistics are; else it may read all partitions for a few keys.
 _SELECT_KEYS = """
 SELECT e.epoch, k.subject, k.wrapped, k.wrapped_by, k.erasing_since IS NOT NULL, k.destroyed_at IS NOT NULL
 FROM ledger.erasure_epoch e LEFT JOIN (
-    SELECT k.* FROM unnest(%(subjects)s::text[]) AS wanted(subject)
-    JOIN ledger.data_keys k ON k.subject = wanted.subject
-) k ON true
+    unnest(%(subjects)s::text[]) AS wanted(subject)
+    CROSS JOIN LATERAL (SELECT * FROM ledger.data_keys d WHERE d.subject = wanted.subject LIMIT 1) k
+) ON true
 """
 
 Source = Conn | StatementPool
@@ -52,11 +57,13 @@ class DataKey:
         # HKDF (RFC 5869) with SHA-256: this is its first half, `derive` the second.
         self._expand = Mac(_extract(key)).digest
         self._last: tuple[str, AESGCM] | None = None
-        self.document_cipher: AESSIV | None = None  # kept by `ledger.keys.documents`
+        self._document_cipher: AESGCM | None = None
 
     def derive(self, info: bytes, length: int = 32) -> bytes:
         """The `length` bytes that only this key yields for `info`."""
         block = self._expand(info + b"\x01")
+        if length <= len(block):
+            return block[:length]
         derived = block
         for number in range(2, -(-length // len(block)) + 1):
             block = self._expand(block + info + bytes([number]))
@@ -72,6 +79,23 @@ class DataKey:
         """What was sealed. Raises cryptography's InvalidTag for anything else."""
         cipher = self._get_cipher(context)
         return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
+
+    def seal_document(self, document: bytes) -> bytes:
+        """`document`, encrypted by AES-256-GCM: the same document is the same bytes, for the nonce is derived
+        from it. Two that differ have one nonce as rarely as 96 random bits meet."""
+        nonce = self.derive(_DOCUMENT_NONCE + document, _NONCE_BYTES)
+        return nonce + self._get_document_cipher().encrypt(nonce, document, None)
+
+    def open_document(self, sealed: bytes) -> bytes:
+        """The document that was sealed. Raises cryptography's InvalidTag, and ValueError, for anything
+        else."""
+        return self._get_document_cipher().decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+
+    def _get_document_cipher(self) -> AESGCM:
+        cipher = self._document_cipher
+        if cipher is None:
+            cipher = self._document_cipher = AESGCM(self.derive(_DOCUMENTS))
+        return cipher
 
     def _get_cipher(self, context: str) -> AESGCM:
         if self._last is None or self._last[0] != context:  # a long stream has one context
@@ -169,6 +193,12 @@ class DataKeys:
         """The key of the subject; None when it is not cached: `load` knows more."""
         return self._cache.get(subject)
 
+    def get_all_cached(self, subjects: Collection[str]) -> Keyring | None:
+        """The keys of all these subjects; None when one of them is not cached."""
+        epoch = self.watch.epoch
+        keys = self._cache.get_all(subjects)
+        return None if keys is None else Keyring(epoch, keys, {})
+
     def create(self, subject: str) -> NewKey:
         """A random key for a subject that has none. Cached by `remember`, once it is committed."""
         key = secrets.token_bytes(DATA_KEY_BYTES)
@@ -200,7 +230,11 @@ def get_wrap_context(subject: str) -> str:
 
 
 async def fetch_from(source: Source, query: str, bindings: Mapping[str, Any]) -> list[TupleRow]:
-    """The rows of a query that only reads."""
+    """The rows of a query that only reads. It is prepared, whoever prepares the connection's statements: to
+    plan a query of all partitions takes some ms, to run it a tenth of that."""
     if isinstance(source, StatementPool):
         return await source.fetch(parse_statement(query), bindings)
+    if source.prepare_threshold is None:
+        [rows] = await fetch_together(source, [bind(parse_statement(query), bindings)])
+        return rows
     return await fetch_all(source, query.encode(), bindings)

@@ -1,9 +1,9 @@
 """Stored documents of data subjects: states, Events, replies, receivers' answers. Compressed, then sealed.
 
 A sealed document names its subject; only with that subject's data key it can be opened, so destroying the key
-destroys every copy of it, in old pages, the WAL, standbys and dumps too. It is sealed by AES-SIV (RFC 5297),
-which needs no nonce and makes the same bytes of the same document: two generations of rows that are equal
-still have equal digests. Documents that older releases stored unsealed are read as they are.
+destroys every copy of it, in old pages, the WAL, standbys and dumps too. It is sealed by AES-GCM with
+a nonce derived from the document, which makes the same bytes of the same document: two generations of rows
+that are equal still have equal digests. Documents that older releases stored unsealed are read as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from ledger.compression.documents import compress, compress_as_text, decompress, decompress_text
 from ledger.keys.data_keys import DataKey, DataKeys, Keyring
@@ -25,9 +24,6 @@ _SEALED_TEXT = "A"
 """The same in base64: its first six bits are zero."""
 _HEADER_BYTES = 2
 _TEXT_START_MAX = 4 * ((_HEADER_BYTES + 255 + 2) // 3)
-_CIPHER_INFO = b"documents\x1f1"
-"""No id of a stream, for which other keys are derived, has this character."""
-_CIPHER_KEY_BYTES = 64
 
 Stored = bytes | str
 """A document as a column has it: bytes, or text."""
@@ -64,8 +60,8 @@ def open_document(keyring: Keyring, stored: Stored) -> bytes | None:
     if key is None:
         return None
     try:
-        return decompress(_get_cipher(key).decrypt(sealed, None))
-    except InvalidTag:
+        return decompress(key.open_document(sealed))
+    except (InvalidTag, ValueError):
         return None
 
 
@@ -88,10 +84,8 @@ async def load_document_keys(run: RunQuery, keys: DataKeys, stored: Iterable[Sto
 
 async def load_keyring(run: RunQuery, keys: DataKeys, subjects: Collection[str]) -> Keyring:
     """The keys of the subjects: with one statement, unless all are cached. Raises what `run` raises."""
-    epoch = keys.watch.epoch
-    cached = {subject: key for subject in subjects if (key := keys.get_cached(subject)) is not None}
-    if len(cached) == len(subjects):
-        return Keyring(epoch, cached, {})
+    if (cached := keys.get_all_cached(subjects)) is not None:
+        return cached
     keyring: Keyring = await run(lambda conn: keys.load(conn, subjects))
     return keyring
 
@@ -108,11 +102,4 @@ def _split(stored: bytes) -> tuple[str, bytes]:
 
 def _seal(key: DataKey, subject: str, document: bytes) -> bytes:
     name = subject.encode()
-    return bytes((_SEALED, len(name))) + name + _get_cipher(key).encrypt(compress(document), None)
-
-
-def _get_cipher(key: DataKey) -> AESSIV:
-    cipher = key.document_cipher
-    if cipher is None:
-        cipher = key.document_cipher = AESSIV(key.derive(_CIPHER_INFO, _CIPHER_KEY_BYTES))
-    return cipher
+    return bytes((_SEALED, len(name))) + name + key.seal_document(compress(document))

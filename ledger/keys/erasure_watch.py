@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from ledger.background import BackgroundLoop
@@ -139,6 +139,19 @@ class LeasedCache(LruCache[Key, Value]):
         """The value cached under `key`; None when there is none, or the process may have missed an
         erasure."""
         return super().get(key) if self._watch.is_held else None
+
+    def get_all(self, keys: Collection[Key]) -> dict[Key, Value] | None:
+        """The values cached under all these keys; None when one is missing, as `get` would say."""
+        if not self._watch.is_held:
+            return None
+        values: dict[Key, Value] = {}
+        get = super().get
+        for key in keys:
+            value = get(key)
+            if value is None:
+                return None
+            values[key] = value
+        return values
 
 
 SELECT_EPOCH = BoundStatement(_SELECT_EPOCH.encode())

@@ -16,7 +16,8 @@ from ledger.errors import ServiceKeyMissing
 from ledger.keys.data_keys import DataKey, DataKeys, Keyring, NewKey
 from ledger.keys.erasure_watch import LEASE_SECONDS, ErasureWatch
 from ledger.keys.service_keys import ServiceKeys
-from ledger.postgres.connections import Conn, open_connection
+from ledger.postgres.connections import Conn, connect, fetch_all, open_connection
+from ledger.store.log import PLANNER_SETTINGS
 from tests.conftest import Cluster
 
 KEY = b"the service key of these tests, of 32 bytes and more"
@@ -63,6 +64,7 @@ class CountedConn:
     def __init__(self, conn: Conn) -> None:
         self._conn = conn
         self.count = 0
+        self.prepare_threshold = conn.prepare_threshold
 
     async def execute(self, *arguments: object) -> object:
         self.count += 1
@@ -174,15 +176,14 @@ def test_an_erased_subject_has_no_key_from_then_on(dsn: str) -> None:
 def test_a_process_that_may_have_missed_an_erasure_uses_nothing_cached(dsn: str) -> None:
     async def run() -> None:
         watch = ErasureWatch()
-        watch.observe(1, asked_at=time.monotonic())
         keys = DataKeys(KEY, watch)
         insert(dsn, keys.create("cus_1"))
         async with open_connection(dsn, "ledger_api", name="test") as conn:
+            watch.observe(1, asked_at=time.monotonic() - LEASE_SECONDS + 0.5)
             await keys.load(conn, ["cus_1"])
-            watch.observe(1, asked_at=time.monotonic())
             assert keys.get_cached("cus_1") is not None
             erase(dsn, "cus_1")
-            time.sleep(LEASE_SECONDS)  # noqa: ASYNC251 (a stopped process)
+            time.sleep(0.55)  # noqa: ASYNC251 (a stopped process)
             assert keys.get_cached("cus_1") is None
             assert (await keys.load(conn, ["cus_1"])).is_erased("cus_1")
 
@@ -207,5 +208,20 @@ def test_a_key_that_is_loaded_while_its_subject_is_erased_is_not_kept(dsn: str) 
             keyring = await keys.load(ErasesMeanwhile(conn), ["cus_1"])  # type: ignore[arg-type]
             assert keyring.is_erased("cus_1")
             assert keyring.get("cus_1") is None
+
+    asyncio.run(run())
+
+
+def test_keys_are_planned_once_on_a_connection_that_psycopg_prepares_nothing_on(dsn: str) -> None:
+    async def run() -> None:
+        keys = DataKeys(KEY, ErasureWatch())
+        insert(dsn, keys.create("cus_1"))
+        async with await connect(
+            dsn, "ledger_projector", name="projections", settings=PLANNER_SETTINGS, prepare_threshold=None
+        ) as conn:
+            for _ in range(3):
+                assert (await keys.load(conn, ["cus_1"])).get("cus_1") is not None
+            used = await fetch_all(conn, "SELECT generic_plans, custom_plans FROM pg_prepared_statements")
+        assert used == [(3, 0)]
 
     asyncio.run(run())

@@ -50,6 +50,14 @@ def test_the_same_document_has_the_same_bytes_for_one_subject_only() -> None:
     assert seal_document(keyring, "cus_jenny", JENNY)[20:] != seal_document(keyring, "cus_other", JENNY)[20:]
 
 
+def test_documents_that_differ_have_nonces_that_differ() -> None:
+    keyring = make_keyring("cus_jenny")
+    documents = [b'{"id":"cus_jenny","version":%d}' % version for version in range(1_000)]
+    start = 2 + len("cus_jenny")
+    nonces = {seal_document(keyring, "cus_jenny", each)[start : start + 12] for each in documents}
+    assert len(nonces) == len(documents)
+
+
 def test_without_the_key_of_its_subject_a_document_does_not_open() -> None:
     stored = seal_document(make_keyring("cus_jenny"), "cus_jenny", JENNY)
     for keyring in (NO_KEYS, Keyring(2, {}, {"cus_jenny": True}), make_keyring("cus_other", "cus_jenny")):
