@@ -231,9 +231,7 @@ def _name_object(object_id: str | None) -> str:
 
 
 def _list_obstacles(obstacles: Sequence[Obstacle]) -> list[str]:
-    lines = [
-        f"In the way: {_name_object(each.object_id)}{each.message}" for each in obstacles[:_SHOWN_MAX]
-    ]
+    lines = [f"In the way: {_name_object(each.object_id)}{each.message}" for each in obstacles[:_SHOWN_MAX]]
     if len(obstacles) > _SHOWN_MAX:
         lines.append(f"… and {len(obstacles) - _SHOWN_MAX} more")
     return [make_printable(line) for line in lines]
