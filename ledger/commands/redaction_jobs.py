@@ -15,7 +15,7 @@ from ledger.commands.execution import Decision, apply_and_render, render_changed
 from ledger.domain import payment_intent_decisions, redaction_job_decisions
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
-from ledger.domain.legal_hold import LegalHold, find_hold_id
+from ledger.domain.legal_hold import find_hold_id
 from ledger.domain.payment_intent import CANCELED, SUCCEEDED, PaymentIntent
 from ledger.domain.redaction_job import RedactionJob
 from ledger.domain.redaction_job_decisions import ROOT_TYPES, Obstacle
@@ -26,8 +26,8 @@ from ledger.store.journal import Change, fold_changes
 
 
 async def create(call: Call, context: DecisionContext, now: int) -> Decision:
-    """`POST /v1/privacy/redaction_jobs`. `reason` and `requested_by` are an operator's; no client gives
-    them."""
+    """`POST /v1/privacy/redaction_jobs`. `reason`, `requested_by` and `first_requested_at` are an
+    operator's; no client gives them."""
     params = call.parameters
     events = redaction_job_decisions.create(
         job_id=context.new_id("prj"),
@@ -37,6 +37,7 @@ async def create(call: Call, context: DecisionContext, now: int) -> Decision:
         validation_behavior=params["validation_behavior"],
         reason=params.get("reason"),
         requested_by=params.get("requested_by"),
+        first_requested_at=params.get("first_requested_at"),
         now=now,
     )
     await _check_objects(call, context, params["objects"])
@@ -73,7 +74,7 @@ async def run(call: Call, context: DecisionContext, now: int) -> Decision:
     redaction_job_decisions.check_ready(state)
     roots = await read_roots(context, state)
     scope = await context.environment.survey_redaction(state, roots, state.validated_upto)
-    obstacles = [*scope.obstacles, *await find_holds(context, roots)]
+    obstacles = [*scope.obstacles, *await find_holds(context, state, roots)]
     changes: list[Change] = []
     if not obstacles:
         streams = dict.fromkeys([*state.cancelable, *scope.cancelable])
@@ -104,13 +105,13 @@ async def read_roots(context: DecisionContext, job: RedactionJob) -> list[State]
     return [root for root in roots if root is not None]
 
 
-async def find_holds(context: DecisionContext, roots: Sequence[State]) -> list[Obstacle]:
-    """The obstacles that the legal holds of these roots are."""
+async def find_holds(context: DecisionContext, job: RedactionJob, roots: Sequence[State]) -> list[Obstacle]:
+    """The obstacles that the legal holds of these roots of a job are."""
     obstacles = []
     for root in roots:
         hold = await context.get(find_hold_id(root.id))
-        if isinstance(hold, LegalHold) and hold.active:
-            obstacles.append(redaction_job_decisions.find_hold_obstacle(hold))
+        if (obstacle := redaction_job_decisions.find_hold_obstacle(job, hold)) is not None:
+            obstacles.append(obstacle)
     return obstacles
 
 

@@ -17,7 +17,7 @@ import structlog
 from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.call import Cause
 from ledger.domain.aggregate import State
-from ledger.domain.legal_hold import LegalHold, find_hold_id
+from ledger.domain.legal_hold import find_hold_id
 from ledger.domain.redaction_job import VALIDATING, RedactionJob
 from ledger.domain.redaction_job_decisions import Scope, end_validation, find_hold_obstacle
 from ledger.errors import UnreadableRecord
@@ -109,8 +109,8 @@ async def survey_with_holds(conn: Conn, store: Store, survey: Survey, job: Redac
     holds = []
     for object_id in job.object_ids:
         hold = await store.streams.read(find_hold_id(object_id))
-        if isinstance(hold, LegalHold) and hold.active:
-            holds.append(find_hold_obstacle(hold))
+        if (obstacle := find_hold_obstacle(job, hold)) is not None:
+            holds.append(obstacle)
     scope = await survey(conn, store, job, roots)
     return scope._replace(obstacles=[*holds, *scope.obstacles])
 

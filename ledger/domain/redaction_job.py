@@ -48,6 +48,8 @@ class RedactionJobCreated(DomainEvent):
 
     reason        why, in the words of the operator who asked for it; None for a job of the API
     requested_by  that operator; None for a job of the API
+    first_requested_at  unix seconds: when the same erasure was requested in the database that a restored
+                        backup lacks it of; None for any other job
     """
 
     TOPIC: ClassVar[str] = "redaction_job.created"
@@ -60,6 +62,7 @@ class RedactionJobCreated(DomainEvent):
     validation_behavior: str
     reason: str | None = None
     requested_by: str | None = None
+    first_requested_at: int | None = None
 
 
 @domain_event
@@ -168,6 +171,7 @@ class RedactionJob(State, frozen=True, kw_only=True):
     validation_behavior: str
     reason: str | None
     requested_by: str | None
+    first_requested_at: int | None = None
     status: str = CREATED
     validation_errors: list[ValidationError] = msgspec.field(default_factory=list)
     reached: dict[str, int] = msgspec.field(default_factory=dict)
@@ -183,6 +187,11 @@ class RedactionJob(State, frozen=True, kw_only=True):
         """The ids of all roots, in the order of the lists."""
         return [object_id for ids in self.objects.values() for object_id in ids]
 
+    def passes_over(self, created: int) -> bool:
+        """Whether what was there at this time (unix seconds) stands in the way no more: the same erasure was
+        allowed later, in the database that a backup was restored from before."""
+        return self.first_requested_at is not None and created <= self.first_requested_at
+
 
 def evolve(state: RedactionJob | None, event: DomainEvent) -> RedactionJob:
     """The job after `event`. Raises TypeError for an event of another aggregate."""
@@ -197,6 +206,7 @@ def evolve(state: RedactionJob | None, event: DomainEvent) -> RedactionJob:
             validation_behavior=event.validation_behavior,
             reason=event.reason,
             requested_by=event.requested_by,
+            first_requested_at=event.first_requested_at,
         )
     if type(event) not in EVENTS:
         raise TypeError(f"{type(event).__name__} is not an event of a redaction job")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ledger.domain.aggregate import next_header
+from ledger.domain.aggregate import State, next_header
 from ledger.domain.event import DomainEvent
 from ledger.domain.legal_hold import LegalHold
 from ledger.domain.redaction_job import (
@@ -91,6 +91,7 @@ def create(
     now: int,
     reason: str | None = None,
     requested_by: str | None = None,
+    first_requested_at: int | None = None,
 ) -> list[DomainEvent]:
     """A new job, whose validation has started. The caller has looked each object up.
 
@@ -108,6 +109,7 @@ def create(
         validation_behavior=validation_behavior,
         reason=reason,
         requested_by=requested_by,
+        first_requested_at=first_requested_at,
     )
     started = RedactionJobValidationStarted(originator_id=job_id, originator_version=2, at=now)
     return [created, started]
@@ -194,15 +196,19 @@ def cancel(state: RedactionJob, *, now: int) -> list[DomainEvent]:
     ]
 
 
-def find_hold_obstacle(hold: LegalHold) -> Obstacle:
-    """The obstacle that an active legal hold is."""
+def find_hold_obstacle(job: RedactionJob, hold: State | None) -> Obstacle | None:
+    """The obstacle that a legal hold is; None if it is not active, or there is none."""
+    if not isinstance(hold, LegalHold) or not hold.active or job.passes_over(hold.placed_at):
+        return None
     text = "This object is under a legal hold, which must be released first."
     return Obstacle("invalid_state", text, hold.object_id, hold.object_type)
 
 
 def is_lock(other: RedactionJob, state: RedactionJob) -> bool:
     """Whether another job that has a root of `state`'s keeps that one from running: it could run now, or it
-    is validated and is the older one."""
+    is validated and is the older one. None keeps one from being done again after a restore."""
+    if state.first_requested_at is not None:
+        return False
     if other.status == VALIDATING:
         return (other.created, other.id) < (state.created, state.id)
     return other.status in (READY, REDACTING)

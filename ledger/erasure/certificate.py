@@ -21,8 +21,8 @@ FILE_SUFFIX = ".certificate"
 MEANING = (
     "What this says: when the erasure was completed, the service held no key any more that opens the "
     "personal data of these subjects, wherever they are stored: tables, write-ahead log, standbys, dumps.",
-    "It also says: what the service answers since then shows these data as redacted, and was written again "
-    "in the counted places.",
+    "It also says: what the service answers since then shows these data as redacted; what it keeps in the "
+    "places that were reached was written again or deleted.",
     "It does not say: that no copies are left outside the service. Receivers of webhooks, readers of the API "
     "and of the feed, and holders of exports have stores of their own.",
     "It does not say: that no backup of the keys is left. One that is older than the erasure opens these "
@@ -55,7 +55,7 @@ class Certificate(NamedTuple):
     data_keys_destroyed  how many data keys, of these subjects and of what belongs to them
     streams              how many objects lost their personal data
     streams_digest       32 bytes: `digest_streams` of their ids
-    counts               how many rows or files were written again, by the place where they are
+    counts               how many rows, files and keys were reached, by the place where they are
     not_reached          what the erasure knows of and could not change, each as one line
     """
 
@@ -109,7 +109,7 @@ def parse_certificate(text: str) -> Certificate:
         streams_digest=decode_hash(
             lines.take("list of streams").removeprefix(_DIGEST), "the list of streams"
         ),
-        counts=dict(map(_parse_count, lines.take_all("written again"))),
+        counts=dict(map(_parse_count, lines.take_all("reached"))),
         not_reached=tuple(lines.take_all("not reached")),
     )
     if certificate.to_text() != text:
@@ -148,7 +148,7 @@ def _list_lines(certificate: Certificate) -> Iterator[str]:
     yield f"data keys destroyed: {certificate.data_keys_destroyed}"
     yield f"streams: {certificate.streams}"
     yield f"list of streams: {_DIGEST}{encode_base64(certificate.streams_digest)}"
-    yield from (f"written again: {name} {count}" for name, count in sorted(certificate.counts.items()))
+    yield from (f"reached: {name} {count}" for name, count in sorted(certificate.counts.items()))
     yield from (f"not reached: {text}" for text in certificate.not_reached)
     yield from MEANING
 

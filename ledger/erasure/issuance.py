@@ -53,7 +53,7 @@ class CompletedErasure(NamedTuple):
 
     requested, completed  positions of the job's records
     streams, digest       how many objects lost their personal data, and `digest_streams` of their ids
-    counts                how many rows or files were written again, by the place: `feed`, `replies` …
+    counts                how many rows, files and keys were reached, by the place: `feed`, `replies` …
     not_reached           what could not be changed, each as one line
     """
 

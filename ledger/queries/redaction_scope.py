@@ -201,6 +201,8 @@ class _Survey:
         for stream in unreadable:
             self._add("invalid_state", "This object has a record that cannot be read.", stream, "unknown")
         for state in states.values():
+            if isinstance(state, Charge | Dispute) and self.job.passes_over(state.created):
+                continue
             if isinstance(state, Dispute) and state.status not in CLOSED_DISPUTES:
                 text = f"This dispute has a status of {state.status}: it must be closed first."
                 self._add("invalid_state", text, state.id, "dispute")

@@ -323,6 +323,7 @@ def redaction_job_history(*steps: Callable[[RedactionJob], list[DomainEvent]]) -
         validation_behavior="error",
         reason="Ada asked for it",
         requested_by="ops",
+        first_requested_at=1_600_000_000,
         now=NOW,
     )
     for step in steps:

@@ -185,7 +185,7 @@ def test_a_certificate_has_one_form_only(issued: Issued) -> None:
         ("'account' where it belongs", "account: acct_1\nmode: test", "mode: test\naccount: acct_1"),
         ("neither live nor test", "mode: test", "mode: tests"),
         ("no position and time", "completed: position 6, 2", "completed: position 6, at 2"),
-        ("lines that its form does not have", "written again: replies", "written again: feed"),
+        ("lines that its form does not have", "reached: replies", "reached: feed"),
         ("lines that its form does not have", "position 4", "4"),
         ("a place in the certificate has no name", "again: feed", "again: Feed"),
         ("does not end with the lines", "What stays", "what stays"),

@@ -27,7 +27,7 @@ class Record(NamedTuple):
     """An erased customer, and what was written before and after.
 
     clear, copy, sealed  exports: in the clear, a copy of that one, and sealed; before the erasure
-    backup               a backup from before, with its keys
+    backup               a backup from before, with its keys: a dispute is open in it, and a hold is in force
     """
 
     stage: Stage
@@ -43,11 +43,11 @@ class Record(NamedTuple):
 @pytest.fixture(scope="module")
 def record(stage: Stage) -> Record:
     folder = stage.folder
-    form = {"name": MARK, "email": f"{MARK}@example.com", "source": "tok_visa"}
+    form = {"name": MARK, "email": f"{MARK}@example.com", "source": "tok_createDispute"}
     customer = ok(stage.raw.post("/v1/customers", form))["id"]
     ok(stage.raw.post("/v1/customers", {"name": KEPT}))
     charge = {"amount": 2000, "currency": "usd", "customer": customer, "description": MARK}
-    ok(stage.raw.post("/v1/charges", charge))
+    disputed = ok(stage.raw.post("/v1/charges", charge))["id"]
     stage.wait_for_projections()
     account = ("--account", stage.account.id)
     clear, copy, sealed = (folder / name for name in ("clear.ndjson", "copy.ndjson", "sealed.ndjson"))
@@ -56,7 +56,11 @@ def record(stage: Stage) -> Record:
     assert MARK.encode() in clear.read_bytes()
     stage.service.run_command("audit", "export", "--out", str(sealed), *account)
     backup = folder / "old.dump"
+    stage.service.run_command("hold", "place", customer, "--reason", "a case")
     stage.service.run_command("backup", str(backup))
+    stage.service.run_command("hold", "release", customer, "--reason", "the case is closed")
+    [dispute] = ok(stage.raw.get(f"/v1/disputes?charge={disputed}"))["data"]
+    ok(stage.raw.post(f"/v1/disputes/{dispute['id']}/close", {}))
     job = stage.erase(customers=[customer])
     wait_until(lambda: stage.operator.get(f"/erasures/{job}").status_code == 200, seconds=20)
     return Record(stage, customer, job, clear, copy, sealed, sealed.read_bytes(), backup)

@@ -50,8 +50,9 @@ MEMBERS = {
         "metadata url version"
     ),
     ("redaction_jobs", 1): (
-        "account cancelable counts created ended_at id livemode objects reached reason requested_at "
-        "requested_by status subjects validated_upto validation_behavior validation_errors version"
+        "account cancelable counts created ended_at first_requested_at id livemode objects reached reason "
+        "requested_at requested_by status subjects validated_upto validation_behavior validation_errors "
+        "version"
     ),
     ("legal_holds", 1): (
         "account created id livemode object_id object_type placed_at placed_by reason release_reason "

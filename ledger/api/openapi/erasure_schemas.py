@@ -36,7 +36,7 @@ _ERASURE: Fields = {
         "SHA-256 of their ids, sorted, each with a newline, in base64.",
         "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
     ),
-    "counts": document("How much was written again, by the place where it is.", {"feed": 311, "replies": 4}),
+    "counts": document("How much was reached, by the place where it is.", {"feed": 311, "replies": 4}),
     "not_reached": array("What could not be changed.", text("One thing.", None)),
     "certificate": text("Where its certificate is.", "/internal/v1/erasures/prj_1/certificate"),
     "certified": unix_time("When the certificate was made."),

@@ -128,7 +128,7 @@ def _add_list_command(group: typer.Typer) -> None:
         rows = [
             (
                 job.id, job.status, job.account, "live" if job.livemode else "test",
-                ", ".join(job.object_ids), job.requested_by or "the API", format_time(job.created),
+                ", ".join(job.object_ids), job.requested_by or "an API key", format_time(job.created),
             )
             for job in jobs
         ]  # fmt: skip
@@ -209,15 +209,14 @@ def _show(job: RedactionJob, *, as_json: bool) -> None:
     print(f"created     {format_time(job.created)}")
     if job.requested_by is not None:
         print(f"by          {make_printable(job.requested_by)}: {make_printable(job.reason or '')}")
+    else:
+        print(f"by          an API key: see ledger audit history {job.id}")
     if job.reached:
         print(f"reaches     {_describe(job.reached)}")
     if job.counts:
-        counts = [
-            f"{name.replace('_', ' ')} {number}" for name, number in sorted(job.counts.items()) if number
-        ]
-        print(f"erased      {', '.join(counts)}")
+        print(f"erased      {_describe_places(job.counts)}")
     for error in job.validation_errors:
-        print(f"error       {make_printable(error['object_id'] or '')} {make_printable(error['message'])}")
+        print(f"error       {make_printable(_name_object(error['object_id']) + error['message'])}")
     if job.status == "succeeded":
         print(f"certificate ledger erase certificate {job.id}")
     elif job.status == "redacting":
@@ -245,12 +244,16 @@ def _explain_errors(job: RedactionJob) -> str:
     first = job.validation_errors[0]
     others = len(job.validation_errors) - 1
     more = f" (and {format_count(others, 'other')})" if others else ""
-    about = f"{first['object_id']}: " if first["object_id"] else ""
+    about = _name_object(first["object_id"])
     return f"nothing was erased: {about}{first['message']}{more} See: ledger erase show {job.id}"
 
 
+def _name_object(object_id: str | None) -> str:
+    return f"{object_id}: " if object_id else ""
+
+
 def _list_obstacles(obstacles: Sequence[Obstacle]) -> list[str]:
-    lines = [f"In the way: {each.object_id} {each.message}" for each in obstacles[:_SHOWN_MAX]]
+    lines = [f"In the way: {_name_object(each.object_id)}{each.message}" for each in obstacles[:_SHOWN_MAX]]
     if len(obstacles) > _SHOWN_MAX:
         lines.append(f"… and {len(obstacles) - _SHOWN_MAX} more")
     return [make_printable(line) for line in lines]
@@ -261,3 +264,8 @@ def _describe(counts: Mapping[str, int]) -> str:
     return ", ".join(
         format_count(number, name.replace("_", " ")) for name, number in sorted(counts.items()) if number
     )
+
+
+def _describe_places(counts: Mapping[str, int]) -> str:
+    """Counts by place, under the names that the certificate has: `events 4, rows_feed 5`."""
+    return ", ".join(f"{name} {number}" for name, number in sorted(counts.items()) if number)

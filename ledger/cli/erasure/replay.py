@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 _ERASED = """
 SELECT EXISTS (SELECT FROM ledger.data_keys WHERE subject = %(subject)s AND erasing_since IS NOT NULL)
 """
+MICROSECONDS = 1_000_000
 REQUESTED, ERASED, ABSENT = "requested", "erased already", "not in this database"
 
 
 class _Replayed(NamedTuple):
-    """What became of one subject of a certificate. `job`: the new redaction job, if there is one."""
+    """What became of one subject of a certificate. `job`: the new redaction job, if there is one;
+    `first_requested_at`: unix seconds, when the erasure of the certificate was requested."""
 
     certificate: str
     subject: str
     outcome: str
     job: str | None
+    first_requested_at: int
 
 
 def add_replay_command(group: typer.Typer) -> None:
@@ -50,7 +53,8 @@ def add_replay_command(group: typer.Typer) -> None:
         """Request erasures again that a restored database lacks.
 
         For a backup that was restored with keys from before an erasure. Each certificate has to be signed by
-        a key of this log. What is erased already, or not in this database, is left alone."""
+        a key of this log. What is erased already, or not in this database, is left alone. Disputes and legal
+        holds that ended before the erasure, but are open in the backup, do not stand in the way."""
         from ledger.cli.erasure import requests
 
         async def run(shell: Shell) -> list[_Replayed]:
@@ -110,7 +114,8 @@ async def _plan(shell: Shell, certificate: Certificate) -> list[_Replayed]:
         state = await shell.store.streams.read(subject)
         assert row is not None
         outcome = ERASED if row[0] else ABSENT if state is None else REQUESTED
-        planned.append(_Replayed(certificate.job, subject, outcome, None))
+        at = certificate.requested.recorded_at // MICROSECONDS
+        planned.append(_Replayed(certificate.job, subject, outcome, None, at))
     return planned
 
 
@@ -119,7 +124,14 @@ async def _request(shell: Shell, planned: _Replayed) -> _Replayed:
     from ledger.cli.erasure import requests
 
     reason = f"again after a restore: certificate of {planned.certificate}"
-    job = await requests.request_erasure(shell, planned.subject, reason, get_shell_user(), fix=True)
+    job = await requests.request_erasure(
+        shell,
+        planned.subject,
+        reason,
+        get_shell_user(),
+        fix=True,
+        first_requested_at=planned.first_requested_at,
+    )
     if job.validation_errors:
         message = job.validation_errors[0]["message"]
         raise SettingError(f"{planned.subject} cannot be erased ({job.id}): {message}")

@@ -125,9 +125,16 @@ async def preview_erasure(shell: Shell, object_id: str, *, fix: bool) -> Scope:
 
 
 async def request_erasure(
-    shell: Shell, object_id: str, reason: str, requested_by: str, *, fix: bool
+    shell: Shell,
+    object_id: str,
+    reason: str,
+    requested_by: str,
+    *,
+    fix: bool,
+    first_requested_at: int | None = None,
 ) -> RedactionJob:
-    """A new job that erases the object, validated; it does not run yet. Raises SettingError."""
+    """A new job that erases the object, validated; it does not run yet. `first_requested_at`: unix seconds,
+    when the same erasure was requested before a restore. Raises SettingError."""
     state = await shell.find(object_id)
     answer = await shell.run(
         state,
@@ -136,6 +143,7 @@ async def request_erasure(
         validation_behavior=FIX if fix else ERROR,
         reason=reason,
         requested_by=requested_by,
+        first_requested_at=first_requested_at,
     )
     while (job := await shell.find_job(answer["id"])).status == VALIDATING:
         async with shell.queries.pool.connection() as conn:

@@ -113,7 +113,7 @@ def _format(facts: dict[str, Any]) -> list[str]:
     checked = "the list is the one given" if facts["streams_checked"] else "list not checked (--streams)"
     lines.append(f"  destroyed   {format_count(facts['data_keys_destroyed'], 'data key')}")
     lines.append(f"  streams     {facts['streams']}, {checked}")
-    lines += (f"  rewritten   {name} {count}" for name, count in facts["counts"].items())
+    lines += (f"  reached     {name} {count}" for name, count in facts["counts"].items() if count)
     lines += (f"  NOT REACHED {make_printable(text)}" for text in facts["not_reached"])
     lines.append("What a certificate means, and what not, is in its last lines, and in docs/erasure.md.")
     return lines
