@@ -187,7 +187,7 @@ def test_a_certificate_has_one_form_only(issued: Issued) -> None:
         ("no position and time", "completed: position 6, 2", "completed: position 6, at 2"),
         ("lines that its form does not have", "reached: replies", "reached: feed"),
         ("lines that its form does not have", "position 4", "4"),
-        ("a place in the certificate has no name", "again: feed", "again: Feed"),
+        ("a place in the certificate has no name", "reached: feed", "reached: Feed"),
         ("does not end with the lines", "What stays", "what stays"),
     ):
         assert old in text

@@ -100,7 +100,8 @@ def _add_list_command(group: typer.Typer) -> None:
             async with shell.queries.pool.connection() as conn:
                 rows = await fetch_all(conn, _NEWEST, {"all": everything, "limit": limit})
             states = [await shell.store.streams.read(row[0]) for row in rows]
-            return [state for state in states if isinstance(state, LegalHold)]
+            holds = [state for state in states if isinstance(state, LegalHold)]
+            return [hold for hold in holds if everything or hold.active]  # a row may be behind the log
 
         holds = requests.run_in_shell(read)
         if as_json:
