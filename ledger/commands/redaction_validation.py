@@ -29,6 +29,7 @@ from ledger.postgres.connections import (
     fetch_all,
     fetch_one,
 )
+from ledger.postgres.statements import parse_statement
 from ledger.store.journal import Append, VersionConflict, fold_changes
 from ledger.store.store import Store
 
@@ -46,6 +47,7 @@ SELECT j.id FROM projections.live l JOIN projections.redaction_jobs j ON j.gener
 WHERE l.projection = 'redaction_jobs' AND j.status = 'validating' AND (SELECT ledger.is_active_database())
 ORDER BY j.created LIMIT %(limit)s
 """
+_STARTED_STATEMENT = parse_statement(_STARTED)
 _TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('redaction job ' || %(job)s, 0))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('redaction job ' || %(job)s, 0))"
 
@@ -83,7 +85,10 @@ class RedactionValidator:
         return validated
 
     async def _step(self) -> float:
-        await self.advance()
+        # By the connection that this process has for reads: most of the time there is nothing to do.
+        if await self._store.streams.source.fetch(_STARTED_STATEMENT, {"limit": 1}):
+            await self.advance()
+            await self._connection.drop()
         return POLL_SECONDS
 
     async def _validate_alone(self, conn: Conn, job_id: str) -> bool:

@@ -28,6 +28,7 @@ from ledger.postgres.connections import (
     fetch_one,
 )
 from ledger.postgres.sessions import ROLES
+from ledger.postgres.statements import parse_statement
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.tree.keys import Keyring
@@ -51,6 +52,9 @@ SELECT j.id FROM projections.live l JOIN projections.redaction_jobs j ON j.gener
 WHERE l.projection = 'redaction_jobs' AND j.status = %(status)s
 AND NOT EXISTS (SELECT FROM ledger.erasures e WHERE e.job = j.id)
 """
+_HAS_WORK = parse_statement(f"""
+SELECT EXISTS ({_NEW}) OR EXISTS (SELECT FROM ledger.erasures u WHERE u.ended_at IS NULL)
+""")  # noqa: S608 (a constant)
 _POSITION = """
 SELECT notification_id FROM ledger.events WHERE originator_id = %(job)s AND topic = %(topic)s
 """
@@ -84,14 +88,22 @@ class ErasureService:
     async def close(self) -> None:
         """Stop after the page under way."""
         await self._loop.close()
-        for connection in self._connections.values():
-            await connection.drop()
+        await self._drop_connections()
 
     async def _advance(self) -> float:
+        # By the connection that this process has for reads: most of the time there is nothing to do.
+        ((has_work,),) = await self._store.streams.source.fetch(_HAS_WORK, {"status": REDACTING})
+        if not has_work:
+            await self._drop_connections()
+            return IDLE_POLL_SECONDS
         async with self._connections["ledger_api"] as conn:
             await self._begin_new(conn)
         is_active = await self._job.advance(lambda: self._loop.step_should_end)
         return ACTIVE_POLL_SECONDS if is_active else IDLE_POLL_SECONDS
+
+    async def _drop_connections(self) -> None:
+        for connection in self._connections.values():
+            await connection.drop()
 
     async def _begin_new(self, conn: Conn) -> None:
         """Keep a row for each job that was run since."""

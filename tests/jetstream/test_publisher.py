@@ -173,7 +173,7 @@ def test_a_message_that_is_too_long_for_the_server_is_named(dsn: str, name: str)
     async def run(server: NatsServer) -> None:
         async with open_store(dsn) as store:
             await append_events(store, 3)
-            await store.journal.append(create_customer(f"cus_{'x' * 200}"))
+            await store.journal.append(create_customer(f"cus_{'x' * 240}"))
             size = len((await LogSource(store).read(3, 4))[0])
             assert size <= 1024, "with its headers it is longer"
             with pytest.raises(NatsUnavailable, match=r"^the message of position 4 has .* 1024 at most"):
