@@ -33,7 +33,7 @@ from ledger.postgres.statements import parse_statement
 from ledger.store.journal import Append, VersionConflict, fold_changes
 from ledger.store.store import Store
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 """Somebody waits for the result of a validation that has just started."""
 JOBS_A_ROUND_MAX = 100
 

@@ -33,7 +33,7 @@ from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 from ledger.tree.keys import Keyring
 
-IDLE_POLL_SECONDS = 0.5
+IDLE_POLL_SECONDS = 1.0
 ACTIVE_POLL_SECONDS = 0.1
 CACHE_SECONDS = LEASE_SECONDS + 0.5
 """A margin, for processes that began to answer at the end of their lease."""

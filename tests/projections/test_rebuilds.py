@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ledger.clock import Clock
 from ledger.domain.aggregate import State
 from ledger.errors import InvalidProjectionState
+from ledger.keys.blind_index import BlindIndex
 from ledger.postgres.connections import open_connection
 from ledger.store.codec import Codec
 from ledger.store.log import Recorded
@@ -40,6 +41,7 @@ from tests.projections.rebuilds import (
     run_rebuild,
     slow_down_pages,
 )
+from tests.projections.releases import let_earlier_releases_run
 
 SECRET = "jenny.rosen@example.com"
 
@@ -373,9 +375,10 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
             assert await load_rows(conn, 2) == await load_rows(conn, 1)
             async with open_engine(dsn) as repaired:
                 assert await repaired.retry("customers", bad, OPERATOR)
+            index = BlindIndex(author.store.service_keys)
             assert {row["email"] for row in (await load_rows(conn, 2))["customers"]} == {
-                "good@example.com",
-                "three@example.com",
+                index.hash_as_text(author.account, False, "email", f"{name}@example.com")
+                for name in ("good", "three")
             }
 
     run_story(dsn, story)
@@ -383,6 +386,7 @@ def test_a_stream_whose_handler_raises_is_parked_in_the_new_generation_too(dsn: 
 
 def test_a_row_the_database_refuses_parks_its_stream_in_a_backfill_as_it_does_live(dsn: str) -> None:
     async def story(author: Author) -> None:
+        let_earlier_releases_run(dsn, True)  # else no column has the text
         for number in range(5):
             await author.create_customer(email=f"{number}@example.com")
         bad = await author.create_customer(email="was@example.com")

@@ -20,7 +20,7 @@ from tests.projections.test_money import call
 from tests.work import record_runs
 
 IDLE_SECONDS = 2.0
-IDLE_STATEMENTS_MAX = 25
+IDLE_STATEMENTS_MAX = 30
 """In a second, by all background work together. One more loop that polls every 100 ms would exceed it."""
 
 
