@@ -10,7 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.api.service import Account, Caller, Registrar, Service, ok
+from ledger.keys.documents import open_document
+from tests.api.service import SERVICE_KEY, Account, Caller, Registrar, Service, ok
+from tests.keys.keyrings import read_keyring
 from tests.stripe_cli.cli import Listener, RefusingProxy, StripeCli, needs_stripe_cli
 from tests.stripe_cli.test_triggers import DISPUTED, trigger
 from tests.webhooks.receiver import Receiver, ScriptedResponse, run_receiver, wait_until
@@ -18,7 +20,7 @@ from tests.webhooks.receiver import Receiver, ScriptedResponse, run_receiver, wa
 pytestmark = needs_stripe_cli
 
 ATTEMPTS = """
-SELECT d.event, d.state, d.endpoint, a.number, a.status, convert_from(a.answer, 'utf8')
+SELECT d.event, d.state, d.endpoint, a.number, a.status, coalesce(a.sealed_answer, a.answer)
 FROM webhooks.deliveries d JOIN webhooks.attempts a ON a.delivery = d.id
 WHERE d.account = %s ORDER BY d.position, d.ordinal, a.number
 """
@@ -37,7 +39,12 @@ def read_events(listener: Listener) -> list[Any]:
 
 def read_attempts(service: Service, account: Account) -> list[Any]:
     with psycopg.connect(service.dsn) as conn:
-        return conn.execute(ATTEMPTS, (account.id,)).fetchall()
+        rows = conn.execute(ATTEMPTS, (account.id,)).fetchall()
+    keyring = read_keyring(service.dsn, SERVICE_KEY.encode())
+    return [
+        (*row, None if sealed is None else (open_document(keyring, sealed) or b"").decode())
+        for *row, sealed in rows
+    ]
 
 
 def test_events_are_forwarded_signed_and_responses_recorded(

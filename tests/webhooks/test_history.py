@@ -258,7 +258,10 @@ def test_a_delivery_is_sent_again_with_the_whole_schedule_before_it(
     key = {"idempotency_key": "again"}
     answers = [desk.retry(delivery["id"], **key) for _ in range(2)]
     assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, "true"]
-    assert answers[0].content == answers[1].content
+    first, second = (ok(answer) for answer in answers)
+    for each in (first, second):  # what the receiver answered is not kept a second time, with the reply
+        each["attempts"] = [attempt | {"answer": None} for attempt in each["attempts"]]
+    assert first == second
     assert desk.wait_for(delivery["id"], "delivered")["attempt_count"] == 5
     (replayed,) = {answers[1].headers["original-request"]}
     assert replayed == answers[0].headers["request-id"]
