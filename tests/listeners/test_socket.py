@@ -31,7 +31,7 @@ from tests.webhooks.receiver import wait_until
 ATTEMPTS = """
 SELECT d.event, d.account, d.state, d.tries, a.number, a.status, a.sealed_answer, a.duration_ms
 FROM webhooks.deliveries d JOIN webhooks.attempts a ON a.delivery = d.id
-WHERE d.endpoint LIKE 'wsl\\_%%' AND d.account = ANY (%s) ORDER BY a.at, a.number
+WHERE d.endpoint LIKE 'wsl\\_%%' AND d.account = ANY (%s) ORDER BY d.position, d.ordinal, a.number
 """
 
 
