@@ -22,12 +22,6 @@ def build_command() -> Any:
     return get_command(build_cli(lambda settings: None, program.LedgerGroup))  # type: ignore[arg-type, return-value]
 
 
-@cache
-def get_part(group: Any, name: str) -> Any:
-    """The command of this name in a group, or None."""
-    return group.get_command(group.make_context("ledger", [], resilient_parsing=True), name)
-
-
 def find_command(words: list[str]) -> tuple[Any, list[str], str | None]:
     """The command that the words name, what follows its name, and a complaint if there is no such command."""
     command, rest = build_command(), list(words)
