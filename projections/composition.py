@@ -96,7 +96,7 @@ def _prepare_checkpoint_file(path: Path) -> ServiceFactory:
 
 def _create_erasure_service(store: Store, settings: Settings) -> ErasureService:
     rows = ErasedRows(store.codec, store.clock, PROJECTIONS)
-    return ErasureService(store, make_keyring(store.service_keys, settings), rewrite_rows=rows.run_page)
+    return ErasureService(store, make_keyring(store.service_keys, settings), rows=rows)
 
 
 def _create_webhook_service(store: Store, settings: Settings) -> WebhookService:

@@ -2,7 +2,8 @@
 
 As the engine would by a rebuild, and in place: the events of a page of streams are folded once, and the last
 value of each row is written to each generation that has it, as of its checkpoint, whose lock keeps the engine
-away meanwhile. Rows are only updated: one that is missing (of a parked stream, of a day that is no longer
+away meanwhile. A page may be folded before that lock is held: it is folded again if anything of it has
+changed until then. Rows are only updated: one that is missing (of a parked stream, of a day that is no longer
 kept) stays so, and one that is the same already is not written.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ledger.clock import Clock
 from ledger.domain.aggregate import State
@@ -36,6 +38,20 @@ AND NOT EXISTS (SELECT FROM projections.checkpoints c
                 WHERE c.projection = b.projection AND c.generation = b.generation)
 ORDER BY 1, 2 LIMIT 1
 """
+_MOMENT = """
+SELECT h.position, e.epoch FROM ledger.head h, ledger.erasure_epoch e
+"""
+_GENERATIONS = """
+SELECT projection, generation FROM projections.checkpoints
+WHERE projection = ANY (%(projections)s::text[]) ORDER BY 1, 2
+"""
+# The few events since are looked up among the streams, which may be many: never the other way round.
+_HOLDS = """
+SELECT e.epoch = %(erasures)s AND NOT EXISTS (
+    SELECT FROM ledger.events n WHERE n.notification_id > %(head)s
+    AND (SELECT true FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = n.originator_id))
+FROM ledger.erasure_epoch e
+"""
 _LOCK_CHECKPOINTS = """
 SELECT projection, generation, shape, position FROM projections.checkpoints
 WHERE projection = ANY (%(projections)s::text[]) ORDER BY projection, generation FOR UPDATE
@@ -60,6 +76,20 @@ ORDER BY e.originator_version LIMIT %(limit)s
 """
 
 
+class FoldedPage(NamedTuple):
+    """The events of a page, folded, and the rows that follow from them.
+
+    targets   the generations that there were, with the rows of all events of the page
+    head      the log's last position before the events were read
+    erasures  the erasure epoch before they were decoded
+    """
+
+    next_place: Place | None
+    targets: list[Target]
+    head: int
+    erasures: int
+
+
 class ErasedRows:
     """Rewrites the rows of `projections` for one process."""
 
@@ -67,48 +97,62 @@ class ErasedRows:
         self._codec = codec
         self._clock = clock
         self._projections = {each.name: each for each in projections if list_rewritable(each)}
+        self._names = {"projections": list(self._projections)}
         self._last: State | None = None
 
-    async def run_page(self, conn: Conn, erasure: Erasure) -> Page:
-        """Rewrite the rows of the next events of the erasure's streams, in the caller's transaction, whose
-        role is that of the projections. Raises psycopg.Error."""
+    async def read_page(self, conn: Conn, erasure: Erasure) -> FoldedPage:
+        """Fold the next events of the erasure's streams. Raises psycopg.Error."""
         if erasure.place == Place():
             await wait_for_batches(conn)  # what they decode later, they decode redacted
         await self._clock.refresh(conn)
-        names = {"projections": list(self._projections)}
-        for building in await fetch_all(conn, _BUILDING, names):
+        [(head, erasures)] = await fetch_all(conn, _MOMENT)
+        targets = await self._create_targets(conn)
+        recorded = await self._read_events(conn, erasure)
+        if not recorded:
+            self._last = None
+            return FoldedPage(None, targets, head, erasures)
+        await self._fold(conn, recorded, targets)
+        last = recorded[-1].event
+        place = Place(last.originator_id, last.originator_version)
+        return FoldedPage(place, targets, head, erasures)
+
+    async def write_page(self, conn: Conn, erasure: Erasure, reading: FoldedPage) -> Page:
+        """Write the rows of a page, in the caller's transaction, whose role is that of the projections.
+        Raises psycopg.Error."""
+        for building in await fetch_all(conn, _BUILDING, self._names):
             return Page(obstacle=f"a rebuild is filling {GenerationKey(*building)}: it must end first")
         positions: dict[GenerationKey, int] = {}
-        for name, generation, shape, position in await fetch_all(conn, _LOCK_CHECKPOINTS, names):
+        for name, generation, shape, position in await fetch_all(conn, _LOCK_CHECKPOINTS, self._names):
             key = GenerationKey(name, generation)
             if shape > self._projections[name].shape:
                 return Page(obstacle=f"{key} was built by a later release: one of its processes must run")
             positions[key] = position
-        recorded = await self._read_page(conn, erasure)
-        if not recorded:
-            self._last = None
-            return Page()
-        last = recorded[-1].event
-        counts = await self._rewrite(conn, recorded, positions)
-        return Page(Place(last.originator_id, last.originator_version), counts)
+        if not await self._holds(conn, erasure, reading, positions):
+            reading = await self.read_page(conn, erasure)
+        await _keep_applied(conn, reading.targets, positions)
+        counts: dict[str, int] = {}
+        for key, changed in (await update_rows(conn, reading.targets)).items():
+            kind = f"rows_{key.projection}"
+            counts[kind] = counts.get(kind, 0) + changed
+        return Page(reading.next_place, counts)
 
-    async def _read_page(self, conn: Conn, erasure: Erasure) -> list[Recorded]:
+    async def _create_targets(self, conn: Conn) -> list[Target]:
+        encoder = RowEncoder(self._codec, compressed=await may_compress(conn))
+        now = self._clock.now()
+        return [
+            Target.create(self._projections[name], generation, now, encoder=encoder)
+            for name, generation in await fetch_all(conn, _GENERATIONS, self._names)
+        ]
+
+    async def _read_events(self, conn: Conn, erasure: Erasure) -> list[Recorded]:
         stream, version = erasure.place
         parameters = {"job": erasure.job, "stream": stream, "version": version, "limit": PAGE_EVENTS}
         cur = conn.cursor(binary=True)
         await cur.execute(_EVENTS, parameters)
         return await decode_log(conn, self._codec, await cur.fetchall())
 
-    async def _rewrite(
-        self, conn: Conn, recorded: Sequence[Recorded], positions: Mapping[GenerationKey, int]
-    ) -> dict[str, int]:
-        """Write the rows of the events. Returns how many changed, by the name of the projection."""
-        now = self._clock.now()
-        encoder = RowEncoder(self._codec, compressed=await may_compress(conn))
-        targets = [
-            Target.create(self._projections[key.projection], key.generation, now, encoder=encoder)
-            for key in positions
-        ]
+    async def _fold(self, conn: Conn, recorded: Sequence[Recorded], targets: Sequence[Target]) -> None:
+        """Give the targets the rows of the events, and the keys that seal them."""
         batch = BatchFold(targets)
         first = recorded[0].event
         if first.originator_version > 1:
@@ -119,24 +163,22 @@ class ErasedRows:
             batch.apply_events(recorded[start : start + SLICE_EVENTS])
             await asyncio.sleep(0)
         self._last = batch.states.get(recorded[-1].event.originator_id)
-        streams = list({item.event.originator_id for item in recorded})
-        parked: dict[tuple[GenerationKey, str], int] = {
-            (GenerationKey(name, generation), stream): position
-            for name, generation, stream, position in await fetch_all(conn, _PARKED, {"streams": streams})
-        }
         for target in targets:
-            upto = positions[target.key]
-            target.event_rows = [
-                each
-                for each in target.event_rows
-                if each.position <= upto and each.position < parked.get((target.key, each.stream), upto + 1)
-            ]
             await target.load_keyring(conn)  # of subjects that are not erased, if their stream is in it
-        counts: dict[str, int] = {}
-        for key, changed in (await update_rows(conn, targets)).items():
-            kind = f"rows_{key.projection}"
-            counts[kind] = counts.get(kind, 0) + changed
-        return counts
+
+    async def _holds(
+        self,
+        conn: Conn,
+        erasure: Erasure,
+        reading: FoldedPage,
+        positions: Mapping[GenerationKey, int],
+    ) -> bool:
+        """Whether a page says what the rows say now that their checkpoints are locked: they have no
+        generation besides, and the streams no later event, and nobody's erasure has begun since."""
+        if {target.key for target in reading.targets} != positions.keys():
+            return False
+        parameters = {"job": erasure.job, "head": reading.head, "erasures": reading.erasures}
+        return (await fetch_all(conn, _HOLDS, parameters)) == [(True,)]
 
     async def _load_state(self, conn: Conn, stream: str, version: int) -> State | None:
         """The aggregate at a version; None if it cannot be read: the stream is parked from there on."""
@@ -157,3 +199,22 @@ class ErasedRows:
             except UnreadableRecord:
                 return None
         return state
+
+
+async def _keep_applied(
+    conn: Conn, targets: Iterable[Target], positions: Mapping[GenerationKey, int]
+) -> None:
+    """Leave out the rows of events that the generations have not applied, or that follow the one from which a
+    stream is parked."""
+    streams = list({each.stream for target in targets for each in target.event_rows})
+    parked: dict[tuple[GenerationKey, str], int] = {
+        (GenerationKey(name, generation), stream): position
+        for name, generation, stream, position in await fetch_all(conn, _PARKED, {"streams": streams})
+    }
+    for target in targets:
+        upto = positions[target.key]
+        target.event_rows = [
+            each
+            for each in target.event_rows
+            if each.position <= upto and each.position < parked.get((target.key, each.stream), upto + 1)
+        ]

@@ -10,8 +10,9 @@ lost with its process is done again by any other. A step that cannot go on says 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import psycopg
 import structlog
@@ -20,6 +21,7 @@ from ledger.erasure.records import (
     WAIT,
     Erasure,
     Page,
+    Place,
     Step,
     list_unended,
     lock_erasure,
@@ -34,6 +36,81 @@ RunPage = Callable[[Conn, Erasure], Awaitable[Page]]
 """Does the next page of a step in the caller's transaction. Raises psycopg.Error; then nothing was done."""
 
 log = structlog.get_logger()
+
+
+class Reading(Protocol):
+    """What a page needs of the database before it is written."""
+
+    @property
+    def next_place(self) -> Place | None:
+        """Where the next page begins; None: there was nothing to read."""
+
+
+PageReading = TypeVar("PageReading", bound=Reading)
+
+
+class ReadStep(Protocol[PageReading]):
+    """A step whose pages are read and written separately: what is read of one page does not depend on what is
+    written for the page before it. Both methods raise psycopg.Error."""
+
+    async def read_page(self, conn: Conn, erasure: Erasure) -> PageReading:
+        """Read the next page."""
+
+    async def write_page(self, conn: Conn, erasure: Erasure, reading: PageReading) -> Page:
+        """Do the page that was read, in the caller's transaction."""
+
+
+class ReadAhead(Generic[PageReading]):
+    """Runs the pages of a step, and reads each while the database writes the one before it.
+
+    `connection` is for that alone. What was read ahead is used for the very page that follows, on the same
+    connection as the page before: whatever happens in between, the page is read again.
+    """
+
+    def __init__(self, step: ReadStep[PageReading], connection: ReconnectingConnection) -> None:
+        self._step = step
+        self._connection = connection
+        self._expected: tuple[Conn, str, Place] | None = None
+        self._task: asyncio.Task[PageReading] | None = None
+
+    async def run_page(self, conn: Conn, erasure: Erasure) -> Page:
+        """The next page, in the caller's transaction. Raises psycopg.Error."""
+        reading = await self._take(conn, erasure)
+        if reading is None:
+            reading = await self._step.read_page(conn, erasure)
+        if reading.next_place is None:
+            return Page()
+        self._start(conn, erasure._replace(place=reading.next_place))
+        try:
+            return await self._step.write_page(conn, erasure, reading)
+        except BaseException:
+            await self.drop()
+            raise
+
+    async def drop(self) -> None:
+        """Forget what was read ahead, or is being read."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _start(self, conn: Conn, erasure: Erasure) -> None:
+        self._expected = (conn, erasure.job, erasure.place)
+        self._task = asyncio.create_task(self._read(erasure), name="erasures read-ahead")
+
+    async def _take(self, conn: Conn, erasure: Erasure) -> PageReading | None:
+        if self._task is None or self._expected != (conn, erasure.job, erasure.place):
+            await self.drop()
+            return None
+        task, self._task = self._task, None
+        try:
+            return await task
+        except Exception:  # whatever it is: it happens again to the page itself, or is gone
+            return None
+
+    async def _read(self, erasure: Erasure) -> PageReading:
+        async with self._connection as conn:
+            return await self._step.read_page(conn, erasure)
 
 
 class StepWork(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import msgspec
 from psycopg.pq import Format
@@ -46,31 +47,45 @@ ON CONFLICT ON CONSTRAINT remnants_event DO NOTHING
 _encode = msgspec.json.Encoder().encode
 
 
+class ReadRemnants(NamedTuple):
+    """The remnants of a page's events. `unreadable_events`: how many have none, because they cannot be
+    read."""
+
+    next_place: Place | None
+    remnants: Sequence[tuple[str, int, bytes]] = ()
+    unreadable_events: int = 0
+
+
 class Remnants:
     """Makes the remnants of erasures. `codec` opens what is being erased."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
 
-    async def run_page(self, conn: Conn, erasure: Erasure) -> Page:
-        """The remnants of the next events of the erasure's streams, in the caller's transaction. Events that
-        are sealed for somebody else have none. Raises psycopg.Error."""
+    async def read_page(self, conn: Conn, erasure: Erasure) -> ReadRemnants:
+        """Make the remnants of the next events of the erasure's streams. Events that are sealed for somebody
+        else have none. Nothing can be sealed for its subjects any more, so all there is can be read
+        ahead. Raises psycopg.Error."""
         stream, version = erasure.place
         parameters = {"job": erasure.job, "stream": stream, "version": version, "limit": PAGE_EVENTS}
         cur = conn.cursor(binary=True)
         await cur.execute(_EVENTS, parameters)
         rows = await cur.fetchall()
         if not rows:
-            return Page()
+            return ReadRemnants(None)
         subjects = {row[:2]: find_sealed_subject(row[3]) or row[4] for row in rows if _SEALED in row[3]}
         named = {"subjects": list(set(subjects.values()))}
         erasing = {subject for (subject,) in await fetch_all(conn, _ERASING, named)}
         sealed = [row[:4] for row in rows if subjects.get(row[:2]) in erasing]
         remnants = await self._make_remnants(conn, sealed)
-        if remnants:
-            await _insert(conn, remnants)
-        counts = {"events": len(remnants), "unreadable_events": len(sealed) - len(remnants)}
-        return Page(Place(*rows[-1][:2]), counts)
+        return ReadRemnants(Place(*rows[-1][:2]), remnants, len(sealed) - len(remnants))
+
+    async def write_page(self, conn: Conn, erasure: Erasure, reading: ReadRemnants) -> Page:
+        """Keep them, in the caller's transaction. Raises psycopg.Error."""
+        if reading.remnants:
+            await _insert(conn, reading.remnants)
+        counts = {"events": len(reading.remnants), "unreadable_events": reading.unreadable_events}
+        return Page(reading.next_place, counts)
 
     async def _make_remnants(self, conn: Conn, records: Sequence[Record]) -> list[tuple[str, int, bytes]]:
         """The remnants, each with the stream and version of its event, but of those that cannot be read."""

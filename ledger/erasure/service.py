@@ -6,6 +6,7 @@ Every process may do so; the rows of the erasures tell what is left, and one wor
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
 from ledger.domain.redaction_job import REDACTING, RedactionJob, RedactionJobRunRequested
@@ -13,7 +14,7 @@ from ledger.erasure.answers import AnswersRemoval
 from ledger.erasure.closure import Closure
 from ledger.erasure.completion import Completion, wait_for_lease
 from ledger.erasure.exports import rewrite_exports
-from ledger.erasure.job import ErasureJob, RunPage, StepWork
+from ledger.erasure.job import ErasureJob, ReadAhead, ReadStep, RunPage, StepWork
 from ledger.erasure.key_destruction import KeyDestruction
 from ledger.erasure.purge import delete_chunks, delete_requests
 from ledger.erasure.records import Erasure, Page, Step, begin_erasure
@@ -27,7 +28,7 @@ from ledger.postgres.connections import (
     fetch_all,
     fetch_one,
 )
-from ledger.postgres.sessions import ROLES
+from ledger.postgres.sessions import ROLES, Role
 from ledger.postgres.statements import parse_statement
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
@@ -63,22 +64,18 @@ SELECT notification_id FROM ledger.events WHERE originator_id = %(job)s AND topi
 class ErasureService:
     """Runs erasures.
 
-    rewrite_rows  derives the rows of erased streams again, in the role of the projections
+    rows  derives the rows of erased streams again, in the role of the projections
     """
 
-    def __init__(self, store: Store, keyring: Keyring, *, rewrite_rows: RunPage) -> None:
+    def __init__(self, store: Store, keyring: Keyring, *, rows: ReadStep[Any]) -> None:
         self._store = store
-        self._connections = {
-            role: ReconnectingConnection(
-                store.dsn,
-                role,
-                name="erasures",
-                settings=_SETTINGS,
-                answer_seconds=STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
-            )
-            for role in ROLES
-        }
-        self._job = ErasureJob(_make_steps(store, keyring, rewrite_rows), self._connections)
+        self._connections = {role: _make_connection(store, role, "erasures") for role in ROLES}
+        self._read_ahead_connection = _make_connection(store, "ledger_projector", "erasures read-ahead")
+        remnants = Remnants(store.codec.for_erasure())
+        self._remnants = ReadAhead(remnants, self._read_ahead_connection)
+        self._rows = ReadAhead(rows, self._read_ahead_connection)
+        steps = _make_steps(store, keyring, self._remnants.run_page, self._rows.run_page)
+        self._job = ErasureJob(steps, self._connections)
         self._loop = BackgroundLoop("erasures", self._advance, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS)
 
     async def start(self) -> None:
@@ -102,7 +99,9 @@ class ErasureService:
         return ACTIVE_POLL_SECONDS if is_active else IDLE_POLL_SECONDS
 
     async def _drop_connections(self) -> None:
-        for connection in self._connections.values():
+        for pages in (self._remnants, self._rows):
+            await pages.drop()
+        for connection in (*self._connections.values(), self._read_ahead_connection):
             await connection.drop()
 
     async def _begin_new(self, conn: Conn) -> None:
@@ -123,12 +122,24 @@ class ErasureService:
             )
 
 
-def _make_steps(store: Store, keyring: Keyring, rewrite_rows: RunPage) -> Mapping[Step, StepWork]:
+def _make_connection(store: Store, role: Role, name: str) -> ReconnectingConnection:
+    return ReconnectingConnection(
+        store.dsn,
+        role,
+        name=name,
+        settings=_SETTINGS,
+        answer_seconds=STATEMENT_SECONDS_MAX + ANSWER_GRACE_SECONDS,
+    )
+
+
+def _make_steps(
+    store: Store, keyring: Keyring, keep_remnants: RunPage, rewrite_rows: RunPage
+) -> Mapping[Step, StepWork]:
     codec = store.codec.for_erasure()
     completion = Completion(store, keyring)
     return {
         Step.CLOSURE: StepWork(Closure(codec, cache_seconds=CACHE_SECONDS).run_page),
-        Step.REMNANTS: StepWork(Remnants(codec).run_page),
+        Step.REMNANTS: StepWork(keep_remnants),
         Step.REPLIES: StepWork(RepliesRewrite(codec.data_keys).run_page),
         Step.KEYS: StepWork(KeyDestruction(cache_seconds=CACHE_SECONDS).run_page),
         Step.ROWS: StepWork(rewrite_rows, "ledger_projector"),
