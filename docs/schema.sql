@@ -297,8 +297,7 @@ CREATE TABLE ledger.erasure_streams (
     job text NOT NULL,
     stream text NOT NULL,
     number bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
-    CONSTRAINT erasure_streams_key PRIMARY KEY (job, stream),
-    CONSTRAINT erasure_streams_job FOREIGN KEY (job) REFERENCES ledger.erasures(job)
+    CONSTRAINT erasure_streams_key PRIMARY KEY (job, stream)
 );
 CREATE INDEX erasure_streams_found ON ledger.erasure_streams USING btree (job, number);
 GRANT INSERT, SELECT ON ledger.erasure_streams TO ledger_api;

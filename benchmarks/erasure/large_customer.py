@@ -26,7 +26,7 @@ GROUP = "erasure of one customer"
 EVENTS_PER_ROUND = 5
 CATCH_UP_SECONDS = 600.0
 TIMEOUT_SECONDS = 300.0
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.1
 SECONDS_GOAL = Goal(10, is_maximum=True)
 MEMORY_GOAL_MB = Goal(300, is_maximum=True)
 _HEAD = "SELECT position FROM ledger.head"
