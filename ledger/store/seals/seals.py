@@ -92,14 +92,18 @@ class Seals:
     def open(self, stream: str, version: int, topic: str, sealed: str) -> bytes | None:
         """What is sealed; None if it is erased. Raises cryptography's InvalidTag, ValueError and TypeError;
         LookupError when there is no key."""
-        place = _encode_place(stream, version, topic)
         subject, names_subject, text = sealed.rpartition(":")
-        raw = a2b_base64(text)
         if names_subject:
             key = self._get_key(subject)
-            return None if key is None else key.open(_get_context(stream), raw, place)
+            if key is None:
+                return None
+            return key.open(_get_context(stream), a2b_base64(text), _encode_place(stream, version, topic))
         cipher = self._find_cipher(stream)
-        return None if cipher is None else cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place)
+        if cipher is None:
+            return None
+        raw = a2b_base64(text)
+        place = _encode_place(stream, version, topic)
+        return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place)
 
     def get_remnant(self, stream: str, version: int, sealed: str) -> tuple[bytes, str]:
         """What stays of an erased event's personal fields, as JSON, and how far its erasure is: `processing`
