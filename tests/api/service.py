@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICE_KEY = "the-service-key-of-the-tests-0123456789"
 START_SECONDS = 30
 STOP_SECONDS = 20
+LIST_SECONDS = 15
 FORM = "application/x-www-form-urlencoded"
 PREVIEW = "2026-09-30.preview"
 """The version that the pre-release client sends."""
@@ -206,11 +207,19 @@ class Caller:
     def dispute(self, source: str = "tok_createDispute", **fields: Any) -> Any:
         """The dispute of a new charge."""
         charge = self.charge(source, **fields)
-        return ok(self.get(f"/v1/disputes?charge={charge['id']}"))["data"][0]
+        return self.read_list(f"/v1/disputes?charge={charge['id']}")[0]
 
     def events(self, query: str = "") -> Any:
         """Events, oldest first."""
-        return ok(self.get(f"/v1/events?limit=100&{query}"))["data"][::-1]
+        return self.read_list(f"/v1/events?limit=100&{query}")[::-1]
+
+    def read_list(self, path: str) -> Any:
+        """What a list shows once it lacks no write before. On a busy machine that may take longer than the
+        service lets a list wait."""
+        deadline = time.monotonic() + LIST_SECONDS
+        while "ledger-behind-events" in (answer := self.get(path)).headers:
+            assert time.monotonic() < deadline, answer.headers["ledger-behind-events"]
+        return ok(answer)["data"]
 
 
 def _dashed(headers: Mapping[str, str]) -> dict[str, str]:

@@ -103,7 +103,7 @@ def dispute(raw: Caller) -> Any:
         text = f"<img src=x onerror=alert({number})>"
         fields = {"evidence[product_description]": text, "submit": "false"}
         ok(raw.post(f"/v1/disputes/{made['id']}", fields))
-    ok(raw.get("/v1/disputes"))
+    raw.read_list("/v1/disputes")
     return made
 
 
@@ -182,7 +182,7 @@ def test_a_rebuild_that_differs_shows_its_rows_side_by_side_and_is_promoted_with
     console: Console, dispute: Any, raw: Caller, sql: Callable[..., Any]
 ) -> None:
     customer = raw.customer(email=EMAIL, description="as it was")
-    ok(raw.get("/v1/customers"))
+    raw.read_list("/v1/customers")
     sql("UPDATE projections.customers SET deleted = true, email = 'drifted' WHERE id = %s", customer["id"])
     page = console.open_view("projections/customers")
     act(page, "Rebuild", "Begin")
@@ -224,7 +224,7 @@ def test_a_parked_stream_is_named_and_retried_on_the_page(
     expect(page.get_by_role("dialog")).to_contain_text("it is parked no longer")
     page.get_by_role("dialog").get_by_role("button", name="Close").last.click()
     expect(parked).to_be_hidden()
-    assert bad["id"] in [each["id"] for each in ok(raw.get("/v1/customers"))["data"]]
+    assert bad["id"] in [each["id"] for each in raw.read_list("/v1/customers")]
 
 
 def test_the_stepper_goes_by_arrows_and_its_url_is_the_step(console: Console, dispute: Any) -> None:

@@ -34,7 +34,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Node, and the library compiled."""
     node = find_node()
     recipe = ["make", "--silent", "--no-print-directory", "-C", str(ROOT / "clients"), f"FEED={BUILD}"]
-    run_to_success([*recipe, "feed"], tmp_path_factory.mktemp("home"), {})
+    # The release that is installed is the one of the lock file, which may be younger than it.
+    installed = f"--old-file={STAMP}"
+    run_to_success([*recipe, installed, "feed"], tmp_path_factory.mktemp("home"), {})
     return node
 
 
@@ -103,6 +105,13 @@ def test_the_inbox_tells_another_system_of_each_dispute(
     programs.check_that_the_inbox_tells_another_system_of_each_dispute(program, ledger, database)
 
 
+def run_script(node: str, script: str, url: str) -> str:
+    """What a script prints that uses the library."""
+    command = [node, "--input-type=module", "--eval", script, url]
+    completed = subprocess.run(command, cwd=BUILD, capture_output=True, text=True, timeout=30, check=True)
+    return completed.stdout
+
+
 def follow_until_5(node: str, url: str) -> str:
     """The positions that the library reads after 4, or its error."""
     script = """
@@ -117,9 +126,7 @@ def follow_until_5(node: str, url: str) -> str:
           console.log(String(error));
         }
     """
-    command = [node, "--input-type=module", "--eval", script, url]
-    completed = subprocess.run(command, cwd=BUILD, capture_output=True, text=True, timeout=30, check=True)
-    return completed.stdout
+    return run_script(node, script, url)
 
 
 @pytest.mark.parametrize("first", PASSING.values(), ids=PASSING)
@@ -138,6 +145,24 @@ def test_what_does_not_pass_by_itself_is_an_error_that_shows_it(
     assert printed.startswith(f"{kind}: ")
     assert message in printed
     assert len(paths) == 1
+
+
+def test_a_consumer_that_is_stopped_while_it_applies_a_whole_answer_ends(node: str) -> None:
+    """The end of the answer has arrived and is not read yet: Node's fetch would never tell of it."""
+    script = """
+        import { Feed } from "./dist/index.js";
+        import { setTimeout } from "node:timers/promises";
+        const stop = new AbortController();
+        const feed = new Feed(process.argv[1], "rk_test_key", { log: console.log });
+        for await (const batch of feed.follow(4, undefined, stop.signal)) {
+          await setTimeout(500);
+          stop.abort();
+          console.log(batch.position);
+        }
+        console.log("ended");
+    """
+    with open_server([Answer(ITEM + END)]) as (url, _):
+        assert run_script(node, script, url) == "5\nended\n"
 
 
 def test_the_library_depends_on_nothing_and_the_lock_file_has_no_addresses() -> None:

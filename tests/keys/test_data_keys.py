@@ -179,8 +179,9 @@ def test_a_process_that_may_have_missed_an_erasure_uses_nothing_cached(dsn: str)
         keys = DataKeys(KEY, watch)
         insert(dsn, keys.create("cus_1"))
         async with open_connection(dsn, "ledger_api", name="test") as conn:
+            watch.observe(1, asked_at=time.monotonic() - LEASE_SECONDS)
+            await keys.load(conn, ["cus_1"])  # however long that takes
             watch.observe(1, asked_at=time.monotonic() - LEASE_SECONDS + 0.5)
-            await keys.load(conn, ["cus_1"])
             assert keys.get_cached("cus_1") is not None
             erase(dsn, "cus_1")
             time.sleep(0.55)  # noqa: ASYNC251 (a stopped process)

@@ -11,8 +11,10 @@ import pytest
 from ledger.clock import Clock
 from ledger.config import load_settings
 from ledger.errors import SettingError
+from ledger.keys.announcements import list_announced
 from ledger.keys.rotation import PAGE_ROWS
 from ledger.keys.service_keys import PURPOSES, ServiceKeys
+from ledger.postgres.connections import open_connection
 from ledger.service_key import derive_check_value
 from ledger.store.store import Store
 from tests.keys.deployment import (
@@ -32,6 +34,7 @@ from tests.keys.deployment import (
 WRONG = b"another service key of these tests, 32 bytes and more"
 NOT_THE_KEY = "LEDGER_SECRET_KEY is not the key that the data of this database was made with"
 SECRETS = len(PURPOSES)
+WAIT_SECONDS = 15.0
 
 
 def test_a_first_start_keeps_the_secrets_that_releases_before_derived(dsn: str) -> None:
@@ -191,11 +194,19 @@ def test_nothing_is_rotated_while_data_depends_on_keys_that_are_derived(dsn: str
 def test_a_process_without_the_new_key_is_in_the_way_and_one_with_both_changes_over(dsn: str) -> None:
     start(dsn, OLD)
 
+    async def wait_for_announcement() -> None:
+        async with open_connection(dsn, "ledger_api", name="test") as conn, asyncio.timeout(WAIT_SECONDS):
+            while True:
+                announced = await list_announced(conn, NEW_ID)
+                if any(wraps_under_old for *_, wraps_under_old in announced):
+                    return
+                await asyncio.sleep(0.02)
+
     async def run(keys: ServiceKeys) -> ServiceKeys:
         store = Store(dsn, keys, load_settings(), Clock())
         await store.start()
         try:
-            await asyncio.sleep(0.5)  # until it has announced its keys
+            await wait_for_announcement()
             await asyncio.to_thread(rotate_to, dsn, NEW, OLD)
         finally:
             await store.close()

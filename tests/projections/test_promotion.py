@@ -39,7 +39,7 @@ from tests.projections.rebuilds import (
     run_rebuild,
 )
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 # What does this waits for the test, which holds that lock.
 GATE = """
 CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -318,7 +318,10 @@ def test_a_shard_that_stopped_for_a_pause_continues_while_another_is_within_its_
                 again.set()
             else:
                 await records.pause(conn, number, OPERATOR)
+                is_done = await create_filler(dsn, [CUSTOMERS])(rebuild, share)
+                assert not is_done, "a paused rebuild fills nothing"
                 stopped.set()
+                return is_done
             return await create_filler(dsn, [CUSTOMERS])(rebuild, share)
 
         async with open_connection(dsn, "ledger_projector", name="test") as conn:

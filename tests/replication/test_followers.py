@@ -29,6 +29,7 @@ def test_what_a_crash_leaves_unreplicated_goes_no_further(stage: Stage, receiver
     ok(caller.post("/v1/webhook_endpoints", endpoint))
     first = caller.customer(name="Ada")["id"]
     receiver.wait_for("/hook", 1)
+    caller.read_list("/v1/customers")
 
     stage.servers.pause_standby()
     append = stage.begin(caller.post, "/v1/customers", {"name": "Eve"})

@@ -107,8 +107,8 @@ def test_a_worker_whose_loop_hangs_is_not_healthy_and_counts_what_it_appends(dsn
             base_url = f"http://127.0.0.1:{sock.getsockname()[1]}"
             async with serve_health(app, sock), httpx.AsyncClient(base_url=base_url) as http:
                 await author.create_customer()
-                await loop.start()
                 answers = [await http.get("/healthz")]
+                await loop.start()
                 await asyncio.sleep(2 * STEP_SECONDS_MAX)
                 answers.append(await http.get("/healthz"))
                 await loop.close()
@@ -116,9 +116,8 @@ def test_a_worker_whose_loop_hangs_is_not_healthy_and_counts_what_it_appends(dsn
                 return answers, (await http.get("/metrics")).text
 
     answers, metrics = run_story(dsn, ask_while_a_loop_hangs)
-    assert [answer.status_code for answer in answers[:2]] == [200, 503]
-    assert answers[1].json()["status"] == "hung"
-    # With so short a limit, the loop that listens for notifications hangs too.
+    assert (answers[1].status_code, answers[1].json()["status"]) == (503, "hung")
+    # With so short a limit, the loop that listens for notifications hangs too, sooner or later.
     assert ["stuck" in answer.json().get("hung", ()) for answer in answers] == [False, True, False]
     assert "\nledger_append_batch_commands_sum 1.0" in metrics
 

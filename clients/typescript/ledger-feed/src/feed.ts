@@ -189,16 +189,29 @@ export class Feed {
   }
 }
 
-/** What fetch gives, in time. Throws Interrupted if the network fails or is silent. */
+/**
+ * What fetch gives, in time. Throws Interrupted if the network fails, is silent, or `abort` is aborted.
+ *
+ * It listens to `abort` itself: a fetch of Node 20 and earlier (undici before 7, its issue 4089) never settles a read
+ * of an answer that has arrived whole, if it is aborted before its end is read.
+ */
 async function within<Value>(seconds: number, abort: AbortController, value: Promise<Value>): Promise<Value> {
+  const { signal } = abort;
+  let onAbort = (): void => undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = (): void => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort);
+  });
   const timer = setTimeout(() => abort.abort(new Error(`silent for ${seconds} s`)), seconds * 1000);
   try {
-    return await value;
+    return await Promise.race([value, aborted]);
   } catch (error) {
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
     throw new Interrupted(String(cause), 0, { cause: error });
   } finally {
     clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
   }
 }
 

@@ -37,7 +37,7 @@ class Consumer:
         self._batch_items_max = batch_items_max
         self._backoff = Backoff()
         self._work: asyncio.Task[None] | None = None
-        self._is_stopped = False
+        self._is_stopped = asyncio.Event()
         self._is_applying = False
 
     async def run(self) -> None:
@@ -46,23 +46,25 @@ class Consumer:
         Raises errors of FeedError, and what the handler raises, after rolling back its batch. A lost database
         is waited for.
         """
-        if self._is_stopped:
+        if self._is_stopped.is_set():
             return
         self._work = asyncio.create_task(self._apply_all())
         try:
             await self._work
         except asyncio.CancelledError:
-            if not self._is_stopped:
+            caller = asyncio.current_task()
+            assert caller is not None
+            if not self._is_stopped.is_set() or caller.cancelling():
                 raise
 
     def stop(self) -> None:
         """End `run` after the batch that is being applied. A signal handler of the loop may call it."""
-        self._is_stopped = True
+        self._is_stopped.set()
         if self._work is not None and not self._is_applying:
             self._work.cancel()
 
     async def _apply_all(self) -> None:
-        while not self._is_stopped:
+        while not self._is_stopped.is_set():
             try:
                 await self._follow()
             except PositionMovedBack:
@@ -71,11 +73,14 @@ class Consumer:
                 _log.warning(
                     "the database of %s failed, and is tried again: %s", self._positions.consumer, error
                 )
-                await self._backoff.wait()
+                if not self._is_stopped.is_set():  # while it applied: nothing was cancelled
+                    await self._backoff.wait()
 
     async def _follow(self) -> None:
         """Apply what follows the committed position, until the database fails."""
         position, last = await self._positions.load(self._feed.filter)
+        if self._is_stopped.is_set():  # a query of psycopg before 3.3 may end well although it was cancelled
+            return
         async with aclosing(self._feed.follow(position, last)) as batches:
             async for batch in batches:
                 for part in batch.split(self._batch_items_max):
@@ -85,7 +90,7 @@ class Consumer:
                     finally:
                         self._is_applying = False
                     self._backoff.reset()
-                    if self._is_stopped:
+                    if self._is_stopped.is_set():
                         return
 
     async def _apply(self, batch: Batch) -> None:
