@@ -1,9 +1,10 @@
-"""`ledger erase`: erase a person's data, list erasures, and show how far one is."""
+"""`ledger erase`: erase a person's data, list redaction jobs, show, run and cancel one."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,14 +39,17 @@ WHERE l.projection = 'redaction_jobs' AND (%(status)s::text IS NULL OR j.status 
 ORDER BY j.position DESC LIMIT %(limit)s
 """
 
+JobArgument = Annotated[str, typer.Argument(help="The id of a redaction job (prj_…).")]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until all is erased.")]
 
 
 def add_job_commands(group: typer.Typer) -> None:
-    """Add `object`, `list` and `show` to the group."""
+    """Add `object`, `list`, `show`, `run` and `cancel` to the group."""
     _add_object_command(group)
     _add_list_command(group)
     _add_show_command(group)
+    _add_run_command(group)
+    _add_cancel_command(group)
 
 
 def _add_object_command(group: typer.Typer) -> None:
@@ -84,10 +88,8 @@ def _add_object_command(group: typer.Typer) -> None:
             if job.validation_errors:
                 raise SettingError(_explain_errors(job))
             try:
-                with clean_up_at_signals(), _interruptible():
-                    require_consent(
-                        f"{object_id} would be erased for good: {_describe(job.reached)}.", yes=yes
-                    )
+                with clean_up_at_signals():
+                    _ask(job, yes=yes)
             except BaseException:  # also Ctrl-C: a job that is ready locks its objects
                 await requests.cancel_erasure(shell, job)
                 raise
@@ -108,7 +110,7 @@ def _add_list_command(group: typer.Typer) -> None:
     ) -> None:
         """List redaction jobs of all accounts, newest first."""
         from ledger.cli.erasure import requests
-        from ledger.domain.redaction_job import STATUSES, RedactionJob
+        from ledger.domain.redaction_job import READY, STATUSES, RedactionJob
         from ledger.postgres.connections import fetch_all
 
         if status is not None and status not in STATUSES:
@@ -133,6 +135,12 @@ def _add_list_command(group: typer.Typer) -> None:
             for job in jobs
         ]  # fmt: skip
         print_table(("job", "status", "account", "mode", "objects", "requested by", "created"), rows)
+        if any(job.status == READY for job in jobs):
+            print(
+                "A job that is ready keeps other jobs of its objects from running: ledger erase run JOB, or "
+                "ledger erase cancel JOB",
+                file=sys.stderr,
+            )
 
 
 def _add_show_command(group: typer.Typer) -> None:
@@ -141,7 +149,7 @@ def _add_show_command(group: typer.Typer) -> None:
         epilog=format_examples(f"ledger erase show {_JOB}", f"ledger erase show {_JOB} --wait --json"),
     )
     def show(
-        job_id: Annotated[str, typer.Argument(metavar="JOB", help="The id of a redaction job (prj_…).")],
+        job_id: JobArgument,
         wait: WaitOption = False,
         as_json: JsonOption = False,
     ) -> None:
@@ -153,6 +161,52 @@ def _add_show_command(group: typer.Typer) -> None:
             return await _await_end(shell, job) if wait else job
 
         _show(requests.run_in_shell(read), as_json=as_json)
+
+
+def _add_run_command(group: typer.Typer) -> None:
+    @group.command(
+        "run", epilog=format_examples(f"ledger erase run {_JOB}", f"ledger erase run {_JOB} --yes --wait")
+    )
+    def run(
+        job_id: JobArgument, wait: WaitOption = False, yes: YesOption = False, as_json: JsonOption = False
+    ) -> None:
+        """Run a redaction job that is ready.
+
+        It is one that a client has made and not run yet, or that a `ledger erase` left when it was killed at
+        its question. It asks again, and what stands in the way by now stops it."""
+        from ledger.cli.erasure import requests
+
+        async def erase(shell: Shell) -> RedactionJob:
+            job = await shell.find_job(job_id)
+            requests.check_ready(job)
+            _ask(job, yes=yes)
+            job = await requests.run_erasure(shell, job)
+            return await _await_end(shell, job) if wait else job
+
+        _show(requests.run_in_shell(erase), as_json=as_json)
+
+
+def _add_cancel_command(group: typer.Typer) -> None:
+    @group.command(
+        "cancel",
+        epilog=format_examples(f"ledger erase cancel {_JOB}", f"ledger erase cancel {_JOB} --json"),
+    )
+    def cancel(job_id: JobArgument, as_json: JsonOption = False) -> None:
+        """Cancel a redaction job that has not been run."""
+        from ledger.cli.erasure import requests
+
+        async def abandon(shell: Shell) -> RedactionJob:
+            await requests.cancel_erasure(shell, await shell.find_job(job_id))
+            return await shell.find_job(job_id)
+
+        _show(requests.run_in_shell(abandon), as_json=as_json)
+
+
+def _ask(job: RedactionJob, *, yes: bool) -> None:
+    """Ask whether to run a job that is ready. Raises SettingError when the answer is no."""
+    objects = make_printable(", ".join(job.object_ids))
+    with _interruptible():
+        require_consent(f"{objects} would be erased for good: {_describe(job.reached)}.", yes=yes)
 
 
 @contextmanager
@@ -221,6 +275,8 @@ def _show(job: RedactionJob, *, as_json: bool) -> None:
         print(f"certificate ledger erase certificate {job.id}")
     elif job.status == "redacting":
         print(f"See how far it is: ledger erase show {job.id}")
+    elif job.status == "ready":
+        print(f"Nothing is erased yet: ledger erase run {job.id}, or ledger erase cancel {job.id}")
 
 
 def _render(job: RedactionJob) -> dict[str, Any]:
@@ -241,11 +297,14 @@ def _render(job: RedactionJob) -> dict[str, Any]:
 
 def _explain_errors(job: RedactionJob) -> str:
     """One line: the first of what stands in the way, and where the rest is."""
+    from ledger.domain.redaction_job import LOCKED_BY_OTHER_JOB
+
     first = job.validation_errors[0]
     others = len(job.validation_errors) - 1
     more = f" (and {format_count(others, 'other')})" if others else ""
     about = _name_object(first["object_id"])
-    return f"nothing was erased: {about}{first['message']}{more} See: ledger erase show {job.id}"
+    see = "list" if first["code"] == LOCKED_BY_OTHER_JOB else f"show {job.id}"
+    return f"nothing was erased: {about}{first['message']}{more} See: ledger erase {see}"
 
 
 def _name_object(object_id: str | None) -> str:

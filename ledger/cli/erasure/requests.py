@@ -23,7 +23,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.redaction_job import ERROR, FIX, VALIDATING, RedactionJob
 from ledger.domain.redaction_job_decisions import ROOT_TYPES, Scope
 from ledger.domain.redaction_roots import get_root_type
-from ledger.errors import RequestError, SettingError
+from ledger.errors import InvalidState, RequestError, SettingError
 from ledger.ids import new_id
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
@@ -152,6 +152,14 @@ async def request_erasure(
     return job
 
 
+def check_ready(job: RedactionJob) -> None:
+    """Raises SettingError for a job that cannot be run."""
+    try:
+        redaction_job_decisions.check_ready(job)
+    except InvalidState as refusal:
+        raise SettingError(refusal.message) from None
+
+
 async def run_erasure(shell: Shell, job: RedactionJob) -> RedactionJob:
     """Let a validated job run: running processes do the rest. Raises SettingError."""
     await shell.run(job, redaction_jobs.run, job.id)
@@ -159,7 +167,7 @@ async def run_erasure(shell: Shell, job: RedactionJob) -> RedactionJob:
 
 
 async def cancel_erasure(shell: Shell, job: RedactionJob) -> None:
-    """Abandon a validated job. Raises SettingError."""
+    """Abandon a job that does not run yet. Raises SettingError."""
     await shell.run(job, redaction_jobs.cancel, job.id)
 
 
