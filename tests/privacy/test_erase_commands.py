@@ -118,8 +118,8 @@ def test_without_a_terminal_the_command_needs_a_yes(preview: PreviewCaller, run:
         (("erase", "cus_nobody", "--why", " ", "--yes"), "--why: one line"),
         (("erase", "cus_nobody", "--why", "x" * 501, "--yes"), "--why: one line"),
         (("erase", "list", "--status", "done"), "--status: must be one of"),
-        (("hold", "place", "cus_nobody", "--reason", "x"), "there is no object cus_nobody"),
-        (("hold", "release", "cus_nobody", "--reason", "x"), "there is no object hold_cus_nobody"),
+        (("hold", "place", "du_nothing", "--reason", "x"), "no object du_nothing. What can be held is"),
+        (("hold", "release", "cus_nobody", "--reason", "x"), "there is no legal hold of cus_nobody"),
     ],
 )
 def test_bad_arguments_are_refused(run: Run, arguments: tuple[str, ...], words: str) -> None:
@@ -136,6 +136,8 @@ def test_what_belongs_to_a_customer_or_is_no_root_is_not_erased(preview: Preview
     dispute = preview.dispute()
     line = refuse(run, "erase", dispute["id"], "--why", WHY, "--yes")
     assert "cannot be erased by itself" in line
+    line = refuse(run, "hold", "place", dispute["id"], "--reason", "x")
+    assert f"{dispute['id']} (dispute) cannot be held by itself" in line
     customer = preview.customer(source="tok_visa")["id"]
     charge = ok(preview.post("/v1/charges", {"amount": 900, "currency": "usd", "customer": customer}))["id"]
     assert "redact the customer instead" in refuse(run, "erase", charge, "--why", WHY, "--yes")
