@@ -2,8 +2,8 @@
 
 As the engine would by a rebuild, and in place: the events of a page of streams are folded once, and the last
 value of each row is written to each generation that has it, as of its checkpoint, whose lock keeps the engine
-away meanwhile. Rows are only updated: one that is missing (of a parked stream, of a day that is no longer
-kept) stays so, and one that is the same already is not written.
+away meanwhile. A row that is missing (of a parked stream, of a day that is no longer kept) stays so, unless
+it was left out while nothing said what was to be redacted; one that is the same already is not written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ledger.postgres.migrations import may_compress
 from ledger.store.codec import Codec, fold
 from ledger.store.log import Recorded, decode_log
 from projections.engine.batch import BatchFold, GenerationKey, Target
-from projections.engine.writes import list_rewritable, update_rows
+from projections.engine.writes import list_rewritable, rewrite_rows
 from projections.projection import Projection
 from projections.stored_rows import RowEncoder
 
@@ -133,7 +133,7 @@ class ErasedRows:
             ]
             await target.load_keyring(conn)  # of subjects that are not erased, if their stream is in it
         counts: dict[str, int] = {}
-        for key, changed in (await update_rows(conn, targets)).items():
+        for key, changed in (await rewrite_rows(conn, targets)).items():
             kind = f"rows_{key.projection}"
             counts[kind] = counts.get(kind, 0) + changed
         return counts
