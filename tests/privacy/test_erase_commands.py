@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.api.service import SERVICE_KEY, Service, ok
@@ -99,6 +100,25 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_erased(preview: PreviewCa
     listed = succeed(run, "hold", "list", "--all")["data"]
     assert (customer, "Ada sues") in [(each["held_object"]["id"], each["reason"]) for each in listed]
     assert ok(preview.get(f"/v1/customers/{customer}"))["name"] == "Ada Lovelace"
+
+
+def test_on_an_upgraded_database_rows_in_the_clear_are_named(
+    preview: PreviewCaller, run: Run, service: Service
+) -> None:
+    customer = preview.customer()["id"]
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        conn.execute("UPDATE ledger.key_migration SET position = (SELECT position FROM ledger.head)")
+        try:
+            dry_run = run("erase", customer, "--why", WHY, "--dry-run").stdout
+            job = succeed(run, "erase", customer, "--why", WHY, "--yes", "--wait")
+            shown = run("erase", "show", job["id"]).stdout
+            certificate = run("erase", "certificate", job["id"]).stdout
+        finally:
+            conn.execute("UPDATE ledger.key_migration SET position = 0")
+    assert {"customers_g1", "feed_g1"} <= set(job["clear_generations"])
+    for text in (dry_run, shown, certificate):
+        assert re.search("[Nn]ot reached:? files of .*customers_g1, .*ledger projections rebuild --all", text)
+    assert succeed(run, "erase", "show", job["id"])["clear_generations"] == []
 
 
 def test_without_a_terminal_the_command_needs_a_yes(preview: PreviewCaller, run: Run) -> None:

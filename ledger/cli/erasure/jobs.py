@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ledger.cli.erasure.requests import Shell
     from ledger.domain.redaction_job import RedactionJob
-    from ledger.domain.redaction_job_decisions import Obstacle
+    from ledger.domain.redaction_job_decisions import Obstacle, Scope
 
 _CUSTOMER = "cus_0352CZ3z1jWpJM7B8upbma"
 _JOB = "prj_0352CZ3z1jWpJM7B8upbma"
@@ -41,6 +41,13 @@ ORDER BY j.position DESC LIMIT %(limit)s
 
 JobArgument = Annotated[str, typer.Argument(help="The id of a redaction job (prj_…).")]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until all is erased.")]
+
+
+class _Shown(NamedTuple):
+    """A job, and the generations of read models that keep data of its objects in the clear."""
+
+    job: RedactionJob
+    clear_generations: list[str]
 
 
 def add_job_commands(group: typer.Typer) -> None:
@@ -83,7 +90,7 @@ def _add_object_command(group: typer.Typer) -> None:
             _print_preview(object_id, fix=fix, as_json=as_json)
             return
 
-        async def erase(shell: Shell) -> RedactionJob:
+        async def erase(shell: Shell) -> _Shown:
             job = await requests.request_erasure(shell, object_id, why, get_shell_user(), fix=fix)
             if job.validation_errors:
                 raise SettingError(_explain_errors(job))
@@ -93,8 +100,7 @@ def _add_object_command(group: typer.Typer) -> None:
             except BaseException:  # also Ctrl-C: a job that is ready locks its objects
                 await requests.cancel_erasure(shell, job)
                 raise
-            job = await requests.run_erasure(shell, job)
-            return await _await_end(shell, job) if wait else job
+            return await _look(shell, await requests.run_erasure(shell, job), wait=wait)
 
         _show(requests.run_in_shell(erase), as_json=as_json)
 
@@ -156,9 +162,8 @@ def _add_show_command(group: typer.Typer) -> None:
         """Show a redaction job, and what stands in its way."""
         from ledger.cli.erasure import requests
 
-        async def read(shell: Shell) -> RedactionJob:
-            job = await shell.find_job(job_id)
-            return await _await_end(shell, job) if wait else job
+        async def read(shell: Shell) -> _Shown:
+            return await _look(shell, await shell.find_job(job_id), wait=wait)
 
         _show(requests.run_in_shell(read), as_json=as_json)
 
@@ -176,12 +181,11 @@ def _add_run_command(group: typer.Typer) -> None:
         its question. It asks again, and what stands in the way by now stops it."""
         from ledger.cli.erasure import requests
 
-        async def erase(shell: Shell) -> RedactionJob:
+        async def erase(shell: Shell) -> _Shown:
             job = await shell.find_job(job_id)
             requests.check_ready(job)
             _ask(job, yes=yes)
-            job = await requests.run_erasure(shell, job)
-            return await _await_end(shell, job) if wait else job
+            return await _look(shell, await requests.run_erasure(shell, job), wait=wait)
 
         _show(requests.run_in_shell(erase), as_json=as_json)
 
@@ -195,9 +199,9 @@ def _add_cancel_command(group: typer.Typer) -> None:
         """Cancel a redaction job that has not been run."""
         from ledger.cli.erasure import requests
 
-        async def abandon(shell: Shell) -> RedactionJob:
+        async def abandon(shell: Shell) -> _Shown:
             await requests.cancel_erasure(shell, await shell.find_job(job_id))
-            return await shell.find_job(job_id)
+            return await _look(shell, await shell.find_job(job_id))
 
         _show(requests.run_in_shell(abandon), as_json=as_json)
 
@@ -219,20 +223,26 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-async def _await_end(shell: Shell, job: RedactionJob) -> RedactionJob:
-    """The job once its status changes no more by itself."""
+async def _look(shell: Shell, job: RedactionJob, *, wait: bool = False) -> _Shown:
+    """The job as it is shown; if the caller waits, once its status changes no more by itself."""
+    from ledger.cli.erasure import requests
     from ledger.domain.redaction_job import REDACTING, VALIDATING
 
-    while job.status in (REDACTING, VALIDATING):
+    while wait and job.status in (REDACTING, VALIDATING):
         await asyncio.sleep(_POLL_SECONDS)
         job = await shell.find_job(job.id)
-    return job
+    return _Shown(job, await requests.list_clear_generations(shell, job.object_ids))
 
 
 def _print_preview(object_id: str, *, fix: bool, as_json: bool) -> None:
     from ledger.cli.erasure import requests
+    from ledger.store.seals.clear_rows import describe_clear_generations
 
-    scope = requests.run_in_shell(lambda shell: requests.preview_erasure(shell, object_id, fix=fix))
+    async def look(shell: Shell) -> tuple[Scope, list[str]]:
+        scope = await requests.preview_erasure(shell, object_id, fix=fix)
+        return scope, await requests.list_clear_generations(shell, [object_id])
+
+    scope, clear_generations = requests.run_in_shell(look)
     if as_json:
         print_json(
             {
@@ -242,6 +252,7 @@ def _print_preview(object_id: str, *, fix: bool, as_json: bool) -> None:
                 "reached": dict(scope.reached),
                 "canceled_payment_intents": list(scope.cancelable),
                 "obstacles": [each._asdict() for each in scope.obstacles],
+                "clear_generations": clear_generations,
             }
         )
         return
@@ -250,11 +261,16 @@ def _print_preview(object_id: str, *, fix: bool, as_json: bool) -> None:
         print(f"{format_count(len(scope.cancelable), 'payment intent')} would be canceled.")
     for line in _list_obstacles(scope.obstacles):
         print(line)
+    if clear_generations:
+        print(f"Not reached: {describe_clear_generations(clear_generations)}.")
 
 
-def _show(job: RedactionJob, *, as_json: bool) -> None:
+def _show(shown: _Shown, *, as_json: bool) -> None:
+    from ledger.store.seals.clear_rows import describe_clear_generations
+
+    job, clear_generations = shown
     if as_json:
-        print_json(_render(job))
+        print_json(_render(job) | {"clear_generations": clear_generations})
         return
     print(f"job         {job.id}")
     print(f"status      {job.status}")
@@ -271,6 +287,8 @@ def _show(job: RedactionJob, *, as_json: bool) -> None:
         print(f"erased      {_describe_places(job.counts)}")
     for error in job.validation_errors:
         print(f"error       {make_printable(_name_object(error['object_id']) + error['message'])}")
+    if clear_generations and job.status in ("ready", "redacting", "succeeded"):
+        print(f"not reached {describe_clear_generations(clear_generations)}")
     if job.status == "succeeded":
         print(f"certificate ledger erase certificate {job.id}")
     elif job.status == "redacting":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +29,7 @@ from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
 from ledger.queries.redaction_scope import survey
 from ledger.store.codec import fold
+from ledger.store.seals import clear_rows
 from ledger.store.store import Store
 
 VALIDATION_PAUSE_SECONDS = 0.2
@@ -122,6 +123,12 @@ async def preview_erasure(shell: Shell, object_id: str, *, fix: bool) -> Scope:
     assert isinstance(job, RedactionJob)
     async with shell.queries.pool.connection() as conn:
         return await survey_with_holds(conn, shell.store, survey, job)
+
+
+async def list_clear_generations(shell: Shell, objects: Sequence[str]) -> list[str]:
+    """The generations of read models whose files may keep data of these objects in the clear."""
+    async with shell.queries.pool.connection() as conn:
+        return await clear_rows.list_clear_generations(conn, objects)
 
 
 async def request_erasure(
