@@ -3,8 +3,8 @@
 As the engine would by a rebuild, and in place: the events of a page of streams are folded once, and the last
 value of each row is written to each generation that has it, as of its checkpoint, whose lock keeps the engine
 away meanwhile. A page may be folded before that lock is held: it is folded again if anything of it has
-changed until then. Rows are only updated: one that is missing (of a parked stream, of a day that is no longer
-kept) stays so, and one that is the same already is not written.
+changed until then. A row that is missing (of a parked stream, of a day that is no longer kept) stays so,
+unless it was left out while nothing said what was to be redacted; one that is the same already is not written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ledger.postgres.migrations import may_compress
 from ledger.store.codec import Codec, fold
 from ledger.store.log import Recorded, decode_log
 from projections.engine.batch import BatchFold, GenerationKey, Target
-from projections.engine.writes import list_rewritable, update_rows
+from projections.engine.writes import list_rewritable, rewrite_rows
 from projections.projection import Projection
 from projections.stored_rows import RowEncoder
 
@@ -135,7 +135,7 @@ class ErasedRows:
             reading = await self.read_page(conn, erasure)
         await _keep_applied(conn, reading.targets, positions)
         counts: dict[str, int] = {}
-        for key, changed in (await update_rows(conn, reading.targets)).items():
+        for key, changed in (await rewrite_rows(conn, reading.targets)).items():
             kind = f"rows_{key.projection}"
             counts[kind] = counts.get(kind, 0) + changed
         return Page(reading.next_place, counts)

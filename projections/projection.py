@@ -36,6 +36,8 @@ class Column(NamedTuple):
                  into it by SQL
     sealed       whether JSON is sealed for the row's subject, once every release that may run reads that
     hashed       whether a text is stored as its keyed hash (`ledger.keys.blind_index`) from then on
+    is_personal  whether it follows from personal data, of which an erasure leaves another value, or for a
+                 moment none, though no later event changes it; true of each `json`, `document` and `hashes`
     """
 
     name: str
@@ -44,6 +46,7 @@ class Column(NamedTuple):
     compressed: bool = False
     sealed: bool = False
     hashed: bool = False
+    is_personal: bool = False
 
 
 OBJECT_COLUMNS = (
@@ -104,6 +107,8 @@ class Projection:
     apply                 (aggregate before, recorded event, aggregate after) -> the rows that change
     mutable_columns       columns that a later event may change; if empty, rows are never updated
     shape                 raised with each change of what rows hold; a release does not write later shapes
+    has_personal_rows     whether a row is there follows from personal data: events make none from the request
+                          of an erasure on until it is known what stays
     parks_unknown         parks the streams of aggregates that this release does not know. Other projections
                           pass over them: none of their rows is derived from these aggregates
     retention_days        rows are partitioned by the UTC day of `created`, and a day is dropped when this
@@ -119,6 +124,7 @@ class Projection:
     apply: Callable[[State | None, Recorded, State], Sequence[Row]]
     mutable_columns: tuple[str, ...] = ()
     shape: int = 1
+    has_personal_rows: bool = False
     parks_unknown: bool = False
     retention_days: int | None = None
     constraint_check_sql: str | None = None

@@ -1,4 +1,4 @@
-"""What all commands of `ledger` share: examples in --help, --json, --yes, the nearest name of a mistyped one.
+"""What all commands of `ledger` share: the form of --help, --json, --yes, the nearest name of a mistyped one.
 
 A command that asks does so before it does what cannot be undone, and only on a terminal: a script passes
 --yes, and without it is refused.
@@ -26,7 +26,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask whether to go
 
 class CommandGroup(TyperGroup):
     """A group of commands, which names the nearest one for a name that it does not have. Its help, when it is
-    called without a command, goes to standard error."""
+    called without a command, goes to standard error. Arguments are in capitals, as the texts name them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Split off the command and its arguments."""
@@ -34,6 +34,14 @@ class CommandGroup(TyperGroup):
             print(ctx.get_help(), file=sys.stderr)
             raise typer.Exit(EXIT_USAGE)
         return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name, or None."""
+        command = super().get_command(ctx, cmd_name)
+        for parameter in () if command is None else command.params:
+            if parameter.param_type_name == "argument" and parameter.metavar is None:
+                parameter.metavar = parameter.name.removesuffix("_id").upper()
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments call."""

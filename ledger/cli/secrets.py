@@ -15,7 +15,7 @@ from ledger.cli.groups import JsonOption, build_group, format_examples, print_js
 from ledger.cli.shell import format_count, format_time, print_table
 from ledger.config import SECRET_KEY_LENGTH_MIN, Settings, load_settings
 from ledger.errors import SettingError
-from ledger.keys.rotation import KeyUse, Rewrapped, find_obstacle, list_key_use, rotate
+from ledger.keys.rotation import RESTART, KeyUse, Rewrapped, find_obstacle, list_key_use, rotate
 from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, open_connection
 from ledger.postgres.deployment import (
@@ -31,6 +31,8 @@ from ledger.service_key import derive_check_value
 
 SETTLE_SECONDS = 1.0
 """Added to the longest time of an append: a process notes a lost answer that much later."""
+
+STOP_EMBEDDED = "stop the service of this embedded database"
 
 ReturnValue = TypeVar("ReturnValue")
 
@@ -151,7 +153,8 @@ def _rotate(
     opened: _Opened, configured: ConfiguredKeys, keys: ServiceKeys, *, is_new_file: bool
 ) -> Rewrapped:
     async def act(conn: Conn) -> Rewrapped:
-        obstacle = await find_obstacle(conn, keys)
+        remedy = _choose_remedy(opened.settings)
+        obstacle = await find_obstacle(conn, keys, remedy=remedy)
         if obstacle is not None:
             raise SettingError(obstacle)
         if is_new_file and opened.settings.secret_key is None:
@@ -161,10 +164,17 @@ def _rotate(
             keys,
             derive_check_value(configured.current),
             settle_seconds=opened.settings.append_timeout_ms / 1000 + SETTLE_SECONDS,
+            remedy=remedy,
             show_progress=_show_progress,
         )
 
     return opened.run(act)
+
+
+def _choose_remedy(settings: Settings) -> str:
+    """What to do about running processes that lack the new key. Those of an embedded database read theirs
+    from its file, where the new one comes only now."""
+    return RESTART if settings.secret_key is not None else STOP_EMBEDDED
 
 
 def _install_key_files(settings: Settings, configured: ConfiguredKeys) -> None:
@@ -181,7 +191,8 @@ def _show_progress(count: int) -> None:
 
 def _show_plan(opened: _Opened, keys: ServiceKeys, *, as_json: bool) -> None:
     async def look(conn: Conn) -> tuple[list[KeyUse], str | None]:
-        return await list_key_use(conn), await find_obstacle(conn, keys)
+        obstacle = await find_obstacle(conn, keys, remedy=_choose_remedy(opened.settings))
+        return await list_key_use(conn), obstacle
 
     found, obstacle = opened.run(look)
     others = [each for each in found if each.id != keys.current_id]

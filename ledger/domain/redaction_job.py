@@ -30,6 +30,9 @@ ERROR = "error"
 FIX = "fix"
 BEHAVIORS = (ERROR, FIX)
 
+LOCKED_BY_OTHER_JOB = "locked_by_other_job"
+"""The code of a validation error: another job has the object, and could erase it now."""
+
 
 class ValidationError(TypedDict):
     """Why a job cannot run. `object_id` and `object_type` are of the object that stands in the way, None if

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ledger.erasure.certificate import Certificate, ErasureStep, parse_certificate
 from ledger.errors import DamagedTree
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
+from ledger.store.seals.clear_rows import describe_clear_generations, list_clear_generations_of_job
 from ledger.tlog.notes import parse_note, sign_note
 from ledger.tlog.signed_messages import SignatureType
 from ledger.tree.checkpoints import lock_tree
@@ -153,7 +154,9 @@ async def _describe(conn: Conn, erasure: CompletedErasure) -> Certificate:
             f"the records {erasure.requested} and {erasure.completed} are not of the erasure's job"
         )
     row = await fetch_one(conn, _OPENS_BY_SERVICE_KEY, {"job": erasure.job})
-    opens_by_service_key = row is not None and row[0]
+    not_reached = [*erasure.not_reached, *[OPENS_BY_SERVICE_KEY] * (row is not None and row[0])]
+    if generations := await list_clear_generations_of_job(conn, erasure.job):
+        not_reached.append(describe_clear_generations(generations))
     requested, completed = (ErasureStep(record.position, record.recorded_at) for record in records)
     return Certificate(
         log="",
@@ -167,9 +170,7 @@ async def _describe(conn: Conn, erasure: CompletedErasure) -> Certificate:
         streams=erasure.streams,
         streams_digest=erasure.streams_digest,
         counts=erasure.counts,
-        not_reached=tuple(
-            map(_make_line, (*erasure.not_reached, *[OPENS_BY_SERVICE_KEY] * opens_by_service_key))
-        ),
+        not_reached=tuple(map(_make_line, not_reached)),
     )
 
 

@@ -10,7 +10,7 @@ again too: the old key is retired only after a look that found nothing under it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -29,6 +29,7 @@ from ledger.keys.registered_keys import (
 from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 
+RESTART = "restart every process with both keys"
 PAGE_ROWS = 500
 """Data keys wrapped again in one transaction: an erasure or an append waits for it, some 20 ms."""
 CHANGE_SECONDS = 15.0
@@ -106,9 +107,9 @@ async def list_key_use(conn: Conn) -> list[KeyUse]:
     return [KeyUse(*row) for row in await fetch_all(conn, _COUNT)]
 
 
-async def find_obstacle(conn: Conn, keys: ServiceKeys) -> str | None:
-    """Why the service key cannot be replaced by the current one of `keys` now; None if it can. Raises
-    psycopg.Error."""
+async def find_obstacle(conn: Conn, keys: ServiceKeys, *, remedy: str = RESTART) -> str | None:
+    """Why the service key cannot be replaced by the current one of `keys` now; None if it can. `remedy`: what
+    to do about processes that lack it. Raises psycopg.Error."""
     states = (await read_registered(conn)).states
     if not states:
         return "no process has ever started on this database: there is nothing to rotate"
@@ -126,8 +127,8 @@ async def find_obstacle(conn: Conn, keys: ServiceKeys) -> str | None:
     lacking = [pid for pid, has_key, _ in await list_announced(conn, keys.current_id) if not has_key]
     if lacking:
         return (
-            f"{len(lacking)} running processes were started without the key with the id {keys.current_id} "
-            f"(their sessions in the database: {', '.join(map(str, lacking))}): restart them with both keys"
+            f"{_count_processes(lacking)} without the key with the id {keys.current_id}: {remedy}, "
+            "then run this again"
         )
     return None
 
@@ -138,23 +139,25 @@ async def rotate(
     check_value: bytes,
     *,
     settle_seconds: float,
+    remedy: str = RESTART,
     show_progress: Callable[[int], None] = lambda count: None,
 ) -> Rewrapped:
     """Wrap everything under the current key of `keys`, which has the one before too, and retire that.
 
     check_value     of the new key (`ledger.service_key`)
     settle_seconds  the longest time that an append takes which was under way
+    remedy          what to do about running processes that lack the current key, as words for an operator
     show_progress   is called with the data keys wrapped again so far
 
     Raises SettingError if there is an obstacle or what is wrapped does not open, and psycopg.Error."""
     target = keys.current_id
     row = await fetch_one(conn, _TRY_LOCK)
     assert row is not None
-    obstacle = await find_obstacle(conn, keys) if row[0] else "another rotation is under way"
+    obstacle = await find_obstacle(conn, keys, remedy=remedy) if row[0] else "another rotation is under way"
     if obstacle is not None:
         raise SettingError(obstacle)
     await _make_current(conn, target)
-    if await _wait_for_processes(conn, target):
+    if await _wait_for_processes(conn, target, remedy):
         # Whatever they began under the old key is committed by then.
         await asyncio.sleep(settle_seconds)
     secrets = await _rewrap_secrets(conn, keys)
@@ -175,7 +178,7 @@ async def _make_current(conn: Conn, target: str) -> None:
             await conn.execute(_MAKE_CURRENT, {"target": target})
 
 
-async def _wait_for_processes(conn: Conn, target: str) -> bool:
+async def _wait_for_processes(conn: Conn, target: str, remedy: str) -> bool:
     """Wait until every running process wraps under the new key. Returns whether there is any. Raises
     SettingError."""
     deadline = asyncio.get_running_loop().time() + CHANGE_SECONDS
@@ -186,10 +189,18 @@ async def _wait_for_processes(conn: Conn, target: str) -> bool:
             return bool(announced)
         if asyncio.get_running_loop().time() > deadline:
             raise SettingError(
-                f"{len(others)} processes do not wrap under the new key yet (their sessions in the database: "
-                f"{', '.join(map(str, others))}): restart them with both keys, then run this again"
+                f"{_count_processes(others)} still wrapping under another key than the new one: {remedy}, "
+                "then run this again"
             )
         await asyncio.sleep(_CHANGE_PAUSE_SECONDS)
+
+
+def _count_processes(pids: Sequence[int]) -> str:
+    """These running processes as the beginning of a sentence."""
+    sessions = ", ".join(map(str, pids))
+    if len(pids) == 1:
+        return f"1 running process (its session in the database: {sessions}) is"
+    return f"{len(pids)} running processes (their sessions in the database: {sessions}) are"
 
 
 async def _rewrap_secrets(conn: Conn, keys: ServiceKeys) -> int:

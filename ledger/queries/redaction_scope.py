@@ -18,7 +18,14 @@ from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
 from ledger.domain.payment_intent import CANCELED, SUCCEEDED, PaymentIntent
-from ledger.domain.redaction_job import FIX, READY, REDACTING, VALIDATING, RedactionJob
+from ledger.domain.redaction_job import (
+    FIX,
+    LOCKED_BY_OTHER_JOB,
+    READY,
+    REDACTING,
+    VALIDATING,
+    RedactionJob,
+)
 from ledger.domain.redaction_job_decisions import ERRORS_MAX, ROOT_TYPES, Obstacle, Scope, is_lock
 from ledger.domain.redaction_roots import find_owner, get_root_type, list_subjects
 from ledger.domain.resource import Resource
@@ -164,7 +171,7 @@ class _Survey:
                 continue
             for shared in sorted(own.intersection(other.object_ids)):
                 self._add(
-                    "locked_by_other_job",
+                    LOCKED_BY_OTHER_JOB,
                     f"This object is in the redaction job {other.id}, which has a status of {other.status}.",
                     shared,
                     _name_type(self.job, shared),

@@ -39,13 +39,17 @@ _ELEMENTS = {
 _COPY_TYPES = _ARRAY_TYPES | {"document": "bytea"}
 _COPY = "COPY {table} (generation, position, {columns}) FROM STDIN (FORMAT BINARY)"
 _INSERT = """
-INSERT INTO {table} (generation, position, {columns})
+INSERT INTO {table} AS t (generation, position, {columns})
 SELECT $1::integer, * FROM unnest($2::bigint[], {arrays})
 {conflict}
 """
 # Only the mutable columns are updated: `position` stays that of the first change.
 _UPDATE = "ON CONFLICT (generation, {key}) DO UPDATE SET {updates}"
-# Of rows that are there already; `position` stays, and what has not changed is not written.
+# `position` stays, and what has not changed is not written.
+_UPDATE_CHANGED = (
+    "ON CONFLICT (generation, {key}) DO UPDATE SET {updates} WHERE ROW ({old}) IS DISTINCT FROM ROW ({new})"
+)
+# The same of rows that are there already.
 _UPDATE_WRITTEN = """
 UPDATE {table} AS t SET {updates}
 FROM unnest({arrays}) AS v ({columns})
@@ -194,11 +198,15 @@ async def _copy_rows(conn: Conn, target: Target, upserts: Sequence[RowUpsert]) -
                 await copy.writer.write(block)
 
 
-def _bind_insert(target: Target, upserts: Sequence[RowUpsert]) -> BoundStatement:
+def _bind_insert(
+    target: Target, upserts: Sequence[RowUpsert], statement: bytes | None = None
+) -> BoundStatement:
+    """`statement`: by default the one of rows that events have made just now."""
     positions = [upsert.position for upsert in upserts]
     arrays = _encode_columns(target, upserts, target.projection.columns)
     values = [INTEGER.encode(target.generation), encode_array(positions, BIGINT), *arrays]
-    return BoundStatement(_build_insert(target.projection), values, [Format.BINARY] * len(values))
+    statement = statement or _build_insert(target.projection)
+    return BoundStatement(statement, values, [Format.BINARY] * len(values))
 
 
 def _encode_columns(
@@ -236,11 +244,27 @@ def _build_insert(projection: Projection) -> bytes:
     conflict = SQL(_UPDATE).format(
         key=Identifier(projection.columns[0].name), updates=SQL(", ").join(updates)
     )
+    return _format_insert(projection, conflict if updates else SQL(""))
+
+
+@lru_cache
+def _build_insert_changed(projection: Projection) -> bytes:
+    written = [Identifier(column.name) for column in list_rewritable(projection)]
+    conflict = SQL(_UPDATE_CHANGED).format(
+        key=Identifier(projection.columns[0].name),
+        updates=SQL(", ").join([SQL("{0} = excluded.{0}").format(name) for name in written]),
+        old=SQL(", ").join([SQL("t.{0}").format(name) for name in written]),
+        new=SQL(", ").join([SQL("excluded.{0}").format(name) for name in written]),
+    )
+    return _format_insert(projection, conflict)
+
+
+def _format_insert(projection: Projection, conflict: SQL | Composed) -> bytes:
     statement = SQL(_INSERT).format(
         table=get_table(projection.name),
         columns=_format_column_names(projection.columns),
         arrays=_format_arrays(projection.columns, first=3),
-        conflict=conflict if updates else SQL(""),
+        conflict=conflict,
     )
     return statement.as_bytes()
 
@@ -251,24 +275,30 @@ def _format_column_names(columns: Sequence[Column]) -> Composed:
 
 def list_rewritable(projection: Projection) -> list[Column]:
     """The columns whose values may come to be others without a later event, because an erasure changes what
-    earlier ones say: those that change anyway, and those of documents."""
+    earlier ones say: those that change anyway, and those that follow from personal data."""
     return [
         column
         for column in projection.columns
-        if column.name in projection.mutable_columns or column.type in ("json", "document", "hashes")
+        if column.name in projection.mutable_columns
+        or column.is_personal
+        or column.type in ("json", "document", "hashes")
     ]
 
 
-async def update_rows(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, int]:
+async def rewrite_rows(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, int]:
     """Write the rows of the targets over those that their generations have, in the current transaction; a row
-    that is not there is not written. Returns how many rows changed. Raises psycopg.Error."""
-    bound = {target.key: _bind_update(target) for target in targets if target.event_rows}
+    that is not there is not written, unless it follows from personal data whether it is there. Returns how
+    many rows changed. Raises psycopg.Error."""
+    bound = {target.key: _bind_rewrite(target) for target in targets if target.event_rows}
     results = await run_together(conn, list(bound.values()), prepare=False)
     return {key: result.command_tuples or 0 for key, result in zip(bound, results, strict=True)}
 
 
-def _bind_update(target: Target) -> BoundStatement:
-    """Only the columns that are compared or written are sent."""
+def _bind_rewrite(target: Target) -> BoundStatement:
+    """Of rows that are there only the columns that are compared or written are sent."""
+    if target.projection.has_personal_rows:
+        upserts = target.projection.collect_upserts(target.event_rows)
+        return _bind_insert(target, upserts, _build_insert_changed(target.projection))
     columns = _list_update_columns(target.projection)
     values = _encode_columns(target, target.projection.collect_upserts(target.event_rows), columns)
     statement = _build_update(target.projection, target.generation)

@@ -27,7 +27,7 @@ FEED = Projection(
         *OBJECT_COLUMNS,
         Column("ordinal", "smallint"),
         Column("type", "text"),
-        Column("object_id", "text"),
+        Column("object_id", "text", is_personal=True),  # of an imported Event it is in its object
         Column("api_version", "text"),
         Column("request_id", "text"),
         Column("idempotency_key", "text"),

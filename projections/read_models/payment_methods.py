@@ -57,4 +57,5 @@ PAYMENT_METHODS = Projection(
     ),
     apply=apply_holder,
     mutable_columns=("card", "saved"),
+    has_personal_rows=True,  # cards are sealed, their ids too
 )

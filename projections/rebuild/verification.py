@@ -4,7 +4,7 @@ All of it reads one snapshot: the position is that of the live generation's chec
 it stream by stream, and the rows that each stream makes are compared with the live rows. A full check also
 finds rows that no event accounts for; a sample checks some streams, at a bounded cost. Nothing is locked. A
 parked stream is compared as of the position at which it was parked. A stream that cannot be read otherwise is
-left out, and reported.
+left out, and reported; one that is being erased is left out until its rows are those of its redacted events.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ WHERE projection = %(projection)s AND generation = %(generation)s ORDER BY posit
 _ERASES = """
 SELECT EXISTS (SELECT FROM ledger.erasures WHERE ended_at IS NULL) OR EXISTS (
     SELECT FROM projections.redaction_jobs j WHERE j.status = 'redacting')
+"""
+_ERASED_STREAMS = """
+SELECT DISTINCT s.stream FROM ledger.erasures e JOIN ledger.erasure_streams s ON s.job = e.job
+WHERE e.ended_at IS NULL AND s.stream = ANY (%(streams)s::text[])
 """
 _SELECT_ROWS = "SELECT {columns} FROM {generation} WHERE generation = {number} AND {key} = ANY (%(keys)s)"
 _CREATE_EXPECTED = "CREATE TEMPORARY TABLE expected (key text PRIMARY KEY) ON COMMIT DROP"
@@ -224,6 +228,7 @@ class _ProjectionCheck:
         self._since = partitions.get_retention_start(clock.now(), projection.retention_days)
         self._ignored_topics = ignored_topics([self._make_target()])
         self._erases = False
+        self._being_erased: set[str] = set()
 
     async def run(self, sample: int | None) -> None:
         """Check `sample` streams, or all of them and the rows that no stream makes."""
@@ -249,7 +254,7 @@ class _ProjectionCheck:
                     await copy.write_row((str(key),))
             if recorded:
                 stream = recorded[-1].event.originator_id
-        left_out_streams = [each.stream for each in self._result.left_out]
+        left_out_streams = [*self._being_erased, *(each.stream for each in self._result.left_out)]
         for row in await fetch_all(self._conn, self._stray_rows_query(), {"left_out": left_out_streams}):
             self._result.add_difference(row[0])
         full_digest = await digest(self._conn, self._projection, self._generation, int(self._since))
@@ -301,6 +306,8 @@ class _ProjectionCheck:
             for item in recorded
             if (parked_at := parked.get(item.event.originator_id)) is None or item.position < parked_at
         ]
+        if self._erases:
+            recorded = await self._leave_out_being_erased(recorded)
         target = self._make_target()
         fold = BatchFold([target])
         # In slices: over HTTP, the process answers other requests meanwhile.
@@ -330,6 +337,16 @@ class _ProjectionCheck:
                     continue
                 self._result.add_difference(str(key))
         return list(expected)
+
+    async def _leave_out_being_erased(self, recorded: Sequence[Recorded]) -> list[Recorded]:
+        """Without the streams whose rows an erasure is about to write again: until it knows what of their
+        events stays, rows that follow from personal data are expected nowhere, and then they are missing."""
+        streams = {item.event.originator_id for item in recorded}
+        rows = await fetch_all(self._conn, _ERASED_STREAMS, {"streams": list(streams)})
+        found = {stream for (stream,) in rows}
+        found |= {item.event.originator_id for item in recorded if item.event.redaction == "processing"}
+        self._being_erased |= found
+        return [item for item in recorded if item.event.originator_id not in found]
 
     def _is_being_erased(self, stored: Mapping[str, Any]) -> bool:
         """Whether nobody can open the row any more, and an erasure is about to write it again."""

@@ -76,6 +76,31 @@ def check(issued: Issued, **changed: Any) -> None:
     verify_certificate(text.note, text.request_proof, text.proof, parse_policy(text.policy))
 
 
+_UPGRADED = """
+UPDATE ledger.key_migration SET position = 1;
+INSERT INTO projections.checkpoints (projection, generation) VALUES ('customers', 1), ('postings', 1);
+INSERT INTO ledger.erasures (job, account, livemode, subjects, requested_position)
+    VALUES ('prj_1', 'acct_1', false, '{cus_1}', 4);
+INSERT INTO ledger.erasure_streams (job, stream) VALUES ('prj_1', 'cus_1');
+"""
+
+
+def test_a_generation_with_rows_in_the_clear_is_named_as_not_reached(cluster: Cluster) -> None:
+    async def issue(dsn: str) -> tuple[str, ...]:
+        async with open_completed(dsn) as (conn, _, sealer):
+            await sealer.seal()
+            kept = await make_certificate(conn, Keyring(KEY), ERASURE, 1_800_000_000)
+            assert kept is not None
+            return kept.read().not_reached
+
+    with cluster.create_database() as dsn:
+        with psycopg.connect(dsn) as conn:
+            conn.execute(_UPGRADED)
+        _, line = asyncio.run(issue(dsn))
+    assert line.startswith("files of customers_g1, whose rows")
+    assert "ledger projections rebuild --all" in line
+
+
 def test_a_certificate_says_what_was_erased_and_what_it_means(issued: Issued) -> None:
     text = parse_note(issued.note).text
     certificate = parse_certificate(text)

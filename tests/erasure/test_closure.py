@@ -8,26 +8,41 @@ from typing import Any
 import psycopg
 import pytest
 
+from ledger.accounts import INTERNAL_SCOPES
 from tests.api.service import Caller, ok
 from tests.conftest import Cluster
 from tests.erasure.stage import Stage, run_stage
+from tests.internal.conftest import InternalClient
 
 DISPUTE = {"type": "dispute_opened", "reason": "fraudulent", "network_reason_code": "10.4"}
 _REACHED = "SELECT stream FROM ledger.erasure_streams WHERE job = %s"
 _OPEN = "SELECT subject FROM ledger.data_keys WHERE wrapped IS NOT NULL"
 
 
+EXTERNAL = "cus_external"
+"""A customer of another system, whom the stranger's invoice names. The first customer's account has published
+a review under this id."""
+
+
 class Reached:
-    """Two customers with all that can belong to one, and another account whose resource names a charge of the
-    first. The first one was erased."""
+    """Two customers with all that can belong to one, and a stranger: another account with a customer, and
+    with an invoice of a customer of another system. The first one was erased."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.ada, self.ben = self._create_all("Ada"), self._create_all("Ben")
         other = stage.registrar.account()
         self.stranger = Caller(stage.http, other.secret)
+        scopes = (*INTERNAL_SCOPES, "rak_dispute_read")
+        self.strange_operator = InternalClient(
+            stage.http, stage.registrar.key(other.id, "rk", scopes=scopes)[1]
+        )
         form = {"name": "Stranger"}
         self.stranger_customer = ok(self.stranger.post("/v1/customers", form))["id"]
+        invoice = {"customer": EXTERNAL, "customer_email": "external@example.com"}
+        self._publish(self.strange_operator, "invoice/in_external", "invoice.created", invoice)
+        review = {"charge": self.ada["charge"], "ip_address": "203.0.113.8"}
+        self._publish(stage.operator, f"review/{EXTERNAL}", "review.opened", review)
         stage.wait_for_projections()
         self.job = stage.erase(customers=[self.ada["customer"]])
         with psycopg.connect(stage.service.dsn) as conn:
@@ -48,14 +63,17 @@ class Reached:
         refund = ok(raw.post("/v1/refunds", {"charge": charge, "amount": 100, "metadata[who]": name}))["id"]
         invoice = f"in_{name}"
         published = {"customer": customer, "customer_email": f"{name}@example.com"}
-        body: dict[str, Any] = {"event_type": "invoice.created", "object": published}
-        ok(operator.call("PUT", f"/resources/invoice/{invoice}", body))
-        by_charge = {"event_type": "review.opened", "object": {"charge": charge, "ip_address": "203.0.113.7"}}
-        ok(operator.call("PUT", f"/resources/review/prv_{name}", by_charge))
+        self._publish(operator, f"invoice/{invoice}", "invoice.created", published)
+        by_charge = {"charge": charge, "ip_address": "203.0.113.7"}
+        self._publish(operator, f"review/prv_{name}", "review.opened", by_charge)
         return {
             "customer": customer, "charge": charge, "intent": intent, "refund": refund, "invoice": invoice,
             "review": f"prv_{name}",
         }  # fmt: skip
+
+    @staticmethod
+    def _publish(operator: InternalClient, path: str, event_type: str, members: dict[str, Any]) -> None:
+        ok(operator.call("PUT", f"/resources/{path}", {"event_type": event_type, "object": members}))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +92,14 @@ def test_nothing_of_another_customer_is_reached(reached: Reached) -> None:
 
 
 def test_no_key_of_what_is_reached_is_left(reached: Reached) -> None:
-    assert reached.streams.isdisjoint(reached.open)
+    assert reached.streams & reached.open == {EXTERNAL}
+
+
+def test_a_key_under_which_another_account_has_sealed_something_is_left(reached: Reached) -> None:
+    """It is the key of a stream of the erased customer, too, because that has the other one's id."""
+    assert EXTERNAL in reached.streams
+    shown = reached.strange_operator.get("/audit/objects/in_external").text
+    assert "external@example.com" in shown
 
 
 def test_what_names_a_charge_of_the_customer_is_redacted_with_it(reached: Reached) -> None:

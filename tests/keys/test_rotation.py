@@ -212,7 +212,7 @@ def test_a_process_without_the_new_key_is_in_the_way_and_one_with_both_changes_o
             await store.close()
         return store.service_keys
 
-    with pytest.raises(SettingError, match=f"1 running processes were started without .* {NEW_ID}"):
+    with pytest.raises(SettingError, match=f"1 running process .* is without .* {NEW_ID}: restart every"):
         asyncio.run(run(ServiceKeys(OLD)))
     assert list_states(dsn) == {OLD_ID: "current"}
     started = time.monotonic()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.api.service import SERVICE_KEY, Service, ok
@@ -101,6 +102,25 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_erased(preview: PreviewCa
     assert ok(preview.get(f"/v1/customers/{customer}"))["name"] == "Ada Lovelace"
 
 
+def test_on_an_upgraded_database_rows_in_the_clear_are_named(
+    preview: PreviewCaller, run: Run, service: Service
+) -> None:
+    customer = preview.customer()["id"]
+    with psycopg.connect(service.dsn, autocommit=True) as conn:
+        conn.execute("UPDATE ledger.key_migration SET position = (SELECT position FROM ledger.head)")
+        try:
+            dry_run = run("erase", customer, "--why", WHY, "--dry-run").stdout
+            job = succeed(run, "erase", customer, "--why", WHY, "--yes", "--wait")
+            shown = run("erase", "show", job["id"]).stdout
+            certificate = run("erase", "certificate", job["id"]).stdout
+        finally:
+            conn.execute("UPDATE ledger.key_migration SET position = 0")
+    assert {"customers_g1", "feed_g1"} <= set(job["clear_generations"])
+    for text in (dry_run, shown, certificate):
+        assert re.search("[Nn]ot reached:? files of .*customers_g1, .*ledger projections rebuild --all", text)
+    assert succeed(run, "erase", "show", job["id"])["clear_generations"] == []
+
+
 def test_without_a_terminal_the_command_needs_a_yes(preview: PreviewCaller, run: Run) -> None:
     customer = preview.customer()["id"]
     line = refuse(run, "erase", customer, "--why", WHY)
@@ -118,8 +138,8 @@ def test_without_a_terminal_the_command_needs_a_yes(preview: PreviewCaller, run:
         (("erase", "cus_nobody", "--why", " ", "--yes"), "--why: one line"),
         (("erase", "cus_nobody", "--why", "x" * 501, "--yes"), "--why: one line"),
         (("erase", "list", "--status", "done"), "--status: must be one of"),
-        (("hold", "place", "cus_nobody", "--reason", "x"), "there is no object cus_nobody"),
-        (("hold", "release", "cus_nobody", "--reason", "x"), "there is no object hold_cus_nobody"),
+        (("hold", "place", "du_nothing", "--reason", "x"), "no object du_nothing. What can be held is"),
+        (("hold", "release", "cus_nobody", "--reason", "x"), "there is no legal hold of cus_nobody"),
     ],
 )
 def test_bad_arguments_are_refused(run: Run, arguments: tuple[str, ...], words: str) -> None:
@@ -136,6 +156,8 @@ def test_what_belongs_to_a_customer_or_is_no_root_is_not_erased(preview: Preview
     dispute = preview.dispute()
     line = refuse(run, "erase", dispute["id"], "--why", WHY, "--yes")
     assert "cannot be erased by itself" in line
+    line = refuse(run, "hold", "place", dispute["id"], "--reason", "x")
+    assert f"{dispute['id']} (dispute) cannot be held by itself" in line
     customer = preview.customer(source="tok_visa")["id"]
     charge = ok(preview.post("/v1/charges", {"amount": 900, "currency": "usd", "customer": customer}))["id"]
     assert "redact the customer instead" in refuse(run, "erase", charge, "--why", WHY, "--yes")

@@ -52,8 +52,7 @@ def test_what_cannot_be_held_is_refused_by_name(
 ) -> None:
     customer = preview.customer(source="tok_visa")["id"]
     charge = ok(preview.post("/v1/charges", {"amount": 900, "currency": "usd", "customer": customer}))["id"]
-    dispute = preview.dispute()["id"]
-    for object_id in ("cus_nobody", dispute, live_preview.customer()["id"]):
+    for object_id in ("cus_nobody", live_preview.customer()["id"]):
         refusal = operator.post(HOLDS, {"object": object_id, "reason": REASON})
         assert_refused(refusal, code="resource_missing", param="object")
     assert_refused(
@@ -70,6 +69,26 @@ def test_what_cannot_be_held_is_refused_by_name(
     missing = operator.post(f"{HOLDS}/hold_cus_nobody/release", {"reason": "x"})
     assert_refused(missing, 404, code="resource_missing", param="id")
     assert operator.get(f"{HOLDS}?sort=asc").json()["error"]["param"] == "sort"
+
+
+def test_of_an_object_that_cannot_be_held_it_is_said_what_can(
+    preview: PreviewCaller, operator: InternalClient
+) -> None:
+    customer = preview.customer(source="tok_createDispute")["id"]
+    charge = {"amount": 900, "currency": "usd", "customer": customer}
+    of_customer = ok(preview.post("/v1/charges", charge))["id"]
+    disputes = ok(preview.get(f"/v1/disputes?charge={of_customer}"))["data"]
+    for dispute, instead in (
+        (disputes[0]["id"], f"belongs to the customer {customer}"),
+        (preview.dispute()["id"], "What can be held is a customer, or a charge"),
+    ):
+        refused = operator.post(HOLDS, {"object": dispute, "reason": REASON})
+        error = assert_refused(refused, param="object", message=instead)
+        assert error["message"].startswith(f"{dispute} (dispute) cannot be held by itself.")
+        assert "code" not in error
+    unknown = operator.post(HOLDS, {"object": "du_nothing", "reason": REASON})
+    message = "No such object: 'du_nothing'. What can be held"
+    assert_refused(unknown, code="resource_missing", param="object", message=message)
 
 
 def test_the_scope_is_needed(preview: PreviewCaller, operator: InternalClient) -> None:

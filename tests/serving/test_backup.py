@@ -155,6 +155,7 @@ def test_an_embedded_database_is_backed_up_while_it_is_used(place: Path) -> None
     assert not copy.exists()
     restored = run_ledger(copy, "restore", str(file), "--key-file", str(data_dir / "secret.key"))
     assert (restored.returncode, restored.stderr) == (0, "")
+    assert "`ledger erase replay" in restored.stdout
     assert "there is a database" in run_refused(copy, "restore", str(file))
     position, name = "SELECT position FROM head", "SELECT name FROM accounts"
     shown = run_ledger(copy, "psql", "-At", "-c", position, "-c", name).stdout.split()

@@ -16,6 +16,7 @@ from ledger.postgres.programs.client import find_newest_program
 from tests.conftest import Cluster
 from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serve
 
+REPLAY = "ledger erase replay"
 MARK = "Ada-of-these-tests"
 LINES: list[dict[str, Any]] = [
     {"op": "customer", "id": "cus_1", "name": MARK, "email": f"{MARK}@example.com"},
@@ -126,7 +127,8 @@ def test_the_file_of_the_log_has_no_key_and_that_of_the_keys_no_event(backups: B
 def test_an_old_log_with_newer_keys_brings_nothing_erased_back(
     backups: Backups, target: str, place: Path
 ) -> None:
-    restore(place, target, str(backups.old), "--keys", str(backups.new_keys))
+    printed = restore(place, target, str(backups.old), "--keys", str(backups.new_keys))
+    assert REPLAY in printed, "of what was erased after the newer keys"
     assert MARK not in dump_text(target)
     assert not has_wrap(target, "cus_1")
     shown = read_customers(place, target, "newer keys")
@@ -137,8 +139,8 @@ def test_an_old_log_with_newer_keys_brings_nothing_erased_back(
 def test_an_old_log_with_its_own_keys_brings_the_erased_person_back(
     backups: Backups, target: str, place: Path
 ) -> None:
-    """Which is why keys are kept for days."""
-    restore(place, target, str(backups.old))
+    """Which is why keys are kept for days, and how to erase again is said."""
+    assert REPLAY in restore(place, target, str(backups.old))
     assert has_wrap(target, "cus_1")
     assert read_customers(place, target, "own keys") == {"cus_1": MARK, "cus_2": "Grace"}
 
@@ -151,6 +153,7 @@ def test_a_log_without_keys_shows_all_persons_as_redacted(backups: Backups, targ
     assert "the keys of personal data are missing" in line
     printed = restore(place, target, str(alone), "--without-keys")
     assert "No key is here for 2 data subjects" in printed
+    assert REPLAY not in printed, "nothing can be back"
     assert MARK not in dump_text(target)
     shown = read_customers(place, target, "without keys")
     assert not {MARK, "Grace"} & set(shown.values())

@@ -59,6 +59,16 @@ def test_a_command_explains_itself_its_arguments_and_its_options(name: str) -> N
             assert re.fullmatch(r"[A-Z].*\.", parameter.help or "", re.DOTALL), parameter.name
 
 
+@pytest.mark.parametrize("name", LEAVES)
+def test_arguments_are_in_capitals_and_options_say_their_type(name: str) -> None:
+    for parameter in LEAVES[name].params:
+        if parameter.param_type_name == "argument":
+            [shown] = parameter.get_usage_pieces(typer.Context(LEAVES[name]))
+            assert shown == shown.upper(), shown
+        else:
+            assert parameter.metavar is None, parameter.name
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_has_examples_of_it_which_parse(name: str) -> None:
     examples = list_examples(COMMANDS[name])
@@ -108,7 +118,7 @@ def test_every_command_with_an_answer_has_it_as_json() -> None:
             ("keys", "list", "--acount", "x"),
             "No such option: --acount. Did you mean: --account? See: ledger ",
         ),
-        (("keys", "roll"), "Missing argument 'key'. See: ledger keys roll --help"),
+        (("keys", "roll"), "Missing argument 'KEY'. See: ledger keys roll --help"),
         (("keys", "create", "acct_1", "--kind", "none"), "Invalid value for '--kind': "),
         (("projections", "status", "\x1b[2J", "x"), "Got unexpected extra argument(s) (x). "),
     ],

@@ -241,7 +241,11 @@ def test_the_key_of_an_embedded_database_is_replaced_by_one_command(stopped: Pat
     new_file.write_text(f"{NEW.decode()}\n")
     with run_serve(stopped, **QUICK):
         line = run_refused(stopped, *ROTATE, "--new-key-file", str(new_file))
-        assert "were started without the key" in line
+        assert "without the key with the id" in line
+        assert line.endswith(": stop the service of this embedded database, then run this again")
+        assert "both keys" not in line
+        plan = run_ledger(stopped, *ROTATE, "--new-key-file", str(new_file), "--dry-run", "--json")
+        assert json.loads(plan.stdout)["obstacle"] in line
     assert (key_file.read_text(), previous_file.exists()) == (old_key, False)
 
     done = run_ledger(stopped, *ROTATE, "--new-key-file", str(new_file))

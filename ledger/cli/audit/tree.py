@@ -26,9 +26,7 @@ from ledger.tree.keys import list_keys, make_keyring
 from ledger.tree.rotation import Rotation, rename_log, rotate_keys
 from ledger.tree.storage import TreeHead, read_tree_head
 
-OutOption = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Write it to this file, at once and whole.")
-]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Write it to this file, at once and whole.")]
 
 
 def print_checkpoint(
@@ -69,7 +67,7 @@ def rotate_key(
     reason: Annotated[str, typer.Option(help="Why; it is kept on record, unencrypted.")] = "",
     new_origin: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Go on as another log, after a restore to an earlier time."),
+        typer.Option(help="Go on as another log, after a restore to an earlier time."),
     ] = None,
     yes: YesOption = False,
     as_json: JsonOption = False,

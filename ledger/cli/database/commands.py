@@ -16,6 +16,9 @@ NEXT_STEPS = """\
 Next: start `ledger worker` or `ledger serve`, wait until `ledger projections status` shows no lag, and
 run `ledger projections verify`. It sends no webhooks until `ledger webhooks resume`. Before it takes the
 place of the original: docs/operations.md, Backups."""
+REPLAY_STEP = """\
+Whoever was erased after these keys were backed up is back: request these erasures again from their
+certificates, before it serves anybody: `ledger erase replay /srv/erasures/*.certificate`."""
 
 
 def add_database_commands(cli: typer.Typer) -> None:
@@ -102,7 +105,11 @@ def _add_restore_command(cli: typer.Typer) -> None:
         warn_of_misspelt_settings()
         place = "the database" if settings.database_url is not None else settings.data_dir.absolute()
         if as_json:
-            facts = {"missing_roles": restored.missing_roles, **restored.keys._asdict()}
+            facts = {
+                "missing_roles": restored.missing_roles,
+                **restored.keys._asdict(),
+                "may_lack_erasures": restored.may_lack_erasures,
+            }
             print_json({"restored_into": str(place), **facts})
             return
         print(f"Restored into {place}, which is at this release's schema; the service key is the right one.")
@@ -112,6 +119,8 @@ def _add_restore_command(cli: typer.Typer) -> None:
         for line in restore.describe_keys(restored.keys):
             print(line)
         print(NEXT_STEPS)
+        if restored.may_lack_erasures:
+            print(REPLAY_STEP)
 
 
 def _add_psql_command(cli: typer.Typer) -> None:

@@ -45,10 +45,16 @@ from ledger.webhooks.switch import declare_copy, read_switch
 
 
 class Restored(NamedTuple):
-    """A restored database: roles of the dump that the server does not have, and what is known of its keys."""
+    """A restored database.
+
+    missing_roles      roles of the dump that the server does not have
+    keys               what is known of its keys
+    may_lack_erasures  whether what was erased after its keys were dumped is back
+    """
 
     missing_roles: list[str]
     keys: RestoredKeys
+    may_lack_erasures: bool
 
 
 class Dumps(NamedTuple):
@@ -75,6 +81,12 @@ class _Facts(NamedTuple):
     def are_of_one_time(self) -> bool:
         """Whether no erasure lies between the two."""
         return self.keys is None or self.keys.erasures == self.log.erasures
+
+    @property
+    def have_keys(self) -> bool:
+        """Whether they open personal data. That of releases without such keys is opened by the service
+        key."""
+        return self.keys is not None or self.log.has_keys or self.log.erasures is None
 
 
 def find_dumps(file: Path, keys: Path | None, without_keys: bool) -> Dumps:
@@ -120,7 +132,8 @@ def _restore_into_url(settings: Settings, dsn: str, dumps: Dumps, key_file: Path
     _check_keys(facts.of_keys, configured, "LEDGER_SECRET_KEY")
     missing_roles = restore_dump(dsn, dumps.log)
     try:
-        return Restored(missing_roles, _finish(settings, dsn, configured, dumps, facts))
+        restored_keys = _finish(settings, dsn, configured, dumps, facts)
+        return Restored(missing_roles, restored_keys, facts.have_keys)
     except BaseException:
         empty_again(dsn)
         raise
@@ -147,7 +160,7 @@ def _restore_embedded(settings: Settings, dumps: Dumps, key_file: Path | None) -
         if settings.secret_key is None and not own_key_file.exists():
             write_private_file(own_key_file, configured.current.decode())
         keys = _finish(settings, server.dsn(), configured, dumps, facts)
-    return Restored(missing_roles, keys)
+    return Restored(missing_roles, keys, facts.have_keys)
 
 
 def _read_facts(dumps: Dumps) -> _Facts:

@@ -8,6 +8,7 @@ import typer
 
 from ledger.cli.groups import JsonOption, build_group, format_examples, print_json
 from ledger.cli.shell import format_time, get_shell_user, print_table
+from ledger.errors import SettingError
 
 if TYPE_CHECKING:
     from ledger.cli.erasure.requests import Shell
@@ -53,7 +54,9 @@ def _add_place_command(group: typer.Typer) -> None:
         requests.check_reason(reason, "--reason")
 
         async def run(shell: Shell) -> dict[str, Any]:
-            state = await shell.find(object_id)
+            state = await shell.store.streams.read(object_id)
+            if state is None:
+                raise SettingError(f"there is no object {object_id}. {legal_holds.HOLDABLE}")
             return await shell.run(
                 state, legal_holds.place, object=object_id, reason=reason, by=get_shell_user()
             )
@@ -71,12 +74,15 @@ def _add_release_command(group: typer.Typer) -> None:
         """Release a legal hold: the object may be erased again."""
         from ledger.cli.erasure import requests
         from ledger.commands import legal_holds
-        from ledger.domain.legal_hold import find_hold_id
+        from ledger.domain.legal_hold import LegalHold, find_hold_id
 
         requests.check_reason(reason, "--reason")
 
         async def run(shell: Shell) -> dict[str, Any]:
-            hold = await shell.find(find_hold_id(object_id.removeprefix("hold_")))
+            held_id = object_id.removeprefix("hold_")
+            hold = await shell.store.streams.read(find_hold_id(held_id))
+            if not isinstance(hold, LegalHold):
+                raise SettingError(f"there is no legal hold of {held_id}: see `ledger hold list`")
             return await shell.run(hold, legal_holds.release, hold.id, reason=reason, by=get_shell_user())
 
         released = requests.run_in_shell(run)

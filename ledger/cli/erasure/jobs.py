@@ -1,11 +1,12 @@
-"""`ledger erase`: erase a person's data, list erasures, and show how far one is."""
+"""`ledger erase`: erase a person's data, list redaction jobs, show, run and cancel one."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from ledger.cli.erasure.requests import Shell
     from ledger.domain.redaction_job import RedactionJob
-    from ledger.domain.redaction_job_decisions import Obstacle
+    from ledger.domain.redaction_job_decisions import Obstacle, Scope
 
 _CUSTOMER = "cus_0352CZ3z1jWpJM7B8upbma"
 _JOB = "prj_0352CZ3z1jWpJM7B8upbma"
@@ -38,14 +39,24 @@ WHERE l.projection = 'redaction_jobs' AND (%(status)s::text IS NULL OR j.status 
 ORDER BY j.position DESC LIMIT %(limit)s
 """
 
+JobArgument = Annotated[str, typer.Argument(help="The id of a redaction job (prj_…).")]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Wait until all is erased.")]
 
 
+class _Shown(NamedTuple):
+    """A job, and the generations of read models that keep data of its objects in the clear."""
+
+    job: RedactionJob
+    clear_generations: list[str]
+
+
 def add_job_commands(group: typer.Typer) -> None:
-    """Add `object`, `list` and `show` to the group."""
+    """Add `object`, `list`, `show`, `run` and `cancel` to the group."""
     _add_object_command(group)
     _add_list_command(group)
     _add_show_command(group)
+    _add_run_command(group)
+    _add_cancel_command(group)
 
 
 def _add_object_command(group: typer.Typer) -> None:
@@ -79,20 +90,17 @@ def _add_object_command(group: typer.Typer) -> None:
             _print_preview(object_id, fix=fix, as_json=as_json)
             return
 
-        async def erase(shell: Shell) -> RedactionJob:
+        async def erase(shell: Shell) -> _Shown:
             job = await requests.request_erasure(shell, object_id, why, get_shell_user(), fix=fix)
             if job.validation_errors:
                 raise SettingError(_explain_errors(job))
             try:
-                with clean_up_at_signals(), _interruptible():
-                    require_consent(
-                        f"{object_id} would be erased for good: {_describe(job.reached)}.", yes=yes
-                    )
+                with clean_up_at_signals():
+                    _ask(job, yes=yes)
             except BaseException:  # also Ctrl-C: a job that is ready locks its objects
                 await requests.cancel_erasure(shell, job)
                 raise
-            job = await requests.run_erasure(shell, job)
-            return await _await_end(shell, job) if wait else job
+            return await _look(shell, await requests.run_erasure(shell, job), wait=wait)
 
         _show(requests.run_in_shell(erase), as_json=as_json)
 
@@ -108,7 +116,7 @@ def _add_list_command(group: typer.Typer) -> None:
     ) -> None:
         """List redaction jobs of all accounts, newest first."""
         from ledger.cli.erasure import requests
-        from ledger.domain.redaction_job import STATUSES, RedactionJob
+        from ledger.domain.redaction_job import READY, STATUSES, RedactionJob
         from ledger.postgres.connections import fetch_all
 
         if status is not None and status not in STATUSES:
@@ -133,6 +141,12 @@ def _add_list_command(group: typer.Typer) -> None:
             for job in jobs
         ]  # fmt: skip
         print_table(("job", "status", "account", "mode", "objects", "requested by", "created"), rows)
+        if any(job.status == READY for job in jobs):
+            print(
+                "A job that is ready keeps other jobs of its objects from running: ledger erase run JOB, or "
+                "ledger erase cancel JOB",
+                file=sys.stderr,
+            )
 
 
 def _add_show_command(group: typer.Typer) -> None:
@@ -141,18 +155,62 @@ def _add_show_command(group: typer.Typer) -> None:
         epilog=format_examples(f"ledger erase show {_JOB}", f"ledger erase show {_JOB} --wait --json"),
     )
     def show(
-        job_id: Annotated[str, typer.Argument(metavar="JOB", help="The id of a redaction job (prj_…).")],
+        job_id: JobArgument,
         wait: WaitOption = False,
         as_json: JsonOption = False,
     ) -> None:
         """Show a redaction job, and what stands in its way."""
         from ledger.cli.erasure import requests
 
-        async def read(shell: Shell) -> RedactionJob:
-            job = await shell.find_job(job_id)
-            return await _await_end(shell, job) if wait else job
+        async def read(shell: Shell) -> _Shown:
+            return await _look(shell, await shell.find_job(job_id), wait=wait)
 
         _show(requests.run_in_shell(read), as_json=as_json)
+
+
+def _add_run_command(group: typer.Typer) -> None:
+    @group.command(
+        "run", epilog=format_examples(f"ledger erase run {_JOB}", f"ledger erase run {_JOB} --yes --wait")
+    )
+    def run(
+        job_id: JobArgument, wait: WaitOption = False, yes: YesOption = False, as_json: JsonOption = False
+    ) -> None:
+        """Run a redaction job that is ready.
+
+        It is one that a client has made and not run yet, or that a `ledger erase` left when it was killed at
+        its question. It asks again, and what stands in the way by now stops it."""
+        from ledger.cli.erasure import requests
+
+        async def erase(shell: Shell) -> _Shown:
+            job = await shell.find_job(job_id)
+            requests.check_ready(job)
+            _ask(job, yes=yes)
+            return await _look(shell, await requests.run_erasure(shell, job), wait=wait)
+
+        _show(requests.run_in_shell(erase), as_json=as_json)
+
+
+def _add_cancel_command(group: typer.Typer) -> None:
+    @group.command(
+        "cancel",
+        epilog=format_examples(f"ledger erase cancel {_JOB}", f"ledger erase cancel {_JOB} --json"),
+    )
+    def cancel(job_id: JobArgument, as_json: JsonOption = False) -> None:
+        """Cancel a redaction job that has not been run."""
+        from ledger.cli.erasure import requests
+
+        async def abandon(shell: Shell) -> _Shown:
+            await requests.cancel_erasure(shell, await shell.find_job(job_id))
+            return await _look(shell, await shell.find_job(job_id))
+
+        _show(requests.run_in_shell(abandon), as_json=as_json)
+
+
+def _ask(job: RedactionJob, *, yes: bool) -> None:
+    """Ask whether to run a job that is ready. Raises SettingError when the answer is no."""
+    objects = make_printable(", ".join(job.object_ids))
+    with _interruptible():
+        require_consent(f"{objects} would be erased for good: {_describe(job.reached)}.", yes=yes)
 
 
 @contextmanager
@@ -165,20 +223,26 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-async def _await_end(shell: Shell, job: RedactionJob) -> RedactionJob:
-    """The job once its status changes no more by itself."""
+async def _look(shell: Shell, job: RedactionJob, *, wait: bool = False) -> _Shown:
+    """The job as it is shown; if the caller waits, once its status changes no more by itself."""
+    from ledger.cli.erasure import requests
     from ledger.domain.redaction_job import REDACTING, VALIDATING
 
-    while job.status in (REDACTING, VALIDATING):
+    while wait and job.status in (REDACTING, VALIDATING):
         await asyncio.sleep(_POLL_SECONDS)
         job = await shell.find_job(job.id)
-    return job
+    return _Shown(job, await requests.list_clear_generations(shell, job.object_ids))
 
 
 def _print_preview(object_id: str, *, fix: bool, as_json: bool) -> None:
     from ledger.cli.erasure import requests
+    from ledger.store.seals.clear_rows import describe_clear_generations
 
-    scope = requests.run_in_shell(lambda shell: requests.preview_erasure(shell, object_id, fix=fix))
+    async def look(shell: Shell) -> tuple[Scope, list[str]]:
+        scope = await requests.preview_erasure(shell, object_id, fix=fix)
+        return scope, await requests.list_clear_generations(shell, [object_id])
+
+    scope, clear_generations = requests.run_in_shell(look)
     if as_json:
         print_json(
             {
@@ -188,6 +252,7 @@ def _print_preview(object_id: str, *, fix: bool, as_json: bool) -> None:
                 "reached": dict(scope.reached),
                 "canceled_payment_intents": list(scope.cancelable),
                 "obstacles": [each._asdict() for each in scope.obstacles],
+                "clear_generations": clear_generations,
             }
         )
         return
@@ -196,11 +261,16 @@ def _print_preview(object_id: str, *, fix: bool, as_json: bool) -> None:
         print(f"{format_count(len(scope.cancelable), 'payment intent')} would be canceled.")
     for line in _list_obstacles(scope.obstacles):
         print(line)
+    if clear_generations:
+        print(f"Not reached: {describe_clear_generations(clear_generations)}.")
 
 
-def _show(job: RedactionJob, *, as_json: bool) -> None:
+def _show(shown: _Shown, *, as_json: bool) -> None:
+    from ledger.store.seals.clear_rows import describe_clear_generations
+
+    job, clear_generations = shown
     if as_json:
-        print_json(_render(job))
+        print_json(_render(job) | {"clear_generations": clear_generations})
         return
     print(f"job         {job.id}")
     print(f"status      {job.status}")
@@ -217,10 +287,14 @@ def _show(job: RedactionJob, *, as_json: bool) -> None:
         print(f"erased      {_describe_places(job.counts)}")
     for error in job.validation_errors:
         print(f"error       {make_printable(_name_object(error['object_id']) + error['message'])}")
+    if clear_generations and job.status in ("ready", "redacting", "succeeded"):
+        print(f"not reached {describe_clear_generations(clear_generations)}")
     if job.status == "succeeded":
         print(f"certificate ledger erase certificate {job.id}")
     elif job.status == "redacting":
         print(f"See how far it is: ledger erase show {job.id}")
+    elif job.status == "ready":
+        print(f"Nothing is erased yet: ledger erase run {job.id}, or ledger erase cancel {job.id}")
 
 
 def _render(job: RedactionJob) -> dict[str, Any]:
@@ -241,11 +315,14 @@ def _render(job: RedactionJob) -> dict[str, Any]:
 
 def _explain_errors(job: RedactionJob) -> str:
     """One line: the first of what stands in the way, and where the rest is."""
+    from ledger.domain.redaction_job import LOCKED_BY_OTHER_JOB
+
     first = job.validation_errors[0]
     others = len(job.validation_errors) - 1
     more = f" (and {format_count(others, 'other')})" if others else ""
     about = _name_object(first["object_id"])
-    return f"nothing was erased: {about}{first['message']}{more} See: ledger erase show {job.id}"
+    see = "list" if first["code"] == LOCKED_BY_OTHER_JOB else f"show {job.id}"
+    return f"nothing was erased: {about}{first['message']}{more} See: ledger erase {see}"
 
 
 def _name_object(object_id: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,12 +23,13 @@ from ledger.domain.aggregate import State
 from ledger.domain.redaction_job import ERROR, FIX, VALIDATING, RedactionJob
 from ledger.domain.redaction_job_decisions import ROOT_TYPES, Scope
 from ledger.domain.redaction_roots import get_root_type
-from ledger.errors import RequestError, SettingError
+from ledger.errors import InvalidState, RequestError, SettingError
 from ledger.ids import new_id
 from ledger.postgres.connections import Pool
 from ledger.queries.context import QueryContext
 from ledger.queries.redaction_scope import survey
 from ledger.store.codec import fold
+from ledger.store.seals import clear_rows
 from ledger.store.store import Store
 
 VALIDATION_PAUSE_SECONDS = 0.2
@@ -124,6 +125,12 @@ async def preview_erasure(shell: Shell, object_id: str, *, fix: bool) -> Scope:
         return await survey_with_holds(conn, shell.store, survey, job)
 
 
+async def list_clear_generations(shell: Shell, objects: Sequence[str]) -> list[str]:
+    """The generations of read models whose files may keep data of these objects in the clear."""
+    async with shell.queries.pool.connection() as conn:
+        return await clear_rows.list_clear_generations(conn, objects)
+
+
 async def request_erasure(
     shell: Shell,
     object_id: str,
@@ -152,6 +159,14 @@ async def request_erasure(
     return job
 
 
+def check_ready(job: RedactionJob) -> None:
+    """Raises SettingError for a job that cannot be run."""
+    try:
+        redaction_job_decisions.check_ready(job)
+    except InvalidState as refusal:
+        raise SettingError(refusal.message) from None
+
+
 async def run_erasure(shell: Shell, job: RedactionJob) -> RedactionJob:
     """Let a validated job run: running processes do the rest. Raises SettingError."""
     await shell.run(job, redaction_jobs.run, job.id)
@@ -159,7 +174,7 @@ async def run_erasure(shell: Shell, job: RedactionJob) -> RedactionJob:
 
 
 async def cancel_erasure(shell: Shell, job: RedactionJob) -> None:
-    """Abandon a validated job. Raises SettingError."""
+    """Abandon a job that does not run yet. Raises SettingError."""
     await shell.run(job, redaction_jobs.cancel, job.id)
 
 
