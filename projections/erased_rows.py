@@ -4,7 +4,7 @@ As the engine would by a rebuild, and in place: the events of a page of streams 
 value of each row is written to each generation that has it, as of its checkpoint, whose lock keeps the engine
 away meanwhile. A page may be folded before that lock is held: it is folded again if anything of it has
 changed until then. A row that is missing (of a parked stream, of a day that is no longer kept) stays so,
-unless it was left out while nothing said what was to be redacted; one that is the same already is not written.
+unless it was left out while nothing said what was to be redacted. One that is the same is not written.
 """
 
 from __future__ import annotations
@@ -217,8 +217,10 @@ async def _keep_applied(
     }
     for target in targets:
         upto = positions[target.key]
-        target.event_rows = [
-            each
-            for each in target.event_rows
-            if each.position <= upto and each.position < parked.get((target.key, each.stream), upto + 1)
-        ]
+        target.event_rows = [each for each in target.event_rows if each.position <= upto]
+        if parked:
+            target.event_rows = [
+                each
+                for each in target.event_rows
+                if each.position < parked.get((target.key, each.stream), upto + 1)
+            ]

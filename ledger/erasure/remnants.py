@@ -73,10 +73,10 @@ class Remnants:
         rows = await cur.fetchall()
         if not rows:
             return ReadRemnants(None)
-        subjects = {row[:2]: find_sealed_subject(row[3]) or row[4] for row in rows if _SEALED in row[3]}
-        named = {"subjects": list(set(subjects.values()))}
+        subjects = [find_sealed_subject(row[3]) or row[4] if _SEALED in row[3] else None for row in rows]
+        named = {"subjects": list({subject for subject in subjects if subject is not None})}
         erasing = {subject for (subject,) in await fetch_all(conn, _ERASING, named)}
-        sealed = [row[:4] for row in rows if subjects.get(row[:2]) in erasing]
+        sealed = [row[:4] for row, subject in zip(rows, subjects, strict=True) if subject in erasing]
         remnants = await self._make_remnants(conn, sealed)
         return ReadRemnants(Place(*rows[-1][:2]), remnants, len(sealed) - len(remnants))
 
