@@ -135,7 +135,7 @@ def test_without_fetch_metadata_our_own_header_is_required(
     service: Service, operator_key: tuple[str, str]
 ) -> None:
     """As of a page that is read over HTTP from another machine."""
-    with httpx.Client(base_url=service.url) as http:
+    with httpx.Client(base_url=service.url, timeout=30) as http:
         assert http.post(SESSION, json={"key": operator_key[1]}).status_code == 403
         opened = http.post(SESSION, json={"key": operator_key[1]}, headers=WITHOUT_FETCH_METADATA)
         assert opened.status_code == 200
@@ -315,7 +315,7 @@ def test_a_session_ends_at_its_time_and_a_console_switched_off_has_none(
         account = registrar.account()
         key = registrar.key(account.id, "rk", scopes=("clock",))[1]
         link = get_secret(open_link(service, "--account", account.id))
-        with httpx.Client(base_url=service.url, headers=FROM_PAGE) as page:
+        with httpx.Client(base_url=service.url, headers=FROM_PAGE, timeout=30) as page:
             session = sign_in(page, key)
             assert session["service"]["test_clock"] is True
             moved = page.post("/internal/v1/clock", json={"now": session["expires_at"] - 5})
@@ -328,7 +328,7 @@ def test_a_session_ends_at_its_time_and_a_console_switched_off_has_none(
             (cookie,) = page.cookies.jar
         service.stop()
         service = Service(dsn, tmp_path, LEDGER_CONSOLE="false", LEDGER_WORKERS="0")
-        with httpx.Client(base_url=service.url, headers=FROM_PAGE) as page:
+        with httpx.Client(base_url=service.url, headers=FROM_PAGE, timeout=30) as page:
             assert page.post(SESSION, json={"key": key}).status_code == 404
             asked = page.get("/internal/v1/keys", headers={"cookie": f"{cookie.name}={cookie.value}"})
             assert asked.status_code == 401

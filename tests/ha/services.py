@@ -21,6 +21,7 @@ SETTINGS: dict[str, Any] = {
     "webhook_poll_ms": 200,
     "webhook_timeout_ms": 3000,
     "checkpoint_seconds": 1,
+    "list_wait_ms": 2000,  # the default: it is measured how long reads take
     "log_requests": "errors",
 }
 HOOKS = "/hooks/of-the-load"

@@ -41,7 +41,7 @@ def call_until_refused(caller: Caller) -> httpx.Response:
 def test_a_key_above_its_rate_is_refused_and_other_keys_are_not(limited: Service) -> None:
     registrar = Registrar(limited.dsn)
     first, second = registrar.account(), registrar.account()
-    with httpx.Client(base_url=limited.url, verify=False) as http:
+    with httpx.Client(base_url=limited.url, verify=False, timeout=30) as http:
         answer = call_until_refused(Caller(http, first.secret))
         assert_refused(answer, 429, code="rate_limit", message="Request rate limit exceeded")
         assert "stripe-should-retry" not in answer.headers
@@ -58,7 +58,7 @@ def test_a_key_above_its_rate_is_refused_and_other_keys_are_not(limited: Service
 def test_refused_requests_do_not_count_against_an_account_they_may_not_act_on(limited: Service) -> None:
     registrar = Registrar(limited.dsn)
     victim = registrar.account()
-    with httpx.Client(base_url=limited.url, verify=False) as http:
+    with httpx.Client(base_url=limited.url, verify=False, timeout=30) as http:
         # A key that may not act on the account, and one that lacks the scope besides.
         for scopes in (INTERNAL_SCOPES, ["audit"]):
             for header in ("stripe-account", "stripe-context"):

@@ -36,7 +36,7 @@ def test_the_service_works_behind_a_pooler_of_sessions_as_it_is_installed(dsn: s
         secret = run_ledger(data_dir, "keys", "create", account, **settings).stdout.split()[-1]
         with (
             run_serve(data_dir, **settings) as service,
-            httpx.Client(base_url=service.url, auth=(secret, "")) as client,
+            httpx.Client(base_url=service.url, auth=(secret, ""), timeout=30) as client,
         ):
             made = client.post("/v1/customers", data={"name": "Ada"}).raise_for_status().json()
             assert client.get(f"/v1/customers/{made['id']}").raise_for_status().json() == made

@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "ledger")
 SERVICE_KEY = "the-service-key-of-these-tests-0123456789"
 START_SECONDS = 30.0
+LIST_WAIT_MS = 10_000  # so that a list shows what was written before, on a busy machine, too
 STOP_SECONDS = 10.0  # what SIGTERM promises
 
 
@@ -102,7 +103,7 @@ class ServeProcess:
     def _start(
         self, program: Sequence[str] | None, settings: dict[str, Any]
     ) -> ForkedProcess | subprocess.Popen[bytes]:
-        environment = build_environment(self.data_dir, **settings)
+        environment = build_environment(self.data_dir, **{"list_wait_ms": LIST_WAIT_MS} | settings)
         directory = self.data_dir.parent
         with self._log.open("wb") as log, self._output.open("wb") as output:
             if program is None and "release" not in settings:

@@ -89,7 +89,7 @@ def read_customers(place: Path, dsn: str, name: str) -> dict[str, Any]:
     assert row is not None
     key = run_ledger(place / "data", "keys", "create", row[0], **on(dsn)).stdout.split()[3]
     with run_serve(place / name, **on(dsn)) as service:
-        http = httpx.Client(base_url=f"{service.url}/v1", auth=(key, ""))
+        http = httpx.Client(base_url=f"{service.url}/v1", auth=(key, ""), timeout=30)
         single = {each: http.get(f"/customers/{each}").json()["name"] for each in ("cus_1", "cus_2")}
         listed = {each["id"]: each["name"] for each in http.get("/customers").json()["data"]}
         assert listed == single

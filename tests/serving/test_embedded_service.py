@@ -161,7 +161,7 @@ def test_data_and_keys_survive_restarts_commands_and_kills(place: Path) -> None:
     with run_serve(data_dir) as service:
         third = load_keys(data_dir)
         assert {**third, "url": ""} == {**first, "url": ""}
-        with httpx.Client(base_url=service.url, auth=(third["secret"], "")) as http:
+        with httpx.Client(base_url=service.url, auth=(third["secret"], ""), timeout=30) as http:
             for customer in acknowledged:
                 assert http.get(f"/v1/customers/{customer}").status_code == 200
             assert http.post("/v1/customers").status_code == 200
@@ -189,7 +189,7 @@ def kill_under_load(service: ServeProcess, keys: Keys) -> list[str]:
     acknowledged: list[str] = []
 
     def write() -> None:
-        with httpx.Client(base_url=service.url, auth=(keys["secret"], "")) as http:
+        with httpx.Client(base_url=service.url, auth=(keys["secret"], ""), timeout=30) as http:
             try:
                 while True:
                     acknowledged.append(http.post("/v1/customers", data={"name": "Ada"}).json()["id"])

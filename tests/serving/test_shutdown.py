@@ -307,7 +307,7 @@ def test_each_api_process_holds_a_listening_socket_and_a_worker_none(dsn: str, p
 def test_zero_workers_are_one_process_that_does_all(dsn: str, place: Path) -> None:
     key = asyncio.run(create_secret(dsn))
     with run_serve(place / "single", workers=0, **settings(dsn)) as service:
-        with httpx.Client(base_url=service.url, auth=(key, "")) as http:
+        with httpx.Client(base_url=service.url, auth=(key, ""), timeout=30) as http:
             made = http.post("/v1/customers").json()["id"]
             assert [row["id"] for row in http.get("/v1/customers").json()["data"]] == [made]
         assert list_children(service.process.pid) == {}

@@ -58,7 +58,7 @@ def test_the_service_answers_on_both_and_names_its_own_address(on_socket: OnSock
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     with (
         on_socket.open() as over_socket,
-        httpx.Client(base_url=service.url, auth=(on_socket.key, "")) as http,
+        httpx.Client(base_url=service.url, auth=(on_socket.key, ""), timeout=30) as http,
     ):
         customer = over_socket.post("/v1/customers", data={"name": "Ada"}).json()["id"]
         assert http.get(f"/v1/customers/{customer}").json()["name"] == "Ada"

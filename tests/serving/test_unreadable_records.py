@@ -134,10 +134,11 @@ def check_stranger(stranger: Caller, bad: str) -> None:
 def test_the_service_serves_what_it_can_and_names_what_it_cannot_read(dsn: str, tmp_path: Path) -> None:
     history = History(dsn, "topic of a later release")
     keys = Keys(dsn)
-    settings: dict[str, Any] = {
-        "database_url": dsn, "secret_key": KEY.decode(), "list_wait_ms": 10_000, "verify_pause_seconds": 0,
-    }  # fmt: skip
-    with run_serve(tmp_path / "data", **settings) as service, httpx.Client(base_url=service.url) as http:
+    settings: dict[str, Any] = {"database_url": dsn, "secret_key": KEY.decode(), "verify_pause_seconds": 0}
+    with (
+        run_serve(tmp_path / "data", **settings) as service,
+        httpx.Client(base_url=service.url, timeout=30) as http,
+    ):
         caller, operator = Caller(http, keys.secret), InternalClient(http, keys.internal)
         check_reads(caller, history)
         check_published(operator, caller, history)
@@ -162,7 +163,10 @@ def test_the_service_serves_what_it_can_and_names_what_it_cannot_read(dsn: str, 
         assert f"customers: stream {history.bad} is parked from position 3" in verified.stdout
     history.mend()
     # The next release, or the same one after the mend: nobody has to think of a command.
-    with run_serve(tmp_path / "data", **settings) as service, httpx.Client(base_url=service.url) as http:
+    with (
+        run_serve(tmp_path / "data", **settings) as service,
+        httpx.Client(base_url=service.url, timeout=30) as http,
+    ):
         wait_until(lambda: count_parked(dsn) == 0, seconds=WAIT_SECONDS)
         listed = Caller(http, keys.secret).get("/v1/customers")
         assert "ledger-incomplete" not in listed.headers

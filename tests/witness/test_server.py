@@ -123,7 +123,10 @@ def test_a_witness_that_dies_before_it_answers_cosigns_no_other_tree(tmp_path: P
     with pytest.raises(httpx.TransportError):
         httpx.post(f"{dying.url}/add-checkpoint", content=log.submit(2))
     assert dying.wait() == -9
-    with run_witness(tmp_path, [SIGNER.verifier]) as witness, httpx.Client(base_url=witness.url) as http:
+    with (
+        run_witness(tmp_path, [SIGNER.verifier]) as witness,
+        httpx.Client(base_url=witness.url, timeout=30) as http,
+    ):
         assert witness.keys == keys
         assert post(http, fork.submit(2)) == (409, "text/x.tlog.size", "5\n")
         assert post(http, fork.submit(5))[0] == 422
