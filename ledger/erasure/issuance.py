@@ -46,6 +46,12 @@ OPENS_BY_SERVICE_KEY = (
     "copies of what releases before 0039 sealed: the service key opens them until it is replaced (ledger "
     "secrets rotate) and destroyed"
 )
+# Their keys stay, because other accounts have sealed something under them (`closure`).
+_LEFT = """
+SELECT s.stream FROM ledger.erasure_streams s
+CROSS JOIN LATERAL (SELECT k.erasing_since FROM ledger.data_keys k WHERE k.subject = s.stream LIMIT 1) k
+WHERE s.job = %(job)s AND k.erasing_since IS NULL ORDER BY s.stream COLLATE "C"
+"""
 _WAIT_FOR_COMMIT = "SET LOCAL synchronous_commit = on"
 
 
@@ -155,6 +161,10 @@ async def _describe(conn: Conn, erasure: CompletedErasure) -> Certificate:
         )
     row = await fetch_one(conn, _OPENS_BY_SERVICE_KEY, {"job": erasure.job})
     not_reached = [*erasure.not_reached, *[OPENS_BY_SERVICE_KEY] * (row is not None and row[0])]
+    if left := [stream for (stream,) in await fetch_all(conn, _LEFT, {"job": erasure.job})]:
+        not_reached.append(
+            f"what is sealed under the keys of {', '.join(left)}: other accounts use them, too"
+        )
     if generations := await list_clear_generations_of_job(conn, erasure.job):
         not_reached.append(describe_clear_generations(generations))
     requested, completed = (ErasureStep(record.position, record.recorded_at) for record in records)

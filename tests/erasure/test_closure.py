@@ -100,6 +100,8 @@ def test_a_key_under_which_another_account_has_sealed_something_is_left(reached:
     assert EXTERNAL in reached.streams
     shown = reached.strange_operator.get("/audit/objects/in_external").text
     assert "external@example.com" in shown
+    not_reached = ok(reached.stage.operator.get(f"/erasures/{reached.job}"))["not_reached"]
+    assert not_reached == [f"what is sealed under the keys of {EXTERNAL}: other accounts use them, too"]
 
 
 def test_what_names_a_charge_of_the_customer_is_redacted_with_it(reached: Reached) -> None:
