@@ -20,6 +20,6 @@ UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
 -- Whoever adds streams has locked the job's row, and no job is ever deleted. Of a large customer it was a
--- seventh of the time in which its streams are found.
+-- fifth of the time in which its streams are found.
 ALTER TABLE ledger.erasure_streams DROP CONSTRAINT erasure_streams_job;
 """

@@ -52,6 +52,8 @@ SELECT s.stream FROM ledger.erasure_streams s
 CROSS JOIN LATERAL (SELECT k.erasing_since FROM ledger.data_keys k WHERE k.subject = s.stream LIMIT 1) k
 WHERE s.job = %(job)s AND k.erasing_since IS NULL ORDER BY s.stream COLLATE "C"
 """
+_NAMED_MAX = 20
+"""An account chooses the ids under which it publishes: there may be any number of these."""
 _WAIT_FOR_COMMIT = "SET LOCAL synchronous_commit = on"
 
 
@@ -163,7 +165,7 @@ async def _describe(conn: Conn, erasure: CompletedErasure) -> Certificate:
     not_reached = [*erasure.not_reached, *[OPENS_BY_SERVICE_KEY] * (row is not None and row[0])]
     if left := [stream for (stream,) in await fetch_all(conn, _LEFT, {"job": erasure.job})]:
         not_reached.append(
-            f"what is sealed under the keys of {', '.join(left)}: other accounts use them, too"
+            f"what is sealed under the keys of {_name_some(left)}: other accounts use them, too"
         )
     if generations := await list_clear_generations_of_job(conn, erasure.job):
         not_reached.append(describe_clear_generations(generations))
@@ -193,3 +195,9 @@ def _make_line(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
+
+
+def _name_some(streams: Sequence[str]) -> str:
+    """The streams as words, and how many there are besides those that are named."""
+    named, others = ", ".join(streams[:_NAMED_MAX]), len(streams) - _NAMED_MAX
+    return f"{named} and {others} more" if others > 0 else named

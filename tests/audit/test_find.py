@@ -13,8 +13,8 @@ import pytest
 from ledger.accounts import INTERNAL_SCOPES
 from ledger.audit.search.lookups import FIND_BY_ID, FIND_OWN_POSITIONS
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, ok
-from tests.audit.test_search_plans import list_nodes
 from tests.internal.conftest import InternalClient
+from tests.postgres.plans import list_nodes
 
 
 def find(client: InternalClient, text: str) -> Any:

@@ -19,6 +19,7 @@ from ledger.store.index_keys import derive_key
 from projections.engine.registration import register_missing
 from projections.read_models.audit_index import AUDIT_INDEX
 from tests.conftest import as_options
+from tests.postgres.plans import list_nodes
 
 EVENTS = 20_000
 PARAMETERS: dict[str, Any] = {
@@ -115,12 +116,6 @@ def explain(conn: psycopg.Connection, query: str) -> Any:
     conn.execute("DEALLOCATE searched")
     assert row is not None
     return row[0][0]["Plan"]
-
-
-def list_nodes(plan: Any) -> Iterator[Any]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from list_nodes(child)
 
 
 def check_plan(conn: psycopg.Connection, parents: dict[str, str], query: str, expected: str) -> None:

@@ -72,7 +72,7 @@ def test_each_view_has_a_place_here(console: Console) -> None:
 def test_a_view_is_drawn_by_its_url(console: Console, shop: Shop, place: str) -> None:
     page = console.open_view(locate(place, shop))
     assert page.title().endswith("· Ledger console")
-    assert page.locator("main .note-danger").all_inner_texts() == []
+    expect(page.locator("main .note-danger")).to_have_text([])  # it says which
     check_width(page)
     check_accessible(page)
     name = place.partition("?")[0].replace("/", "-").replace("{", "").replace("}", "")

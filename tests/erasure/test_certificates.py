@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 import pytest
@@ -85,7 +85,18 @@ INSERT INTO ledger.erasure_streams (job, stream) VALUES ('prj_1', 'cus_1');
 """
 
 
-def test_a_generation_with_rows_in_the_clear_is_named_as_not_reached(cluster: Cluster) -> None:
+_SHARED_KEYS = """
+INSERT INTO ledger.erasures (job, account, livemode, subjects, requested_position)
+    VALUES ('prj_1', 'acct_1', false, '{cus_1}', 4);
+INSERT INTO ledger.erasure_streams (job, stream) SELECT 'prj_1', 'in_' || n FROM generate_series(10, 34) AS n;
+INSERT INTO ledger.data_keys (subject, wrapped, wrapped_by)
+    SELECT 'in_' || n, 'wrap', 'key' FROM generate_series(10, 34) AS n;
+"""
+
+
+def issue_not_reached(cluster: Cluster, before: LiteralString) -> str:
+    """The last of what a certificate says that the erasure has not reached, in a database with these rows."""
+
     async def issue(dsn: str) -> tuple[str, ...]:
         async with open_completed(dsn) as (conn, _, sealer):
             await sealer.seal()
@@ -95,8 +106,18 @@ def test_a_generation_with_rows_in_the_clear_is_named_as_not_reached(cluster: Cl
 
     with cluster.create_database() as dsn:
         with psycopg.connect(dsn) as conn:
-            conn.execute(_UPGRADED)
-        *_, line = asyncio.run(issue(dsn))
+            conn.execute(before)
+        return asyncio.run(issue(dsn))[-1]
+
+
+def test_of_many_keys_that_others_use_some_are_named_and_all_counted(cluster: Cluster) -> None:
+    line = issue_not_reached(cluster, _SHARED_KEYS)
+    assert line.startswith("what is sealed under the keys of in_10, in_11, in_12,")
+    assert line.endswith("in_29 and 5 more: other accounts use them, too")
+
+
+def test_a_generation_with_rows_in_the_clear_is_named_as_not_reached(cluster: Cluster) -> None:
+    line = issue_not_reached(cluster, _UPGRADED)
     assert line.startswith("files of customers_g1, whose rows")
     assert "ledger projections rebuild --all" in line
 

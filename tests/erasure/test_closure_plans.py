@@ -14,6 +14,7 @@ from ledger.erasure import closure
 from ledger.erasure.service import _SETTINGS
 from ledger.postgres.statements import parse_statement
 from tests.conftest import Cluster, as_options
+from tests.postgres.plans import list_nodes
 
 STREAMS, PAGE = 10_000, 50
 BLOCKS_OF_A_STREAM_MAX = 16
@@ -67,12 +68,6 @@ def explain(dsn: str, query: str) -> Any:
         row = conn.execute(run.format(arguments)).fetchone()
     assert row is not None
     return row[0][0]["Plan"]
-
-
-def list_nodes(plan: Any) -> Iterator[Any]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from list_nodes(child)
 
 
 @pytest.mark.parametrize("name", ["_WITH_FILES", "_OF_OTHERS"])

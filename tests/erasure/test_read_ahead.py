@@ -3,6 +3,7 @@ again."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -140,10 +141,13 @@ class Numbers:
     def __init__(self, last: int) -> None:
         self.last = last
         self.read: list[int] = []
+        self.has_read_ahead = asyncio.Event()
 
     async def read_page(self, conn: Conn, erasure: Erasure) -> Number:
         number = erasure.place.version + 1
         self.read.append(number)
+        if number > 1:
+            self.has_read_ahead.set()
         await conn.execute("SELECT 1")
         return Number(Place("", number) if number <= self.last else None, number)
 
@@ -177,3 +181,23 @@ def test_pages_are_read_once_and_written_in_order_and_again_after_a_failure(dsn:
     assert read[:3] == [1, 2, 3]
     assert read.count(3) == 2  # it was forgotten with the page that failed
     assert all(read.count(number) == 1 for number in (1, 2, 5, 6))
+
+
+def test_what_was_read_ahead_on_behalf_of_a_lost_connection_is_read_again(dsn: str) -> None:
+    async def story(author: Author) -> list[int]:
+        erasure = await begin(dsn, [])
+        ahead = ReconnectingConnection(dsn, "ledger_api", name="test ahead")
+        numbers = Numbers(5)
+        pages = ReadAhead(numbers, ahead)
+        place: Place | None = Place()
+        for _ in range(2):
+            async with open_connection(dsn, "ledger_api", name="test") as conn:
+                await conn.execute("CREATE TEMPORARY TABLE numbers (number integer)")
+                assert place is not None
+                place = (await pages.run_page(conn, erasure._replace(place=place))).place
+                await numbers.has_read_ahead.wait()
+        await pages.drop()
+        await ahead.drop()
+        return numbers.read
+
+    assert run_story(dsn, story)[:3] == [1, 2, 2]

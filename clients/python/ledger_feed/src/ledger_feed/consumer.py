@@ -37,7 +37,7 @@ class Consumer:
         self._batch_items_max = batch_items_max
         self._backoff = Backoff()
         self._work: asyncio.Task[None] | None = None
-        self._is_stopped = asyncio.Event()
+        self._is_stopped = asyncio.Event()  # type checkers believe that a plain bool stays what it was
         self._is_applying = False
 
     async def run(self) -> None:
