@@ -36,6 +36,8 @@ SELECT EXISTS (SELECT FROM pg_stat_activity
                WHERE application_name = %s AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))
 """
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+
 
 class Comparison(NamedTuple):
     """How what a consumer applied differs from the log: numbers of events, and of types counted wrongly."""
@@ -174,6 +176,18 @@ class ConsumerDatabase:
         with self._conn.transaction():
             self.read("SELECT FROM ledger_feed_positions FOR UPDATE")
             yield lambda position: self.read("UPDATE ledger_feed_positions SET position = %s", position)
+
+    @contextlib.contextmanager
+    def hold_tables(self) -> Iterator[None]:
+        """Another instance, which creates the consumer's own tables during the block, and fails."""
+        with self._conn.transaction(force_rollback=True):
+            self.read("CREATE TABLE event_counts ()")
+            yield
+
+    def count_waiting(self) -> int:
+        """How many of the consumer's connections wait for a lock."""
+        self.read("SELECT pg_stat_clear_snapshot()")  # or a transaction sees them as they were
+        return int(self.read(WAITING, self._application_name)[0][0])
 
     def is_waited_for(self) -> bool:
         """Whether the consumer waits for a lock of this connection."""

@@ -145,6 +145,18 @@ def check_that_failures_lose_and_double_nothing(
     assert database.compare() == EQUAL
 
 
+def check_that_instances_may_start_at_once(
+    program: Program, ledger: RestartableLedger, database: ConsumerDatabase
+) -> None:
+    """Neither ends because the other has just created a table."""
+    with run(program, program) as processes:
+        with database.hold_tables():
+            wait_for(lambda: database.count_waiting() == 2, *processes)
+        wait_for(lambda: database.read_position() == ledger.read_head(), *processes)
+        for process in processes:
+            process.stop()
+
+
 def check_that_a_wrong_address_is_told(program: Program) -> None:
     """It tries again, as the address may be right later, but not without a word."""
     with socket.socket() as held:  # a port on which nobody listens

@@ -70,6 +70,12 @@ def test_two_instances_of_a_consumer_apply_each_event_once(
     programs.check_that_failures_lose_and_double_nothing(event_counts, ledger, database, instances=2, cuts=10)
 
 
+def test_two_instances_may_start_at_once(
+    event_counts: Program, ledger: RestartableLedger, database: ConsumerDatabase
+) -> None:
+    programs.check_that_instances_may_start_at_once(event_counts, ledger, database)
+
+
 def test_a_consumer_applies_only_what_follows_the_locked_position(
     event_counts: Program, ledger: RestartableLedger, database: ConsumerDatabase
 ) -> None:

@@ -41,8 +41,7 @@ async def main() -> None:
     transport = cast(Literal["ndjson", "sse"], os.environ.get("FEED_TRANSPORT", "ndjson"))
     feed = Feed(os.environ["API_URL"], os.environ["API_FEED_KEY"], whole_ledger=True, transport=transport)
     positions = PostgresPositions(os.environ["DATABASE_URL"], os.environ.get("CONSUMER", "event_counts"))
-    await positions.ensure_tables()
-    await (await positions.connect()).execute(CREATE_TABLES)
+    await positions.ensure_tables(CREATE_TABLES)
     consumer = Consumer(feed, positions, apply)
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, consumer.stop)

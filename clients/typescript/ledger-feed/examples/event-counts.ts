@@ -38,8 +38,7 @@ pool.on("error", (error) => console.warn(`an idle connection was lost: ${error.m
 const transport = process.env["FEED_TRANSPORT"] === "sse" ? "sse" : "ndjson";
 const feed = new Feed(read("API_URL"), read("API_FEED_KEY"), { wholeLedger: true, transport });
 const positions = new PostgresPositions<PoolClient>(pool, process.env["CONSUMER"] ?? "event_counts");
-await positions.ensureTables();
-await pool.query(CREATE_TABLES);
+await positions.ensureTables(CREATE_TABLES);
 const consumer = new Consumer(feed, positions, apply);
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => consumer.stop());
 await consumer.run();

@@ -70,11 +70,15 @@ export class PostgresPositions<Connection extends Client> implements Positions<C
     private readonly beginAfter = 0,
   ) {}
 
-  /** Create the tables if they are not there. */
-  async ensureTables(): Promise<void> {
+  /**
+   * Create the tables if they are not there, and with `yours`, statements of SQL, your own.
+   *
+   * One instance after the other does it: `CREATE TABLE IF NOT EXISTS` fails in one of two that start at once.
+   */
+  async ensureTables(yours = ""): Promise<void> {
     await transact(this.pool, async (client) => {
       await client.query(LOCK_CREATION);
-      await client.query(CREATE_TABLES);
+      await client.query(`${CREATE_TABLES};${yours}`);
     });
   }
 

@@ -71,12 +71,16 @@ class PostgresPositions:
         self._begin_after = begin_after
         self._conn: Connection | None = None
 
-    async def ensure_tables(self) -> None:
-        """Create the tables if they are not there. Or have CREATE_TABLES among your migrations."""
+    async def ensure_tables(self, yours: str = "") -> None:
+        """Create the tables if they are not there, and with `yours`, statements of SQL, your own.
+
+        One instance after the other does it: `CREATE TABLE IF NOT EXISTS` fails in one of two that start at
+        once. Or have CREATE_TABLES among your migrations.
+        """
         conn = await self.connect()
         async with conn.transaction():
             await conn.execute(LOCK_CREATION)
-            await conn.execute(CREATE_TABLES)
+            await conn.execute(f"{CREATE_TABLES};{yours}".encode())
 
     async def load(self, filter: str) -> Reached:
         """The committed position, after making the row if there is none. Raises FilterChanged."""
