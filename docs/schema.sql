@@ -256,11 +256,10 @@ CREATE TABLE ledger.data_keys (
     created_at timestamp with time zone NOT NULL DEFAULT now(),
     erasing_since timestamp with time zone,
     destroyed_at timestamp with time zone,
-    CONSTRAINT data_keys_subject PRIMARY KEY (subject),
     CONSTRAINT data_keys_destroyed CHECK (destroyed_at IS NULL OR wrapped IS NULL),
     CONSTRAINT data_keys_erased CHECK (wrapped IS NOT NULL OR erasing_since IS NOT NULL),
     CONSTRAINT data_keys_wrap CHECK ((wrapped IS NULL) = (wrapped_by IS NULL))
-) PARTITION BY HASH (subject);
+) PARTITION BY HASH (ledger.key_group(subject));
 ALTER TABLE ledger.data_keys ALTER COLUMN subject SET STORAGE PLAIN;
 ALTER TABLE ledger.data_keys ALTER COLUMN wrapped SET STORAGE PLAIN;
 ALTER TABLE ledger.data_keys ALTER COLUMN wrapped_by SET STORAGE PLAIN;
@@ -660,27 +659,6 @@ BEGIN
             recorded_at = excluded.recorded_at;
 END $function$;
 
-CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
- RETURNS record
- LANGUAGE plpgsql
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    erasures bigint;
-BEGIN
-    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_any(
-        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
-        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
-        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
-        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
-        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
-        reply_place, NULL, NULL, NULL, NULL) AS a;
-    IF erasures IS NOT NULL THEN
-        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
-            USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-END $function$;
-
 CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, erasures_seen bigint, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], key_command integer[], key_subject text[], key_wrapped bytea[], key_wrapped_by text[], OUT base bigint, OUT stale integer[], OUT taken integer[], OUT erasures bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -740,7 +718,8 @@ BEGIN
             FROM (SELECT unnest(key_command) AS command, unnest(key_subject) AS subject,
                          unnest(key_wrapped) AS wrapped) AS k
             WHERE k.wrapped IS NOT NULL
-            AND EXISTS (SELECT FROM ledger.data_keys d WHERE d.subject = k.subject);
+            AND EXISTS (SELECT FROM ledger.data_keys d WHERE d.subject = k.subject
+                        AND ledger.key_group(d.subject) = ledger.key_group(k.subject));
     END IF;
     IF stale IS NOT NULL OR taken IS NOT NULL THEN
         refused := coalesce(stale, '{}') || coalesce(taken, '{}');
@@ -802,6 +781,27 @@ BEGIN
         IF erased IS NOT NULL THEN
             erasures := ledger.begin_erasing(erased);
         END IF;
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.append_any(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    erasures bigint;
+BEGIN
+    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_any(
+        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
+        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
+        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
+        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
+        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
+        reply_place, NULL, NULL, NULL, NULL) AS a;
+    IF erasures IS NOT NULL THEN
+        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
 END $function$;
 
@@ -906,27 +906,6 @@ BEGIN
     END IF;
 END $function$;
 
-CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
- RETURNS record
- LANGUAGE plpgsql
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    erasures bigint;
-BEGIN
-    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_many(
-        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
-        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
-        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
-        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
-        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
-        reply_place, NULL, NULL, NULL, NULL) AS a;
-    IF erasures IS NOT NULL THEN
-        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
-            USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-END $function$;
-
 CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at double precision, erasures_seen bigint, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], key_command integer[], key_subject text[], key_wrapped bytea[], key_wrapped_by text[], OUT base bigint, OUT stale integer[], OUT taken integer[], OUT erasures bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -1003,6 +982,47 @@ BEGIN
     END IF;
 END $function$;
 
+CREATE OR REPLACE FUNCTION ledger.append_many(appender uuid, number bigint, at double precision, check_command integer[], check_stream text[], check_version integer[], event_command integer[], event_stream text[], event_version integer[], event_topic text[], event_state bytea[], event_account text[], event_livemode boolean[], event_actor text[], event_request_id text[], event_idempotency_key text[], event_causation text[], event_customer text[], event_charge text[], event_payment_intent text[], reply_command integer[], reply_account text[], reply_livemode boolean[], reply_key text[], reply_fingerprint text[], reply_status smallint[], reply_body text[], reply_compressed bytea[], reply_secret_of text[], reply_secret_at integer[], reply_request_id text[], reply_place integer[], OUT base bigint, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    erasures bigint;
+BEGIN
+    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_many(
+        appender, number, at, 0::bigint, check_command, check_stream, check_version, event_command,
+        event_stream, event_version, event_topic, event_state, event_account, event_livemode, event_actor,
+        event_request_id, event_idempotency_key, event_causation, event_customer, event_charge,
+        event_payment_intent, reply_command, reply_account, reply_livemode, reply_key, reply_fingerprint,
+        reply_status, reply_body, reply_compressed, reply_secret_of, reply_secret_at, reply_request_id,
+        reply_place, NULL, NULL, NULL, NULL) AS a;
+    IF erasures IS NOT NULL THEN
+        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.append_one(appender uuid, number bigint, at double precision, check_stream text, check_version integer, event_stream text, event_version integer, event_topic text, event_state bytea, event_account text, event_livemode boolean, event_actor text, event_request_id text, event_idempotency_key text, event_causation text, event_customer text, event_charge text, event_payment_intent text, reply_account text, reply_livemode boolean, reply_key text, reply_fingerprint text, reply_status smallint, reply_body text, reply_compressed bytea, reply_secret_of text, reply_secret_at integer, reply_request_id text, OUT base bigint, OUT stale integer[], OUT taken integer[])
+ RETURNS record
+ LANGUAGE plpgsql
+AS $function$
+#variable_conflict use_variable
+DECLARE
+    erasures bigint;
+BEGIN
+    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_one(
+        appender, number, at, 0::bigint, check_stream, check_version, event_stream, event_version,
+        event_topic, event_state, event_account, event_livemode, event_actor, event_request_id,
+        event_idempotency_key, event_causation, event_customer, event_charge, event_payment_intent,
+        reply_account, reply_livemode, reply_key, reply_fingerprint, reply_status, reply_body,
+        reply_compressed, reply_secret_of, reply_secret_at, reply_request_id, NULL, NULL, NULL) AS a;
+    IF erasures IS NOT NULL THEN
+        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+END $function$;
+
 CREATE OR REPLACE FUNCTION ledger.append_one(appender uuid, number bigint, at double precision, erasures_seen bigint, check_stream text, check_version integer, event_stream text, event_version integer, event_topic text, event_state bytea, event_account text, event_livemode boolean, event_actor text, event_request_id text, event_idempotency_key text, event_causation text, event_customer text, event_charge text, event_payment_intent text, reply_account text, reply_livemode boolean, reply_key text, reply_fingerprint text, reply_status smallint, reply_body text, reply_compressed bytea, reply_secret_of text, reply_secret_at integer, reply_request_id text, key_subject text, key_wrapped bytea, key_wrapped_by text, OUT base bigint, OUT stale integer[], OUT taken integer[], OUT erasures bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -1070,26 +1090,6 @@ BEGIN
     END IF;
 END $function$;
 
-CREATE OR REPLACE FUNCTION ledger.append_one(appender uuid, number bigint, at double precision, check_stream text, check_version integer, event_stream text, event_version integer, event_topic text, event_state bytea, event_account text, event_livemode boolean, event_actor text, event_request_id text, event_idempotency_key text, event_causation text, event_customer text, event_charge text, event_payment_intent text, reply_account text, reply_livemode boolean, reply_key text, reply_fingerprint text, reply_status smallint, reply_body text, reply_compressed bytea, reply_secret_of text, reply_secret_at integer, reply_request_id text, OUT base bigint, OUT stale integer[], OUT taken integer[])
- RETURNS record
- LANGUAGE plpgsql
-AS $function$
-#variable_conflict use_variable
-DECLARE
-    erasures bigint;
-BEGIN
-    SELECT a.base, a.stale, a.taken, a.erasures INTO base, stale, taken, erasures FROM ledger.append_one(
-        appender, number, at, 0::bigint, check_stream, check_version, event_stream, event_version,
-        event_topic, event_state, event_account, event_livemode, event_actor, event_request_id,
-        event_idempotency_key, event_causation, event_customer, event_charge, event_payment_intent,
-        reply_account, reply_livemode, reply_key, reply_fingerprint, reply_status, reply_body,
-        reply_compressed, reply_secret_of, reply_secret_at, reply_request_id, NULL, NULL, NULL) AS a;
-    IF erasures IS NOT NULL THEN
-        RAISE EXCEPTION 'releases before 0039 cannot append any more: end this process'
-            USING ERRCODE = 'object_not_in_prerequisite_state';
-    END IF;
-END $function$;
-
 CREATE OR REPLACE FUNCTION ledger.begin_erasing(subjects text[])
  RETURNS bigint
  LANGUAGE plpgsql
@@ -1102,7 +1102,9 @@ BEGIN
     SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
     INSERT INTO ledger.data_keys AS d (subject, erasing_since)
         SELECT DISTINCT unnest(subjects), now()
-        ON CONFLICT (subject) DO UPDATE SET erasing_since = now() WHERE d.erasing_since IS NULL;
+        ON CONFLICT DO NOTHING;
+    UPDATE ledger.data_keys d SET erasing_since = now()
+        WHERE d.subject = ANY (subjects) AND d.erasing_since IS NULL;
     UPDATE ledger.erasure_epoch r SET epoch = r.epoch + 1 RETURNING r.epoch INTO raised;
     PERFORM pg_notify('ledger_erasures', raised::text);
     RETURN raised;
@@ -1126,6 +1128,12 @@ BEGIN
         AND newest.table_oid IS NOT DISTINCT FROM this.table_oid
         AND newest.system_identifier IS NOT DISTINCT FROM this.system_identifier;
 END $function$;
+
+CREATE OR REPLACE FUNCTION ledger.key_group(subject text)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN convert_to(CASE WHEN starts_with("right"(subject, 23), '_'::text) THEN "left"(subject, '-16'::integer) ELSE subject END, 'UTF8'::name);
 
 CREATE OR REPLACE FUNCTION ledger.lock_instead_of_update()
  RETURNS trigger
@@ -1229,7 +1237,8 @@ AS $function$
 BEGIN
     IF EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = OLD.file)
         AND NOT EXISTS (
-            SELECT FROM ledger.data_keys k WHERE k.subject = OLD.file AND k.destroyed_at IS NOT NULL)
+            SELECT FROM ledger.data_keys k WHERE k.subject = OLD.file AND k.destroyed_at IS NOT NULL
+            AND ledger.key_group(k.subject) = ledger.key_group(OLD.file))
     THEN
         RAISE EXCEPTION 'the bytes of % are kept', OLD.file USING ERRCODE = 'restrict_violation';
     END IF;

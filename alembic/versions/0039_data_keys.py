@@ -21,10 +21,18 @@ def upgrade() -> None:
 UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
+-- Which keys are in one partition: those of subjects that were created in the same 40 seconds, as our ids
+-- say (ledger/ids.py); for any other id, only its own. So a batch of new keys, and a projection that follows it,
+-- use one partition, not one for each key. Of type bytea, since a comparison of texts depends on a collation.
+CREATE FUNCTION ledger.key_group(subject text) RETURNS bytea IMMUTABLE PARALLEL SAFE
+RETURN convert_to(
+    CASE WHEN starts_with(right(subject, 23), '_') THEN left(subject, -16) ELSE subject END, 'UTF8');
+
 -- The key of each data subject, wrapped by the service key `wrapped_by`. Outside of the log: a row is what an
 -- erasure destroys (docs/decisions/0131-a-key-for-each-data-subject.md). A row with `erasing_since` opens and
 -- seals nothing any more; without `wrapped` its key is gone. In partitions, each of which can be written anew
--- in a moment: a row that is only deleted stays in its page.
+-- in a moment: a row that is only deleted stays in its page. Who looks for a subject names its group too, or
+-- all partitions are searched.
 CREATE TABLE ledger.data_keys (
     subject text COLLATE "C" NOT NULL,
     wrapped bytea,
@@ -32,11 +40,10 @@ CREATE TABLE ledger.data_keys (
     created_at timestamptz NOT NULL DEFAULT now(),
     erasing_since timestamptz,
     destroyed_at timestamptz,
-    CONSTRAINT data_keys_subject PRIMARY KEY (subject),
     CONSTRAINT data_keys_wrap CHECK ((wrapped IS NULL) = (wrapped_by IS NULL)),
     CONSTRAINT data_keys_erased CHECK (wrapped IS NOT NULL OR erasing_since IS NOT NULL),
     CONSTRAINT data_keys_destroyed CHECK (destroyed_at IS NULL OR wrapped IS NULL)
-) PARTITION BY HASH (subject);
+) PARTITION BY HASH (ledger.key_group(subject));
 -- Nothing of a row is in another file.
 ALTER TABLE ledger.data_keys ALTER subject SET STORAGE PLAIN, ALTER wrapped SET STORAGE PLAIN,
     ALTER wrapped_by SET STORAGE PLAIN;
@@ -45,6 +52,7 @@ BEGIN
     FOR part IN 0 .. 63 LOOP
         EXECUTE format('CREATE TABLE ledger.data_keys_%s PARTITION OF ledger.data_keys
                         FOR VALUES WITH (MODULUS 64, REMAINDER %s)', part, part);
+        EXECUTE format('ALTER TABLE ledger.data_keys_%s ADD PRIMARY KEY (subject)', part);
         EXECUTE format('GRANT SELECT, INSERT, TRUNCATE ON ledger.data_keys_%s TO ledger_api', part);
     END LOOP;
 END $$;
@@ -113,7 +121,9 @@ BEGIN
     SELECT true INTO STRICT locked FROM ledger.head_lock FOR UPDATE;
     INSERT INTO ledger.data_keys AS d (subject, erasing_since)
         SELECT DISTINCT unnest(subjects), now()
-        ON CONFLICT (subject) DO UPDATE SET erasing_since = now() WHERE d.erasing_since IS NULL;
+        ON CONFLICT DO NOTHING;
+    UPDATE ledger.data_keys d SET erasing_since = now()
+        WHERE d.subject = ANY (subjects) AND d.erasing_since IS NULL;
     UPDATE ledger.erasure_epoch r SET epoch = r.epoch + 1 RETURNING r.epoch INTO raised;
     PERFORM pg_notify('ledger_erasures', raised::text);
     RETURN raised;
@@ -192,7 +202,8 @@ BEGIN
             FROM (SELECT unnest(key_command) AS command, unnest(key_subject) AS subject,
                          unnest(key_wrapped) AS wrapped) AS k
             WHERE k.wrapped IS NOT NULL
-            AND EXISTS (SELECT FROM ledger.data_keys d WHERE d.subject = k.subject);
+            AND EXISTS (SELECT FROM ledger.data_keys d WHERE d.subject = k.subject
+                        AND ledger.key_group(d.subject) = ledger.key_group(k.subject));
     END IF;
     IF stale IS NOT NULL OR taken IS NOT NULL THEN
         refused := coalesce(stale, '{}') || coalesce(taken, '{}');

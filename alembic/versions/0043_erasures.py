@@ -73,7 +73,8 @@ CREATE OR REPLACE FUNCTION ledger.refuse_losing_files() RETURNS trigger LANGUAGE
 BEGIN
     IF EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = OLD.file)
         AND NOT EXISTS (
-            SELECT FROM ledger.data_keys k WHERE k.subject = OLD.file AND k.destroyed_at IS NOT NULL)
+            SELECT FROM ledger.data_keys k WHERE k.subject = OLD.file AND k.destroyed_at IS NOT NULL
+            AND ledger.key_group(k.subject) = ledger.key_group(OLD.file))
     THEN
         RAISE EXCEPTION 'the bytes of % are kept', OLD.file USING ERRCODE = 'restrict_violation';
     END IF;

@@ -99,7 +99,8 @@ ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 _NEW_SUBJECTS = """
 SELECT subject FROM unnest(%(found)s::text[]) AS found (subject)
 WHERE (SELECT true FROM ledger.data_keys k
-       WHERE k.subject = found.subject AND k.erasing_since IS NOT NULL) IS NULL
+       WHERE k.subject = found.subject AND ledger.key_group(k.subject) = ledger.key_group(found.subject)
+       AND k.erasing_since IS NOT NULL) IS NULL
 AND (subject = ANY (%(subjects)s::text[]) OR (
     SELECT true FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = found.subject)
     AND NOT EXISTS (

@@ -49,7 +49,9 @@ OPENS_BY_SERVICE_KEY = (
 # Their keys stay, because other accounts have sealed something under them (`closure`).
 _LEFT = """
 SELECT s.stream FROM ledger.erasure_streams s
-CROSS JOIN LATERAL (SELECT k.erasing_since FROM ledger.data_keys k WHERE k.subject = s.stream LIMIT 1) k
+CROSS JOIN LATERAL (
+    SELECT k.erasing_since FROM ledger.data_keys k
+    WHERE k.subject = s.stream AND ledger.key_group(k.subject) = ledger.key_group(s.stream) LIMIT 1) k
 WHERE s.job = %(job)s AND k.erasing_since IS NULL ORDER BY s.stream COLLATE "C"
 """
 _NAMED_MAX = 20

@@ -15,7 +15,8 @@ WITH page AS (
     WHERE s.job = %(job)s AND s.stream > %(after)s ORDER BY s.stream LIMIT %(limit)s
 ), deleted AS (
     DELETE FROM ledger.file_chunks c USING page, ledger.data_keys k
-    WHERE c.file = page.stream AND k.subject = c.file AND k.destroyed_at IS NOT NULL
+    WHERE c.file = page.stream AND k.destroyed_at IS NOT NULL
+    AND k.subject = c.file AND ledger.key_group(k.subject) = ledger.key_group(c.file)
     RETURNING c.number
 )
 SELECT (SELECT count(*) FROM page), (SELECT max(stream) FROM page),

@@ -8,7 +8,6 @@ erasure (`ledger.keys.erasure_watch`). Who opens or seals much loads all keys it
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ DATA_KEY_BYTES = 32
 
 _NONCE_BYTES = 12
 _nonces = RandomPieces(_NONCE_BYTES)
+_new_keys = RandomPieces(DATA_KEY_BYTES)
 _extract = Mac(b"ledger/data-key/1").digest
 # What is derived for documents. No id of a stream, for which other keys are derived, has this character.
 _DOCUMENTS = b"documents\x1f1"
@@ -41,7 +41,9 @@ _SELECT_KEYS = """
 SELECT e.epoch, k.subject, k.wrapped, k.wrapped_by, k.erasing_since IS NOT NULL, k.destroyed_at IS NOT NULL
 FROM ledger.erasure_epoch e LEFT JOIN (
     unnest(%(subjects)s::text[]) AS wanted(subject)
-    CROSS JOIN LATERAL (SELECT * FROM ledger.data_keys d WHERE d.subject = wanted.subject LIMIT 1) k
+    CROSS JOIN LATERAL (
+        SELECT * FROM ledger.data_keys d WHERE d.subject = wanted.subject
+        AND ledger.key_group(d.subject) = ledger.key_group(wanted.subject) LIMIT 1) k
 ) ON true
 """
 
@@ -53,9 +55,12 @@ log = structlog.get_logger()
 class DataKey:
     """The key of one data subject. What it seals under one context, it opens under that context only."""
 
-    def __init__(self, key: bytes) -> None:
+    __slots__ = ("_document_cipher", "_expand", "_last", "secret")
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
         # HKDF (RFC 5869) with SHA-256: this is its first half, `derive` the second.
-        self._expand = Mac(_extract(key)).digest
+        self._expand = Mac(_extract(secret)).digest
         self._last: tuple[str, AESGCM] | None = None
         self._document_cipher: AESGCM | None = None
 
@@ -155,7 +160,8 @@ class DataKeys:
     ) -> None:
         self.service_keys = ServiceKeys.of(service_keys)
         self.watch = watch or ErasureWatch()
-        self._cache: LeasedCache[str, DataKey] = LeasedCache(cached_max, self.watch)
+        # Only the 32 bytes of each: a key with the ciphers that were derived from it takes 6 kB.
+        self._cache: LeasedCache[str, bytes] = LeasedCache(cached_max, self.watch)
         self.forget_all = self._cache.clear
 
     def __len__(self) -> int:
@@ -171,7 +177,7 @@ class DataKeys:
 
         async def fetch_rest() -> list[TupleRow]:
             keys.clear()
-            keys.update((each, key) for each in wanted if (key := self._cache.get(each)) is not None)
+            keys.update((each, DataKey(key)) for each in wanted if (key := self._cache.get(each)) is not None)
             missing = [each for each in wanted if each not in keys]
             return await fetch_from(source, _SELECT_KEYS, {"subjects": missing}) if missing else []
 
@@ -186,29 +192,32 @@ class DataKeys:
             elif subject is not None and (key := self._unwrap(subject, wrapped, wrapped_by)) is not None:
                 keys[subject] = key
                 if not is_erased and epoch == self.watch.epoch:  # else of an older snapshot, or a standby
-                    self._cache.put(subject, key)
+                    self._cache.put(subject, key.secret)
         return keyring
 
     def get_cached(self, subject: str) -> DataKey | None:
         """The key of the subject; None when it is not cached: `load` knows more."""
-        return self._cache.get(subject)
+        key = self._cache.get(subject)
+        return None if key is None else DataKey(key)
 
     def get_all_cached(self, subjects: Collection[str]) -> Keyring | None:
         """The keys of all these subjects; None when one of them is not cached."""
         epoch = self.watch.epoch
         keys = self._cache.get_all(subjects)
-        return None if keys is None else Keyring(epoch, keys, {})
+        if keys is None:
+            return None
+        return Keyring(epoch, {subject: DataKey(key) for subject, key in keys.items()}, {})
 
     def create(self, subject: str) -> NewKey:
         """A random key for a subject that has none. Cached by `remember`, once it is committed."""
-        key = secrets.token_bytes(DATA_KEY_BYTES)
+        key = _new_keys.draw()
         wrap = self.service_keys.wrap(key, get_wrap_context(subject))
         return NewKey(subject, DataKey(key), *wrap, self.watch.epoch)
 
     def remember(self, new_key: NewKey) -> None:
         """Cache a key that an append has committed just now, unless it may be erased already."""
         if new_key.epoch == self.watch.epoch:
-            self._cache.put(new_key.subject, new_key.key)
+            self._cache.put(new_key.subject, new_key.key.secret)
 
     def forget(self, subjects: Iterable[str]) -> None:
         """Remove the keys of these subjects from the cache."""

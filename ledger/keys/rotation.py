@@ -67,7 +67,8 @@ ORDER BY subject LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
 # One row a statement, sent together: joined with a list of rows it would read every partition for each page.
 _UPDATE_KEY = """
-UPDATE ledger.data_keys SET wrapped = %(wrapped)s, wrapped_by = %(target)s WHERE subject = %(subject)s
+UPDATE ledger.data_keys SET wrapped = %(wrapped)s, wrapped_by = %(target)s
+WHERE subject = %(subject)s AND ledger.key_group(subject) = ledger.key_group(%(subject)s)
 """
 _HAS_OTHER_WRAPS = """
 SELECT EXISTS (SELECT FROM ledger.data_keys WHERE wrapped_by <> %(target)s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import Iterator
 
 import psycopg
@@ -13,12 +14,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ledger.errors import ServiceKeyMissing
-from ledger.keys.data_keys import DataKey, DataKeys, Keyring, NewKey
+from ledger.ids import new_id
+from ledger.keys.data_keys import _SELECT_KEYS, CACHED_KEYS_MAX, DataKey, DataKeys, Keyring, NewKey
 from ledger.keys.erasure_watch import LEASE_SECONDS, ErasureWatch
 from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, connect, fetch_all, open_connection
 from ledger.store.log import PLANNER_SETTINGS
 from tests.conftest import Cluster
+from tests.postgres.plans import list_nodes
 
 KEY = b"the service key of these tests, of 32 bytes and more"
 _INSERT = "INSERT INTO ledger.data_keys (subject, wrapped, wrapped_by) VALUES (%s, %s, %s)"
@@ -226,3 +229,55 @@ def test_keys_are_planned_once_on_a_connection_that_psycopg_prepares_nothing_on(
         assert used == [(3, 0)]
 
     asyncio.run(run())
+
+
+def test_subjects_of_one_moment_have_their_keys_in_one_partition(dsn: str) -> None:
+    """So a batch of new ones opens one table, and not one for each. Imported ids are spread as ever."""
+    second = 1_700_000_000
+    moments = {new_id("cus", second + hundredths / 100) for hundredths in range(200)}
+    hours = {new_id("cus", second + 3600 * hour) for hour in range(200)}
+    imported = {f"cus_{number:014d}" for number in range(200)}
+    long = {f"customer_of_another_system_{number:024d}" for number in range(200)}
+    keys = DataKeys(KEY)
+    insert(dsn, *map(keys.create, moments | hours | imported | long))
+    with psycopg.connect(dsn) as conn:
+
+        def count_partitions(subjects: set[str]) -> int:
+            query = "SELECT count(DISTINCT tableoid) FROM ledger.data_keys WHERE subject = ANY (%s)"
+            row = conn.execute(query, (list(subjects),)).fetchone()
+            assert row is not None
+            return int(row[0])
+
+        assert count_partitions(moments) <= 2
+        assert count_partitions(hours) > 40
+        assert count_partitions(imported) > 40
+        assert count_partitions(long) > 40
+
+
+def test_a_key_is_looked_up_in_its_partition_only(dsn: str) -> None:
+    keys = DataKeys(KEY)
+    subjects = ["cus_1", new_id("cus", 1_700_000_000.0)]
+    insert(dsn, *map(keys.create, subjects))
+    with psycopg.connect(dsn) as conn:
+        row = conn.execute(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {_SELECT_KEYS}", {"subjects": [*subjects, "cus_none"]}
+        ).fetchone()
+    assert row is not None
+    nodes = list_nodes(row[0][0]["Plan"])
+    loops = [node["Actual Loops"] for node in nodes if str(node.get("Relation Name")).startswith("data_keys")]
+    assert sum(loops) == 3
+
+
+def test_twenty_thousand_cached_keys_take_little_memory() -> None:
+    keys = DataKeys(KEY, watched())
+    tracemalloc.start()
+    try:
+        for number in range(CACHED_KEYS_MAX):
+            new = keys.create(f"cus_{number}")._replace(epoch=1)
+            new.key.seal("events/cus", b"text")
+            new.key.seal_document(b"document")
+            keys.remember(new)
+        assert len(keys) == CACHED_KEYS_MAX
+        assert tracemalloc.get_traced_memory()[0] < 8_000_000
+    finally:
+        tracemalloc.stop()
