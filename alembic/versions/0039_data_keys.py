@@ -22,8 +22,8 @@ UPGRADE = """
 SET LOCAL lock_timeout = '2s';
 
 -- Which keys are in one partition: those of subjects that were created in the same 40 seconds, as our ids
--- say (ledger/ids.py); for any other id, only its own. So a batch of new keys, and a projection that follows it,
--- use one partition, not one for each key. Of type bytea, since a comparison of texts depends on a collation.
+-- say (ledger/ids.py); for any other id, only its own. So a batch of new keys, and a projection that follows
+-- it, use one partition, not one for each key. Of type bytea: comparing texts depends on a collation.
 CREATE FUNCTION ledger.key_group(subject text) RETURNS bytea IMMUTABLE PARALLEL SAFE
 RETURN convert_to(
     CASE WHEN starts_with(right(subject, 23), '_') THEN left(subject, -16) ELSE subject END, 'UTF8');

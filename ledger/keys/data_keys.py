@@ -25,6 +25,9 @@ from ledger.postgres.pipelines import bind, fetch_together
 from ledger.postgres.statements import StatementPool, parse_statement
 
 CACHED_KEYS_MAX = 20_000
+"""Some 4 MB."""
+READY_KEYS_MAX = 1000
+"""Those that were used last, with the ciphers that were derived from them: some 6 MB."""
 DATA_KEY_BYTES = 32
 
 _NONCE_BYTES = 12
@@ -160,9 +163,8 @@ class DataKeys:
     ) -> None:
         self.service_keys = ServiceKeys.of(service_keys)
         self.watch = watch or ErasureWatch()
-        # Only the 32 bytes of each: a key with the ciphers that were derived from it takes 6 kB.
         self._cache: LeasedCache[str, bytes] = LeasedCache(cached_max, self.watch)
-        self.forget_all = self._cache.clear
+        self._ready: LeasedCache[str, DataKey] = LeasedCache(min(READY_KEYS_MAX, cached_max), self.watch)
 
     def __len__(self) -> int:
         """How many keys are cached."""
@@ -177,7 +179,7 @@ class DataKeys:
 
         async def fetch_rest() -> list[TupleRow]:
             keys.clear()
-            keys.update((each, DataKey(key)) for each in wanted if (key := self._cache.get(each)) is not None)
+            keys.update((each, key) for each in wanted if (key := self.get_cached(each)) is not None)
             missing = [each for each in wanted if each not in keys]
             return await fetch_from(source, _SELECT_KEYS, {"subjects": missing}) if missing else []
 
@@ -192,21 +194,26 @@ class DataKeys:
             elif subject is not None and (key := self._unwrap(subject, wrapped, wrapped_by)) is not None:
                 keys[subject] = key
                 if not is_erased and epoch == self.watch.epoch:  # else of an older snapshot, or a standby
-                    self._cache.put(subject, key.secret)
+                    self._put(subject, key)
         return keyring
 
     def get_cached(self, subject: str) -> DataKey | None:
         """The key of the subject; None when it is not cached: `load` knows more."""
-        key = self._cache.get(subject)
-        return None if key is None else DataKey(key)
+        key = self._ready.get(subject)
+        if key is None and (secret := self._cache.get(subject)) is not None:
+            key = DataKey(secret)
+            self._ready.put(subject, key)
+        return key
 
     def get_all_cached(self, subjects: Collection[str]) -> Keyring | None:
         """The keys of all these subjects; None when one of them is not cached."""
         epoch = self.watch.epoch
-        keys = self._cache.get_all(subjects)
+        keys = self._ready.get_all(subjects)
         if keys is None:
-            return None
-        return Keyring(epoch, {subject: DataKey(key) for subject, key in keys.items()}, {})
+            keys = {each: key for each in subjects if (key := self.get_cached(each)) is not None}
+            if len(keys) < len(set(subjects)):
+                return None
+        return Keyring(epoch, keys, {})
 
     def create(self, subject: str) -> NewKey:
         """A random key for a subject that has none. Cached by `remember`, once it is committed."""
@@ -217,12 +224,22 @@ class DataKeys:
     def remember(self, new_key: NewKey) -> None:
         """Cache a key that an append has committed just now, unless it may be erased already."""
         if new_key.epoch == self.watch.epoch:
-            self._cache.put(new_key.subject, new_key.key.secret)
+            self._put(new_key.subject, new_key.key)
 
     def forget(self, subjects: Iterable[str]) -> None:
         """Remove the keys of these subjects from the cache."""
         for subject in subjects:
             self._cache.discard(subject)
+            self._ready.discard(subject)
+
+    def forget_all(self) -> None:
+        """Remove all keys from the cache."""
+        self._cache.clear()
+        self._ready.clear()
+
+    def _put(self, subject: str, key: DataKey) -> None:
+        self._cache.put(subject, key.secret)
+        self._ready.put(subject, key)
 
     def _unwrap(self, subject: str, wrapped: bytes, wrapped_by: str) -> DataKey | None:
         """The key of a subject; None if its wrap is damaged. Raises ServiceKeyMissing."""
