@@ -20,10 +20,11 @@ from ledger.errors import UnreadableRecord
 from ledger.keys.erasure_watch import wait_for_batches
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.postgres.migrations import may_compress
+from ledger.postgres.pipelines import BoundStatement
 from ledger.store.codec import Codec, fold
 from ledger.store.log import Recorded, decode_log
 from projections.engine.batch import BatchFold, GenerationKey, Target
-from projections.engine.writes import list_rewritable, rewrite_rows
+from projections.engine.writes import bind_rewrite, list_rewritable, rewrite_rows
 from projections.projection import Projection
 from projections.stored_rows import RowEncoder
 
@@ -81,12 +82,14 @@ class FoldedPage(NamedTuple):
     """The events of a page, folded, and the rows that follow from them.
 
     targets   the generations that there were, with the rows of all events of the page
+    rewrites  writes these rows, with their documents sealed: made while the page before it is written
     head      the log's last position before the events were read
     erasures  the erasure epoch before they were decoded
     """
 
     next_place: Place | None
     targets: list[Target]
+    rewrites: dict[GenerationKey, BoundStatement]
     head: int
     erasures: int
 
@@ -105,18 +108,18 @@ class ErasedRows:
         """Fold the next events of the erasure's streams. Raises psycopg.Error."""
         if erasure.place == Place():
             await wait_for_batches(conn)  # what they decode later, they decode redacted
-            return FoldedPage(_BEFORE_ALL, [], 0, 0)  # a page of its own: until its end others wait
+            return FoldedPage(_BEFORE_ALL, [], {}, 0, 0)  # a page of its own: until its end others wait
         await self._clock.refresh(conn)
         [(head, erasures)] = await fetch_all(conn, _MOMENT)
         targets = await self._create_targets(conn)
         recorded = await self._read_events(conn, erasure)
         if not recorded:
             self._last = None
-            return FoldedPage(None, targets, head, erasures)
+            return FoldedPage(None, targets, {}, head, erasures)
         await self._fold(conn, recorded, targets)
         last = recorded[-1].event
         place = Place(last.originator_id, last.originator_version)
-        return FoldedPage(place, targets, head, erasures)
+        return FoldedPage(place, targets, await _bind_rewrites(targets), head, erasures)
 
     async def write_page(self, conn: Conn, erasure: Erasure, reading: FoldedPage) -> Page:
         """Write the rows of a page, in the caller's transaction, whose role is that of the projections.
@@ -133,9 +136,11 @@ class ErasedRows:
             positions[key] = position
         if not await self._holds(conn, erasure, reading, positions):
             reading = await self.read_page(conn, erasure)
-        await _keep_applied(conn, reading.targets, positions)
+        rewrites = reading.rewrites
+        if await _keep_applied(conn, reading.targets, positions):
+            rewrites = await _bind_rewrites(reading.targets)
         counts: dict[str, int] = {}
-        for key, changed in (await rewrite_rows(conn, reading.targets)).items():
+        for key, changed in (await rewrite_rows(conn, rewrites)).items():
             kind = f"rows_{key.projection}"
             counts[kind] = counts.get(kind, 0) + changed
         return Page(reading.next_place, counts)
@@ -205,18 +210,28 @@ class ErasedRows:
         return state
 
 
+async def _bind_rewrites(targets: Iterable[Target]) -> dict[GenerationKey, BoundStatement]:
+    rewrites = {}
+    for target in targets:
+        if target.event_rows:
+            rewrites[target.key] = bind_rewrite(target)
+            await asyncio.sleep(0)
+    return rewrites
+
+
 async def _keep_applied(
     conn: Conn, targets: Iterable[Target], positions: Mapping[GenerationKey, int]
-) -> None:
+) -> bool:
     """Leave out the rows of events that the generations have not applied, or that follow the one from which a
-    stream is parked."""
+    stream is parked. Returns whether there were any."""
     streams = list({each.stream for target in targets for each in target.event_rows})
     parked: dict[tuple[GenerationKey, str], int] = {
         (GenerationKey(name, generation), stream): position
         for name, generation, stream, position in await fetch_all(conn, _PARKED, {"streams": streams})
     }
+    left_out = False
     for target in targets:
-        upto = positions[target.key]
+        upto, count = positions[target.key], len(target.event_rows)
         target.event_rows = [each for each in target.event_rows if each.position <= upto]
         if parked:
             target.event_rows = [
@@ -224,3 +239,5 @@ async def _keep_applied(
                 for each in target.event_rows
                 if each.position < parked.get((target.key, each.stream), upto + 1)
             ]
+        left_out = left_out or len(target.event_rows) < count
+    return left_out

@@ -8,7 +8,7 @@ example, keeps its checkpoint and is retried later; the others advance.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, LiteralString, TypeVar
 
@@ -285,17 +285,19 @@ def list_rewritable(projection: Projection) -> list[Column]:
     ]
 
 
-async def rewrite_rows(conn: Conn, targets: Sequence[Target]) -> dict[GenerationKey, int]:
-    """Write the rows of the targets over those that their generations have, in the current transaction; a row
-    that is not there is not written, unless it follows from personal data whether it is there. Returns how
-    many rows changed. Raises psycopg.Error."""
-    bound = {target.key: _bind_rewrite(target) for target in targets if target.event_rows}
-    results = await run_together(conn, list(bound.values()), prepare=False)
-    return {key: result.command_tuples or 0 for key, result in zip(bound, results, strict=True)}
+async def rewrite_rows(
+    conn: Conn, rewrites: Mapping[GenerationKey, BoundStatement]
+) -> dict[GenerationKey, int]:
+    """Run the statements of `bind_rewrite`, in the current transaction. Returns how many rows changed. Raises
+    psycopg.Error."""
+    results = await run_together(conn, list(rewrites.values()), prepare=False)
+    return {key: result.command_tuples or 0 for key, result in zip(rewrites, results, strict=True)}
 
 
-def _bind_rewrite(target: Target) -> BoundStatement:
-    """Of rows that are there only the columns that are compared or written are sent."""
+def bind_rewrite(target: Target) -> BoundStatement:
+    """Writes the rows of the target over those that its generation has; a row that is not there is not
+    written, unless it follows from personal data whether it is there. Of rows that are there only the columns
+    that are compared or written are sent."""
     if target.projection.has_personal_rows:
         upserts = target.projection.collect_upserts(target.event_rows)
         return _bind_insert(target, upserts, _build_insert_changed(target.projection))
