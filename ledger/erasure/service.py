@@ -5,7 +5,9 @@ Every process may do so; the rows of the erasures tell what is left, and one wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ledger.background import LONG_STEP_TIMEOUT_SECONDS, BackgroundLoop
@@ -39,6 +41,8 @@ ACTIVE_POLL_SECONDS = 0.1
 CACHE_SECONDS = LEASE_SECONDS + 0.5
 """A margin, for processes that began to answer at the end of their lease."""
 STATEMENT_SECONDS_MAX = 120
+GC_THRESHOLD_OBJECTS = 1_000_000
+"""Objects that are created between two searches for garbage cycles: more than two pages have."""
 # The server ends the connection of a process that was stopped in the middle of a page, and so frees it.
 _SETTINGS = PLANNER_SETTINGS | {
     "enable_bitmapscan": "off",
@@ -95,7 +99,8 @@ class ErasureService:
             return IDLE_POLL_SECONDS
         async with self._connections["ledger_api"] as conn:
             await self._begin_new(conn)
-        is_active = await self._job.advance(lambda: self._loop.step_should_end)
+        with _garbage_searched_rarely():
+            is_active = await self._job.advance(lambda: self._loop.step_should_end)
         return ACTIVE_POLL_SECONDS if is_active else IDLE_POLL_SECONDS
 
     async def _drop_connections(self) -> None:
@@ -120,6 +125,18 @@ class ErasureService:
                 subjects=job.subjects,
                 position=row[0],
             )
+
+
+@contextmanager
+def _garbage_searched_rarely() -> Iterator[None]:
+    """While pages are made. They are many objects, none in a cycle, and all are let go with their page:
+    searching them took a twentieth of an erasure."""
+    threshold, *older = gc.get_threshold()
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, *older)
+    try:
+        yield
+    finally:
+        gc.set_threshold(threshold, *older)
 
 
 def _make_connection(store: Store, role: Role, name: str) -> ReconnectingConnection:
