@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from ledger.erasure.key_destruction import KeyDestruction
+from ledger.erasure.key_destruction import LOCK_TIMEOUT_MS_MIN, KeyDestruction
 from ledger.erasure.records import Erasure, Step, begin_erasure, list_unended, lock_erasure, save_page
 from ledger.postgres.connections import Conn, open_connection
 from tests.conftest import Cluster
@@ -64,11 +66,11 @@ class Keys:
             return pages
 
 
-async def run_page(conn: Conn, erasure: Erasure) -> None:
+async def run_page(conn: Conn, erasure: Erasure, destruction: KeyDestruction | None = None) -> None:
     async with conn.transaction():
         locked = await lock_erasure(conn, erasure.job, erasure.step)
         assert locked is not None
-        page = await KeyDestruction(cache_seconds=2).run_page(conn, locked)
+        page = await (destruction or KeyDestruction(cache_seconds=2)).run_page(conn, locked)
         await save_page(conn, locked, page)
 
 
@@ -101,3 +103,53 @@ def test_each_partition_is_written_once_and_the_counts_are_of_keys(keys: Keys) -
     with psycopg.connect(keys.dsn) as conn:
         row = conn.execute("SELECT counts, step FROM ledger.erasures").fetchone()
     assert row == ({"data_keys": ERASED, "subjects": ERASED}, "rows")
+
+
+def test_whoever_needs_a_key_waits_seldom_for_an_erasure_that_waits_for_a_backup(dsn: str) -> None:
+    """A backup reads for hours; behind each attempt to lock a partition all that is appended there waits."""
+    with psycopg.connect(dsn) as conn:
+        conn.execute(_INSERT, ("cus_1", b"wrap"))
+        conn.execute("SELECT ledger.begin_erasing('{cus_1}')")
+
+    async def main() -> tuple[list[float], Step]:
+        destruction = KeyDestruction(cache_seconds=2)
+        waits = []
+        async with open_connection(dsn, "ledger_api", name="test") as conn:
+            await begin_erasure(conn, JOB, account="acct_1", livemode=False, subjects=["cus_1"], position=1)
+            await conn.execute("UPDATE ledger.erasures SET step = 'keys'")
+            with psycopg.connect(dsn) as backup:
+                backup.execute("LOCK TABLE ledger.data_keys IN ACCESS SHARE MODE")
+                for _ in range(20):
+                    began = time.monotonic()
+                    with suppress(psycopg.errors.LockNotAvailable):
+                        await run_page(conn, (await list_unended(conn))[0], destruction)
+                    waits.append(time.monotonic() - began)
+            while (erasure := (await list_unended(conn))[0]).step is Step.KEYS:
+                await run_page(conn, erasure, KeyDestruction(cache_seconds=2))
+            return waits, erasure.step
+
+    waits, step = asyncio.run(main())
+    assert max(waits) >= LOCK_TIMEOUT_MS_MIN / 1000
+    assert sum(waits) < 2 * LOCK_TIMEOUT_MS_MIN / 1000
+    assert step is Step.ROWS
+
+
+def test_two_erasures_never_wait_for_each_other(dsn: str) -> None:
+    """Each has read all partitions, the second one while the first still reads, and then locks one."""
+
+    async def main() -> list[object]:
+        async with (
+            open_connection(dsn, "ledger_api", name="one") as one,
+            open_connection(dsn, "ledger_api", name="two") as two,
+        ):
+            for conn, subject in ((one, "cus_1"), (two, "cus_2")):
+                await conn.execute("SELECT ledger.begin_erasing(%s)", ([subject],))
+                await begin_erasure(
+                    conn, subject, account="acct_1", livemode=False, subjects=[subject], position=1
+                )
+            await one.execute("UPDATE ledger.erasures SET step = 'keys'")
+            erasures = await list_unended(one)
+            runs = [run_page(conn, each) for conn, each in zip((one, two), erasures, strict=True)]
+            return list(await asyncio.gather(*runs, return_exceptions=True))
+
+    assert [each for each in asyncio.run(main()) if each is not None] == []

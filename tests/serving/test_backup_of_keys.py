@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from ledger.postgres.programs.client import find_newest_program
+from ledger.postgres.programs.dump import write_dump
 from tests.conftest import Cluster
 from tests.serving.process import SERVICE_KEY, run_ledger, run_refused, run_serve
 
@@ -122,6 +123,26 @@ def test_the_file_of_the_log_has_no_key_and_that_of_the_keys_no_event(backups: B
     assert "events" in of_log - of_keys
     assert {"data_keys_0", "remnants", "stream_keys", "key_migration"} <= of_keys - of_log
     assert backups.old_keys.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_erasure_destroys_keys_while_a_backup_is_written(backups: Backups, place: Path) -> None:
+    """Not even between its two dumps: else the file of the keys would be of two moments."""
+    locked = []
+
+    def try_to_lock(_: int) -> None:
+        with psycopg.connect(backups.dsn) as conn:
+            conn.execute("SET lock_timeout = '50ms'")
+            try:
+                conn.execute("LOCK TABLE ledger.data_keys_7 IN ACCESS EXCLUSIVE MODE")
+            except psycopg.errors.LockNotAvailable:
+                locked.append(False)
+            else:
+                locked.append(True)
+
+    files = place / "meanwhile.dump", place / "meanwhile.dump.keys"
+    write_dump(backups.dsn, *files, log_only=True, overwrite=False, show_bytes=try_to_lock)
+    assert len(locked) >= 2
+    assert True not in locked
 
 
 def test_an_old_log_with_newer_keys_brings_nothing_erased_back(

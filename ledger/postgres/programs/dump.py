@@ -41,6 +41,9 @@ COPIED_TABLES = ("erasure_epoch", "service_key", "service_keys", "service_secret
 _FACT_TABLES = ("activations", "alembic_version", "served")
 _POLL_SECONDS = 0.2
 
+# An erasure that destroys keys while the log is dumped waits: else the file of the keys would have them
+# destroyed, and from its snapshot, that of before, lack what stays of the person's events.
+_KEEP_KEYS = "LOCK TABLE ledger.data_keys IN ACCESS SHARE MODE"
 _EXPORT_SNAPSHOT = "SELECT pg_export_snapshot(), (SELECT position FROM ledger.head)"
 
 ShowBytes = Callable[[int], None]
@@ -100,6 +103,10 @@ def _export_snapshot(conn: psycopg.Connection) -> tuple[str, int]:
     it. Raises SettingError for a database that is not a ledger's."""
     try:
         conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        try:
+            conn.execute(_KEEP_KEYS)
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            conn.rollback()  # of a release that has no such keys, or of none
         row = conn.execute(_EXPORT_SNAPSHOT).fetchone()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         raise SettingError("the database is not migrated: there is nothing to back up") from None
