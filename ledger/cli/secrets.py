@@ -15,7 +15,15 @@ from ledger.cli.groups import JsonOption, build_group, format_examples, print_js
 from ledger.cli.shell import format_count, format_time, print_table
 from ledger.config import SECRET_KEY_LENGTH_MIN, Settings, load_settings
 from ledger.errors import SettingError
-from ledger.keys.rotation import RESTART, KeyUse, Rewrapped, find_obstacle, list_key_use, rotate
+from ledger.keys.rotation import (
+    RESTART,
+    SESSION_SETTINGS,
+    KeyUse,
+    Rewrapped,
+    find_obstacle,
+    list_key_use,
+    rotate,
+)
 from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import LONG_ANSWER_SECONDS, Conn, open_connection
 from ledger.postgres.deployment import (
@@ -49,7 +57,11 @@ class _Opened(NamedTuple):
 
         async def run_connected() -> ReturnValue:
             async with open_connection(
-                self.dsn, "ledger_api", name="secrets", answer_seconds=LONG_ANSWER_SECONDS
+                self.dsn,
+                "ledger_api",
+                name="secrets",
+                settings=SESSION_SETTINGS,
+                answer_seconds=LONG_ANSWER_SECONDS,
             ) as conn:
                 return await action(conn)
 

@@ -35,6 +35,13 @@ PAGE_ROWS = 500
 CHANGE_SECONDS = 15.0
 """How long the processes are waited for to wrap under the new key: they look every five seconds."""
 _CHANGE_PAUSE_SECONDS = 0.2
+# An erasure of one of a page's keys waits for it, and all appends wait for that. So the server ends the page
+# of a process that is stopped, or cut off.
+SESSION_SETTINGS = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "idle_in_transaction_session_timeout": "3s",
+}
 
 _TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('ledger.secrets'), hashtext('rotate'))"
 _IS_MIGRATED = "SELECT finished_at IS NOT NULL FROM ledger.key_migration"
@@ -65,10 +72,12 @@ SELECT subject, wrapped, wrapped_by FROM ledger.data_keys
 WHERE wrapped_by <> %(target)s AND subject > %(after)s
 ORDER BY subject LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
-# One row a statement, sent together: joined with a list of rows it would read every partition for each page.
-_UPDATE_KEY = """
-UPDATE ledger.data_keys SET wrapped = %(wrapped)s, wrapped_by = %(target)s
-WHERE subject = %(subject)s AND ledger.key_group(subject) = ledger.key_group(%(subject)s)
+# One statement, so that the server knows it to be idle before and after it. By a nested loop, which looks each
+# subject up in its partition; else it would read every partition for each page.
+_UPDATE_KEYS = """
+UPDATE ledger.data_keys d SET wrapped = w.wrapped, wrapped_by = %(target)s
+FROM unnest(%(subjects)s::text[], %(wraps)s::bytea[]) AS w (subject, wrapped)
+WHERE d.subject = w.subject AND ledger.key_group(d.subject) = ledger.key_group(w.subject)
 """
 _HAS_OTHER_WRAPS = """
 SELECT EXISTS (SELECT FROM ledger.data_keys WHERE wrapped_by <> %(target)s)
@@ -227,12 +236,14 @@ async def _rewrap_data_keys(
             )
             if not rows:
                 return count
-            updates = []
+            wraps = []
             for subject, wrapped, key_id in rows:
                 context = get_wrap_context(subject)
-                rewrapped, target = keys.wrap(_unwrap(keys, wrapped, key_id, context), context)
-                updates.append({"subject": subject, "wrapped": rewrapped, "target": target})
-            await conn.cursor().executemany(_UPDATE_KEY, updates)
+                wraps.append(keys.wrap(_unwrap(keys, wrapped, key_id, context), context)[0])
+            subjects = [subject for subject, _, _ in rows]
+            await conn.execute(
+                _UPDATE_KEYS, {"subjects": subjects, "wraps": wraps, "target": keys.current_id}
+            )
         after, count = rows[-1][0], count + len(rows)
         show_progress(count)
 

@@ -9,7 +9,7 @@ import psycopg
 
 from ledger.config import load_settings
 from ledger.keys.data_keys import DataKeys
-from ledger.keys.rotation import Rewrapped, rotate
+from ledger.keys.rotation import SESSION_SETTINGS, Rewrapped, rotate
 from ledger.keys.service_keys import PURPOSES, ServiceKeys
 from ledger.postgres.connections import open_connection
 from ledger.postgres.deployment import ConfiguredKeys
@@ -40,7 +40,7 @@ def rotate_to(dsn: str, current: bytes, previous: bytes | None) -> Rewrapped:
     """A rotation. Raises SettingError."""
 
     async def run() -> Rewrapped:
-        async with open_connection(dsn, "ledger_api", name="secrets") as conn:
+        async with open_connection(dsn, "ledger_api", name="secrets", settings=SESSION_SETTINGS) as conn:
             return await rotate(
                 conn, ServiceKeys(current, previous), derive_check_value(current), settle_seconds=0.1
             )

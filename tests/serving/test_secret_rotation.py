@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import psycopg
@@ -58,8 +59,15 @@ def run(place: Path, dsn: str, *arguments: str, **settings: Any) -> str:
     return done.stdout
 
 
+class HaltedRotation(NamedTuple):
+    """A rotation's process, and the session that it waits for."""
+
+    process: subprocess.Popen[bytes]
+    conn: psycopg.Connection
+
+
 @contextmanager
-def halted_rotation(dsn: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def halted_rotation(dsn: str, environment: dict[str, str]) -> Iterator[HaltedRotation]:
     """A rotation that stands in the middle of its second page."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(_HALT)
@@ -71,10 +79,10 @@ def halted_rotation(dsn: str, environment: dict[str, str]) -> Iterator[subproces
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
-            yield process
+            yield HaltedRotation(process, conn)
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
             conn.execute("DROP FUNCTION public.halt CASCADE")
 
 
@@ -173,11 +181,11 @@ def test_a_rotation_that_was_killed_goes_on(dsn: str, place: Path) -> None:
     insert_data_keys(dsn, keys, *subjects)
     opened = load_data_keys(dsn, keys, *subjects)
     environment = build_environment(place / "data", database_url=dsn, **BOTH)
-    with halted_rotation(dsn, environment) as process:
+    with halted_rotation(dsn, environment) as rotation:
         assert "another rotation is under way" in run_refused(
             place / "data", *ROTATE, database_url=dsn, **BOTH
         )
-        process.kill()
+        rotation.process.kill()
     assert count_wraps(dsn) == {
         ("data_keys", OLD_ID): 700, ("data_keys", NEW_ID): 500, ("service_secrets", NEW_ID): len(PURPOSES),
     }  # fmt: skip
@@ -188,6 +196,16 @@ def test_a_rotation_that_was_killed_goes_on(dsn: str, place: Path) -> None:
     assert "700 data keys" in run(place, dsn, *ROTATE, **BOTH)
     assert load_data_keys(dsn, start(dsn, NEW), *subjects) == opened
     assert run(place, dsn, *ROTATE, secret_key=NEW.decode()).endswith("No other key was in use.\n")
+
+
+def test_a_rotation_that_is_stopped_keeps_nobody_from_erasing(dsn: str, place: Path) -> None:
+    """As by Ctrl-Z. An erasure waits for the key that it has locked, and each append for the erasure."""
+    insert_data_keys(dsn, start(dsn, OLD), *(f"cus_{number:04}" for number in range(1200)))
+    with halted_rotation(dsn, build_environment(place / "data", database_url=dsn, **BOTH)) as rotation:
+        rotation.process.send_signal(signal.SIGSTOP)
+        rotation.conn.execute("SELECT pg_advisory_unlock(77, 77)")
+        rotation.conn.execute("SET lock_timeout = '8s'")
+        rotation.conn.execute("SELECT FROM ledger.data_keys WHERE subject = 'cus_0700' FOR UPDATE")
 
 
 def test_a_backup_from_the_middle_of_a_rotation_needs_both_keys(
