@@ -35,6 +35,7 @@ CREATE TRIGGER keep_in_step BEFORE UPDATE OF moved_at ON ledger.erasures FOR EAC
 """
 _KEEP_ONE = "INSERT INTO public.kept VALUES (%s, %s)"
 _RELEASE = "DELETE FROM public.kept"
+_REQUESTED = "SELECT originator_id FROM ledger.events WHERE topic = 'redaction_job.run_requested'"
 _WHERE = "SELECT step, obstacle FROM ledger.erasures WHERE job = %s"
 _KEYS = """
 SELECT subject FROM ledger.data_keys
@@ -120,6 +121,20 @@ class Persons:
         """Keep no erasure in a step any more, also in a copy of a database in which that was done."""
         with psycopg.connect(self.dsn) as conn:
             conn.execute(_RELEASE)
+
+    def list_erasures(self) -> list[str]:
+        """The jobs whose erasures have begun, once all that were requested have."""
+
+        def find() -> list[Any]:
+            requested = self._fetch(_REQUESTED)
+            begun = self._fetch("SELECT job FROM ledger.erasures")
+            return begun if len(begun) == len(requested) else []
+
+        return [job for (job,) in wait_until(find, seconds=ERASED_SECONDS)]
+
+    def has_signing_key(self) -> bool:
+        """Whether the log has begun to be signed, so that what a later one signs can be checked."""
+        return bool(self._fetch("SELECT FROM ledger.signing_keys"))
 
     def list_keys(self, *customers: str) -> list[str]:
         """The subjects among these, or being erased, whose key is still there."""

@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from ledger.cli.erasure.requests import Shell
     from ledger.erasure.certificate import Certificate
 
+# Keys may be newer than the log, and from the middle of an erasure that the log does not know of: it would be
+# ended by nobody, unless it is requested again.
 _ERASED = """
-SELECT EXISTS (SELECT FROM ledger.data_keys WHERE subject = %(subject)s AND erasing_since IS NOT NULL)
+SELECT EXISTS (SELECT FROM ledger.data_keys k
+               WHERE k.subject = %(subject)s AND ledger.key_group(k.subject) = ledger.key_group(%(subject)s)
+               AND k.erasing_since IS NOT NULL)
+AND (EXISTS (SELECT FROM ledger.erasures e WHERE %(subject)s = ANY (e.subjects))
+     OR NOT EXISTS (SELECT FROM ledger.data_keys u WHERE u.erasing_since IS NOT NULL AND u.destroyed_at IS NULL))
 """
 MICROSECONDS = 1_000_000
 REQUESTED, ERASED, ABSENT = "requested", "erased already", "not in this database"
