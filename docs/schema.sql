@@ -1103,8 +1103,9 @@ BEGIN
     INSERT INTO ledger.data_keys AS d (subject, erasing_since)
         SELECT DISTINCT unnest(subjects), now()
         ON CONFLICT DO NOTHING;
-    UPDATE ledger.data_keys d SET erasing_since = now()
-        WHERE d.subject = ANY (subjects) AND d.erasing_since IS NULL;
+    UPDATE ledger.data_keys d SET erasing_since = now() FROM unnest(subjects) AS s (subject)
+        WHERE d.subject = s.subject AND ledger.key_group(d.subject) = ledger.key_group(s.subject)
+        AND d.erasing_since IS NULL;
     UPDATE ledger.erasure_epoch r SET epoch = r.epoch + 1 RETURNING r.epoch INTO raised;
     PERFORM pg_notify('ledger_erasures', raised::text);
     RETURN raised;

@@ -45,7 +45,8 @@ _WRITE = "COPY {partition} FROM STDIN (FORMAT BINARY, FREEZE)"
 # Their rows stay: they alone say whom an event that an earlier release has sealed belongs to.
 _EMPTY_STREAM_KEYS = f"""
 UPDATE ledger.stream_keys s SET wrapped = NULL FROM ledger.data_keys k
-WHERE k.subject = s.subject AND k.destroyed_at IS NOT NULL AND s.wrapped IS NOT NULL AND {_OF_ERASURE}
+WHERE k.subject = s.subject AND ledger.key_group(k.subject) = ledger.key_group(s.subject)
+AND k.destroyed_at IS NOT NULL AND s.wrapped IS NOT NULL AND {_OF_ERASURE}
 """  # noqa: S608 (a constant)
 _RAISE_EPOCH = "SELECT ledger.begin_erasing('{}')"
 

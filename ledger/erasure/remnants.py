@@ -34,8 +34,9 @@ ORDER BY s.stream, e.originator_version LIMIT %(limit)s
 """
 # Those whose key is still there, to make remnants with it.
 _ERASING = """
-SELECT subject FROM ledger.data_keys
-WHERE subject = ANY (%(subjects)s::text[]) AND erasing_since IS NOT NULL AND wrapped IS NOT NULL
+SELECT named.subject FROM unnest(%(subjects)s::text[]) AS named (subject)
+WHERE (SELECT k.erasing_since IS NOT NULL AND k.wrapped IS NOT NULL FROM ledger.data_keys k
+       WHERE k.subject = named.subject AND ledger.key_group(k.subject) = ledger.key_group(named.subject))
 """
 # Two erasures at a time may reach the same stream.
 _INSERT = b"""

@@ -33,7 +33,8 @@ _LOCK_FILE = "SELECT pg_advisory_xact_lock(hashtextextended(%b, 0))"
 # With the key that was made for them, unless an erasure knows of it.
 _DELETE_CHUNKS = """
 WITH deleted AS (DELETE FROM ledger.file_chunks WHERE file = %b)
-DELETE FROM ledger.data_keys WHERE subject = %b AND erasing_since IS NULL
+DELETE FROM ledger.data_keys
+WHERE subject = %b AND ledger.key_group(subject) = ledger.key_group(%b) AND erasing_since IS NULL
 """
 # Chunks left by a crash: older than a day, so of no running request, with no event for their file. Only those
 # of the last month, so that a start does not look at every file there ever was.
@@ -43,7 +44,7 @@ WITH orphans AS MATERIALIZED (
     WHERE c.stored_at BETWEEN now() - interval '31 days' AND now() - interval '1 day' AND c.number = 0
     AND NOT EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = c.file)
 ), deleted AS (DELETE FROM ledger.file_chunks WHERE file IN (SELECT file FROM orphans))
-DELETE FROM ledger.data_keys WHERE subject IN (SELECT file FROM orphans) AND erasing_since IS NULL
+DELETE FROM ledger.data_keys WHERE subject = ANY (ARRAY(SELECT file FROM orphans)) AND erasing_since IS NULL
 """
 
 
@@ -123,7 +124,7 @@ class FileStorage:
     async def delete(self, file_id: str) -> None:
         """Delete contents that no event refers to; the database refuses to delete a file's. Raises
         Unavailable."""
-        await self._execute(_DELETE_CHUNKS, (file_id, file_id))
+        await self._execute(_DELETE_CHUNKS, (file_id, file_id, file_id))
         self._seals.forget(file_id)
 
     async def _execute(self, query: str, parameters: tuple[object, ...]) -> None:

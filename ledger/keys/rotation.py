@@ -72,8 +72,8 @@ SELECT subject, wrapped, wrapped_by FROM ledger.data_keys
 WHERE wrapped_by <> %(target)s AND subject > %(after)s
 ORDER BY subject LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 """
-# One statement, so that the server knows it to be idle before and after it. By a nested loop, which looks each
-# subject up in its partition; else it would read every partition for each page.
+# One statement, before and after which the server knows the session to be idle. By a nested loop, which looks
+# each subject up in its partition; else it would read every partition for each page.
 _UPDATE_KEYS = """
 UPDATE ledger.data_keys d SET wrapped = w.wrapped, wrapped_by = %(target)s
 FROM unnest(%(subjects)s::text[], %(wraps)s::bytea[]) AS w (subject, wrapped)

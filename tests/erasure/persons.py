@@ -1,4 +1,4 @@
-"""Persons who were imported, and who are erased by the command line: in deployments that a test makes itself."""
+"""Persons who were imported, and who are erased by the command line, in a test's own deployments."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, LiteralString
 import httpx
 import psycopg
 
+from tests.erasure.stage import JOBS, PREVIEW
 from tests.serving.process import SERVICE_KEY, run_ledger
 from tests.webhooks.receiver import wait_until
 
@@ -93,6 +94,14 @@ class Persons:
         made = json.loads(self.run("erase", customer, "--why", "request 1", "--yes", "--json"))
         return str(made["id"])
 
+    def request_by_api(self, url: str, secret: str, customer: str) -> str:
+        """The same as a client of the API does it."""
+        with httpx.Client(base_url=url, auth=(secret, ""), timeout=30, headers=PREVIEW) as http:
+            job = str(http.post(JOBS, data={"objects[customers][0]": customer}).json()["id"])
+            wait_until(lambda: http.get(f"{JOBS}/{job}").json()["status"] == "ready")
+            assert http.post(f"{JOBS}/{job}/run").status_code == 200
+        return job
+
     def wait_until_kept(self, job: str, step: str, reason: str = "kept in") -> None:
         """Wait until the erasure cannot leave this step, for this reason."""
 
@@ -158,7 +167,10 @@ class Persons:
                 for path in paths:
                     answer = http.get(path)
                     assert answer.status_code == 200, answer.text
-                    assert (f"{MARK}{customer}" in answer.text) is (customer not in erased), (path, answer.text)
+                    assert (f"{MARK}{customer}" in answer.text) is (customer not in erased), (
+                        path,
+                        answer.text,
+                    )
 
     def _list_some(self) -> list[tuple[str, int]]:
         """All who have charges, and some of the others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,9 @@ def backups(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 persons.run("backup", str(middle))
             for job in jobs:
                 persons.wait_until_erased(job)
-                persons.run("erase", "certificate", job, "--out", str(folder))
+            with ThreadPoolExecutor(2) as threads:
+                certify = partial(persons.run, "erase", "certificate", "--out", str(folder))
+                list(threads.map(certify, jobs))
         assert persons.list_keys(*ERASED) == []
         yield Backups(persons, before, middle, [str(folder / f"{job}.certificate") for job in jobs])
 

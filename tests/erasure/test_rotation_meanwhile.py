@@ -37,7 +37,10 @@ def test_persons_are_erased_while_the_service_key_is_replaced(persons: Persons) 
     """The rotation is killed half done. Then the erasures begin, and while one is in each step the rotation
     goes on to its end."""
     serving: dict[str, Any] = {"database_url": persons.dsn, **SETTINGS}
-    with run_serve(persons.folder / "one", **serving) as service, run_serve(persons.folder / "two", **serving):
+    with (
+        run_serve(persons.folder / "one", **serving) as service,
+        run_serve(persons.folder / "two", **serving),
+    ):
         environment = build_environment(persons.folder / "cli", **serving)
         with halted_rotation(persons.dsn, environment):
             pass

@@ -24,7 +24,8 @@ SELECT EXISTS (SELECT FROM ledger.data_keys k
                WHERE k.subject = %(subject)s AND ledger.key_group(k.subject) = ledger.key_group(%(subject)s)
                AND k.erasing_since IS NOT NULL)
 AND (EXISTS (SELECT FROM ledger.erasures e WHERE %(subject)s = ANY (e.subjects))
-     OR NOT EXISTS (SELECT FROM ledger.data_keys u WHERE u.erasing_since IS NOT NULL AND u.destroyed_at IS NULL))
+     OR NOT EXISTS (SELECT FROM ledger.data_keys u
+                    WHERE u.erasing_since IS NOT NULL AND u.destroyed_at IS NULL))
 """
 MICROSECONDS = 1_000_000
 REQUESTED, ERASED, ABSENT = "requested", "erased already", "not in this database"
