@@ -41,7 +41,7 @@ _READ = """
 SELECT relname FROM pg_stat_xact_user_tables WHERE relname ~ '^data_keys_' AND (seq_scan > 0 OR idx_scan > 0)
 """
 NAMED = {
-    "job": JOB, "account": "acct_1", "livemode": False, "subjects": ASKED, "found": ASKED, "subject": ASKED[0],
+    "job": JOB, "account": "acct_1", "livemode": False, "subjects": ASKED, "found": ASKED,
     "after": "", "limit": 100, "target": "new", "wraps": [b"wrap"] * len(ASKED),
 }  # fmt: skip
 STATEMENTS: Mapping[str, tuple[str, Mapping[str, str], Any]] = {
