@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from ledger.erasure.key_destruction import LOCK_TIMEOUT_MS_MIN, KeyDestruction
+from ledger.erasure.key_destruction import KeyDestruction
 from ledger.erasure.records import Erasure, Step, begin_erasure, list_unended, lock_erasure, save_page
 from ledger.postgres.connections import Conn, open_connection
 from tests.conftest import Cluster
@@ -111,27 +109,24 @@ def test_whoever_needs_a_key_waits_seldom_for_an_erasure_that_waits_for_a_backup
         conn.execute(_INSERT, ("cus_1", b"wrap"))
         conn.execute("SELECT ledger.begin_erasing('{cus_1}')")
 
-    async def main() -> tuple[list[float], Step]:
+    async def main() -> tuple[int, Step]:
         destruction = KeyDestruction(cache_seconds=2)
-        waits = []
+        attempts = 0
         async with open_connection(dsn, "ledger_api", name="test") as conn:
             await begin_erasure(conn, JOB, account="acct_1", livemode=False, subjects=["cus_1"], position=1)
             await conn.execute("UPDATE ledger.erasures SET step = 'keys'")
             with psycopg.connect(dsn) as backup:
                 backup.execute("LOCK TABLE ledger.data_keys IN ACCESS SHARE MODE")
-                for _ in range(20):
-                    began = time.monotonic()
-                    with suppress(psycopg.errors.LockNotAvailable):
+                for _ in range(10):
+                    try:
                         await run_page(conn, (await list_unended(conn))[0], destruction)
-                    waits.append(time.monotonic() - began)
+                    except psycopg.errors.LockNotAvailable:
+                        attempts += 1
             while (erasure := (await list_unended(conn))[0]).step is Step.KEYS:
                 await run_page(conn, erasure, KeyDestruction(cache_seconds=2))
-            return waits, erasure.step
+            return attempts, erasure.step
 
-    waits, step = asyncio.run(main())
-    assert max(waits) >= LOCK_TIMEOUT_MS_MIN / 1000
-    assert sum(waits) < 2 * LOCK_TIMEOUT_MS_MIN / 1000
-    assert step is Step.ROWS
+    assert asyncio.run(main()) == (1, Step.ROWS)
 
 
 def test_two_erasures_never_wait_for_each_other(dsn: str) -> None:
