@@ -64,8 +64,10 @@ def run_recipe(target: str, place: Path, settings: dict[str, str]) -> str:
     """What the recipe's target prints, with the values as Python shows them."""
     tools = {"BUILD": BUILD, "LEDGER": f"{sys.executable} -m ledger"}
     variables = [f"{name}={value}" for name, value in tools.items()]
+    # The releases that are installed are those of the lock files, which may be younger than they.
+    installed = [f"--old-file={stamp}" for _, stamp in LOCKS.values()]
     return run_to_success(
-        ["make", "--silent", "--no-print-directory", "-C", RECIPE, *variables, target],
+        ["make", "--silent", "--no-print-directory", "-C", RECIPE, *variables, *installed, target],
         place,
         settings | {"PYTHONPATH": str(ROOT)},
     )
