@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -116,15 +116,20 @@ class Persons:
         wait_until(lambda: self._fetch(_WHERE, job)[0][0] == "ended", seconds=ERASED_SECONDS)
 
     @contextmanager
-    def keep_in_steps(self) -> Iterator[Callable[[str, str], None]]:
-        """Yields what keeps the erasure of a customer in a step until the block ends: the step is done again
-        and again, and never committed."""
+    def erase_as_far_as(self, customers: Sequence[str], steps: Sequence[str]) -> Iterator[list[str]]:
+        """Begin the erasures of the customers, and keep each in its step until the block ends: the step is
+        done again and again, and never committed. Yields the jobs, once they are that far."""
         with psycopg.connect(self.dsn, autocommit=True) as conn:
             conn.execute(_KEEP)
-            try:
-                yield partial(_keep, conn)
-            finally:
-                self.release()
+            conn.cursor().executemany(_KEEP_ONE, list(zip(customers, steps, strict=True)))
+        try:
+            with ThreadPoolExecutor(2) as threads:
+                jobs = list(threads.map(self.request, customers))
+            for job, step in zip(jobs, steps, strict=True):
+                self.wait_until_kept(job, step)
+            yield jobs
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Keep no erasure in a step any more, also in a copy of a database in which that was done."""
@@ -182,7 +187,3 @@ class Persons:
             parameters = (parameters,)
         with psycopg.connect(self.dsn) as conn:
             return conn.execute(query, parameters).fetchall()
-
-
-def _keep(conn: psycopg.Connection, customer: str, step: str) -> None:
-    conn.execute(_KEEP_ONE, (customer, step))

@@ -43,13 +43,7 @@ def backups(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with run_serve(folder / "service", database_url=dsn, secret_key=SERVICE_KEY) as service:
             service.wait_until(persons.has_signing_key, seconds=20)
             persons.run("backup", str(before))
-            with persons.keep_in_steps() as keep:
-                for customer, step in zip(ERASED, STEPS, strict=True):
-                    keep(customer, step)
-                with ThreadPoolExecutor(2) as threads:
-                    jobs = list(threads.map(persons.request, ERASED))
-                for job, step in zip(jobs, STEPS, strict=True):
-                    persons.wait_until_kept(job, step)
+            with persons.erase_as_far_as(ERASED, STEPS) as jobs:
                 persons.run("backup", str(middle))
             for job in jobs:
                 persons.wait_until_erased(job)

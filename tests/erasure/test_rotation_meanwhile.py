@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +45,7 @@ def test_persons_are_erased_while_the_service_key_is_replaced(persons: Persons) 
             pass
         wraps = count_wraps(persons.dsn)
         assert wraps["data_keys", OLD_ID] > 0 < wraps["data_keys", NEW_ID]
-        with persons.keep_in_steps() as keep:
-            for customer, step in zip(ERASED, STEPS, strict=True):
-                keep(customer, step)
-            with ThreadPoolExecutor(2) as threads:
-                jobs = list(threads.map(persons.request, ERASED))
-            for job, step in zip(jobs, STEPS, strict=True):
-                persons.wait_until_kept(job, step)
+        with persons.erase_as_far_as(ERASED, STEPS) as jobs:
             assert json.loads(persons.run("secrets", "rotate", "--json"))["retired"] == [OLD_ID]
             assert {key_id for _, key_id in count_wraps(persons.dsn)} == {NEW_ID}
         for job in jobs:

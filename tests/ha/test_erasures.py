@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,7 @@ def test_erasures_in_each_step_end_after_a_promotion(place: Path) -> None:
         persons = Persons(name_both(servers), place)
         persons.plant({ERASED[0]: 1000} | dict.fromkeys([*ERASED[1:], "cus_other"], 3))
         with run_serve(place / "service", database_url=persons.dsn, secret_key=SERVICE_KEY) as service:
-            with persons.keep_in_steps() as keep:
-                for customer, step in zip(ERASED, STEPS, strict=True):
-                    keep(customer, step)
-                with ThreadPoolExecutor(2) as threads:
-                    jobs = list(threads.map(persons.request, ERASED))
-                for job, step in zip(jobs, STEPS, strict=True):
-                    persons.wait_until_kept(job, step)
+            with persons.erase_as_far_as(ERASED, STEPS) as jobs:
                 servers.fail_over()
             for job in jobs:
                 persons.wait_until_erased(job)
