@@ -13,6 +13,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+import msgspec
+
 from ledger.domain.dispute import EvidenceStaged, EvidenceSubmitted
 from ledger.domain.event import DomainEvent
 from ledger.domain.evidence import FILE_FIELDS
@@ -54,7 +56,9 @@ WHERE s.job = %(job)s AND s.number > %(after)s ORDER BY s.number LIMIT %(limit)s
 """
 # What hangs on a page of them is found later than they are, so it is in a page after it.
 _OF_PAYMENTS = """
-WITH page AS MATERIALIZED (SELECT unnest(%(streams)s::text[]) AS stream), found AS (
+WITH page AS MATERIALIZED (
+    SELECT json_array_elements_text(%(streams)s::json) AS stream
+), found AS (
     SELECT e.originator_id FROM page JOIN ledger.events e ON e.charge = page.stream
     WHERE e.account = %(account)s AND e.livemode = %(livemode)s AND e.topic <> ALL (%(unsealed)s::text[])
     UNION
@@ -70,7 +74,8 @@ ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 # The events of a page of streams that may name files.
 _WITH_FILES = """
 SELECT e.originator_id, e.originator_version, e.topic, e.state
-FROM unnest(%(streams)s::text[]) AS page (stream) JOIN ledger.events e ON e.originator_id = page.stream
+FROM json_array_elements_text(%(streams)s::json) AS page (stream)
+JOIN ledger.events e ON e.originator_id = page.stream
 WHERE e.topic = ANY (%(topics)s::text[])
 """
 # Those of the streams that have not always named a customer of the job: what they were sealed for, and
@@ -78,7 +83,8 @@ WHERE e.topic = ANY (%(topics)s::text[])
 _OF_OTHERS = """
 WITH others AS MATERIALIZED (
     SELECT DISTINCT page.stream
-    FROM unnest(%(streams)s::text[]) AS page (stream) JOIN ledger.events e ON e.originator_id = page.stream
+    FROM json_array_elements_text(%(streams)s::json) AS page (stream)
+    JOIN ledger.events e ON e.originator_id = page.stream
     WHERE (e.customer = ANY (%(subjects)s::text[])) IS NOT TRUE
 )
 SELECT e.originator_id, e.originator_version, e.customer IS NULL, split_part(e.topic, '.', 1), e.state,
@@ -89,7 +95,7 @@ LEFT JOIN ledger.stream_keys k ON k.stream = others.stream
 _ADD_NAMED = """
 INSERT INTO ledger.erasure_streams (job, stream)
 SELECT %(job)s, e.originator_id FROM ledger.events e
-WHERE e.originator_id = ANY (%(streams)s::text[]) AND e.originator_version = 1
+WHERE e.originator_id = ANY (%(named)s::text[]) AND e.originator_version = 1
 AND e.account = %(account)s AND e.livemode = %(livemode)s
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 """
@@ -112,6 +118,7 @@ _BEGIN_ERASING = "SELECT ledger.begin_erasing(%(subjects)s::text[])"
 _COUNT = "SELECT count(*) FROM ledger.erasure_streams WHERE job = %(job)s"
 _KEYS_MIGRATED = "SELECT finished_at IS NOT NULL FROM ledger.key_migration"
 _FILE_TOPICS = (EvidenceStaged.TOPIC, EvidenceSubmitted.TOPIC, FileLinked.TOPIC)
+_encode_json = msgspec.json.Encoder().encode
 
 
 class Closure:
@@ -166,7 +173,7 @@ class Closure:
         named = sorted(set(_list_named(codec.decode_event(*row) for row in rows)))
         await conn.execute(_OF_PAYMENTS, parameters)
         if named:
-            await conn.execute(_ADD_NAMED, {**parameters, "streams": named})
+            await conn.execute(_ADD_NAMED, {**parameters, "named": named})
         return Page(Place(f"streams:{last}"))
 
     async def _add_subjects(self, conn: Conn, erasure: Erasure, after: int, *, has_found: bool) -> Page:
@@ -193,7 +200,8 @@ class Closure:
     def _bind(self, erasure: Erasure, streams: Sequence[str]) -> dict[str, Any]:
         return {
             "job": erasure.job, "account": erasure.account, "livemode": erasure.livemode,
-            "subjects": erasure.subjects, "streams": list(streams), "unsealed": list(UNSEALED_TOPICS),
+            "subjects": erasure.subjects, "unsealed": list(UNSEALED_TOPICS),
+            "streams": _encode_json(streams).decode(),
         }  # fmt: skip
 
 

@@ -3,6 +3,7 @@ plan that is made while the log counts as empty."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,7 +40,7 @@ SELECT %(job)s, 'du_' || lpad(n::text, 6, '0') FROM generate_series(1, %(streams
 """
 PARAMETERS = {
     "job": JOB, "after": 100, "limit": PAGE, "subjects": ["cus_1"], "topics": list(closure._FILE_TOPICS),
-    "streams": [f"du_{n:06}" for n in range(1, STREAMS, STREAMS // PAGE)],
+    "streams": json.dumps([f"du_{n:06}" for n in range(1, STREAMS, STREAMS // PAGE)]),
 }  # fmt: skip
 
 

@@ -26,6 +26,12 @@ FIRST = Place("", 1)
 NAME = "Jenny Rosen"
 _STREAMS = "INSERT INTO ledger.erasure_streams (job, stream) SELECT %s, unnest(%s::text[])"
 _ROWS = "SELECT state FROM projections.customers WHERE id = %s"
+_DAMAGE = "UPDATE projections.customers SET email = 'damaged' WHERE id = %s"
+_PARK = """
+INSERT INTO projections.parked (projection, generation, stream, position, error)
+SELECT 'customers', generation, %s, 1, 'a test' FROM projections.live WHERE projection = 'customers'
+"""
+_STEP_BACK = "UPDATE projections.checkpoints SET position = 0 WHERE projection = 'customers'"
 
 Change = Callable[[Author, str], Awaitable[Any]]
 """What happens, perhaps to this customer, between the read of a page and its write."""
@@ -65,7 +71,7 @@ def write_after(dsn: str, change: Change) -> Outcome:
                 written = await rows.write_page(conn, erasure, page)
         assert written.place is not None
         assert written.place.cursor == customer
-        return Outcome(written.counts["rows_customers"], read_names(dsn, customer), rows.reads)
+        return Outcome(written.counts.get("rows_customers", 0), read_names(dsn, customer), rows.reads)
 
     return run_story(dsn, story)
 
@@ -105,6 +111,24 @@ async def begin_another_erasure(author: Author, customer: str) -> None:
         await conn.execute("SELECT ledger.begin_erasing(%s)", (["cus_other"],))
 
 
+async def damage(author: Author, customer: str) -> None:
+    """Change the row, so that it is written if anything is."""
+    with psycopg.connect(author.dsn) as conn:
+        conn.execute(_DAMAGE, (customer,))
+
+
+async def damage_and_park(author: Author, customer: str) -> None:
+    await damage(author, customer)
+    with psycopg.connect(author.dsn) as conn:
+        conn.execute(_PARK, (customer,))
+
+
+async def damage_and_step_back(author: Author, customer: str) -> None:
+    await damage(author, customer)
+    with psycopg.connect(author.dsn) as conn:
+        conn.execute(_STEP_BACK)
+
+
 async def rebuild(author: Author, customer: str) -> None:
     await run_rebuild(author.dsn)
 
@@ -126,6 +150,15 @@ def test_a_generation_that_was_built_meanwhile_is_written_too(dsn: str) -> None:
     outcome = write_after(dsn, rebuild)
     assert outcome.reads == 2
     assert outcome.names == [NAME, NAME]
+
+
+def test_a_row_that_differs_is_written(dsn: str) -> None:
+    assert write_after(dsn, damage).changed == 1
+
+
+@pytest.mark.parametrize("change", [damage_and_park, damage_and_step_back])
+def test_what_a_generation_does_not_apply_is_not_written(dsn: str, change: Change) -> None:
+    assert write_after(dsn, change).changed == 0
 
 
 class Number(NamedTuple):
