@@ -23,6 +23,8 @@ from tests.erasure.traces import plant
 from tests.webhooks.receiver import Receiver, run_receiver, wait_until
 
 STEPS_MIN = 12
+HELD_SECONDS = 90.0
+"""The erasure waits for deliveries that a killed process had claimed, until nobody can be sending them."""
 HOLD_STEPS = """
 CREATE FUNCTION hold_step() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -69,7 +71,7 @@ class Killed:
             conn.execute(HOLD, (steps[0],))
             job = self.stage.start_erasure(customers=[self.ada.customer])
             for step, following in zip(steps, [*steps[1:], None], strict=True):
-                held = wait_until(partial(self._find_held, conn, step))
+                held = wait_until(partial(self._find_held, conn, step), seconds=HELD_SECONDS)
                 self.killed.append(step)
                 self._service.kill()
                 for (pid,) in held:
