@@ -6,6 +6,7 @@ Every process may do so; the rows of the erasures tell what is left, and one wor
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +39,8 @@ from ledger.tree.keys import Keyring
 
 IDLE_POLL_SECONDS = 1.0
 ACTIVE_POLL_SECONDS = 0.1
+ANNOUNCED_SECONDS = 2.0
+"""For how long the job of an erasure that was announced is waited for: the projections apply it meanwhile."""
 CACHE_SECONDS = LEASE_SECONDS + 0.5
 """A margin, for processes that began to answer at the end of their lease."""
 STATEMENT_SECONDS_MAX = 120
@@ -81,6 +84,8 @@ class ErasureService:
         steps = _make_steps(store, keyring, self._remnants.run_page, self._rows.run_page)
         self._job = ErasureJob(steps, self._connections)
         self._loop = BackgroundLoop("erasures", self._advance, step_timeout_seconds=LONG_STEP_TIMEOUT_SECONDS)
+        self._announced_at = -ANNOUNCED_SECONDS
+        store.watch.on_erasure.append(self._note_announced)
 
     async def start(self) -> None:
         """Go on with what was begun, and look for new jobs."""
@@ -96,12 +101,17 @@ class ErasureService:
         ((has_work,),) = await self._store.streams.source.fetch(_HAS_WORK, {"status": REDACTING})
         if not has_work:
             await self._drop_connections()
-            return IDLE_POLL_SECONDS
+            is_announced = time.monotonic() < self._announced_at + ANNOUNCED_SECONDS
+            return ACTIVE_POLL_SECONDS if is_announced else IDLE_POLL_SECONDS
         async with self._connections["ledger_api"] as conn:
             await self._begin_new(conn)
         with _garbage_searched_rarely():
             is_active = await self._job.advance(lambda: self._loop.step_should_end)
         return ACTIVE_POLL_SECONDS if is_active else IDLE_POLL_SECONDS
+
+    def _note_announced(self) -> None:
+        self._announced_at = time.monotonic()
+        self._loop.wake()
 
     async def _drop_connections(self) -> None:
         for pages in (self._remnants, self._rows):

@@ -35,8 +35,8 @@ Value = TypeVar("Value")
 
 
 class ErasureWatch:
-    """The erasure epoch that one process has seen. `on_erasure` are called when it rises: they forget what
-    may have been erased."""
+    """The erasure epoch that one process has seen. `on_erasure` are called when it rises: to forget what may
+    have been erased, or to go on with the erasure."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -84,15 +84,15 @@ class ErasureWatch:
         """Note an epoch that there was, wherever it was seen: on a standby, in an older snapshot."""
         if epoch > self.epoch or not self.is_known:
             self.epoch, self.is_known = max(epoch, self.epoch), True
-            for forget in self.on_erasure:
-                forget()
+            for act in self.on_erasure:
+                act()
 
     def forget(self) -> None:
         """Begin anew: another server is the primary now, and may lack the last erasures."""
         self.epoch, self.is_known, self._held_until = 0, False, 0.0
         self._resets += 1
-        for forget in self.on_erasure:
-            forget()
+        for act in self.on_erasure:
+            act()
 
     def track_resets(self) -> Callable[[], bool]:
         """Says, when called, whether another server became the primary after this: what was cached or read

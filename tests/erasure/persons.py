@@ -113,7 +113,7 @@ class Persons:
 
     def wait_until_erased(self, job: str) -> None:
         """Wait until the erasure has ended."""
-        wait_until(lambda: self._fetch(_WHERE, job)[0][0] == "ended", seconds=ERASED_SECONDS)
+        wait_until(lambda: [row[0] for row in self._fetch(_WHERE, job)] == ["ended"], seconds=ERASED_SECONDS)
 
     @contextmanager
     def erase_as_far_as(self, customers: Sequence[str], steps: Sequence[str]) -> Iterator[list[str]]:

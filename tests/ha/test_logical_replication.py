@@ -160,9 +160,9 @@ def _set(server: Server, name: str, value: str) -> None:
 
 
 def _has_slot(servers: ReplicatedServers) -> bool:
-    """Whether the standby has the primary's slot for good: its server copies slots by itself. A slot stays there
-    once its consumer has confirmed what came after the standby's own oldest transaction: each record of the
-    running transactions, which the primary writes every 15 seconds, lets it get there."""
+    """Whether the standby has the primary's slot for good. Its server copies slots by itself, and keeps one
+    once its consumer has confirmed a record of the running transactions that is younger than the copy: the
+    primary writes one every 15 seconds, or when it is asked to."""
     servers.primary.execute("SELECT pg_log_standby_snapshot()")
     query = "SELECT count(*) FROM pg_replication_slots WHERE synced AND NOT temporary"
     return servers.standby.fetch_value(query) == 1

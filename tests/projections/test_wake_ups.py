@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from psycopg import AsyncCursor
 
 from ledger.config import load_settings
+from ledger.erasure import service as erasure_service
+from ledger.erasure.service import ACTIVE_POLL_SECONDS, ANNOUNCED_SECONDS
 from ledger.postgres.statements import StatementPool
 from ledger.queries import customers, pages
 from ledger.store.notifications import WANTED_SECONDS, HeadNotifier
+from ledger.store.store import Store
 from projections.composition import make_extensions
 from projections.engine import engine
-from tests.projections.histories import Author, catch_up, open_engine, run_story
+from tests.erasure.persons import ERASED_SECONDS, Persons
+from tests.projections.histories import KEY, Author, catch_up, open_engine, run_story
 from tests.projections.queries import open_queries
 from tests.projections.test_money import call
 from tests.work import record_runs
@@ -22,6 +28,17 @@ from tests.work import record_runs
 IDLE_SECONDS = 2.0
 IDLE_STATEMENTS_MAX = 30
 """In a second, by all background work together. One more loop that polls every 100 ms would exceed it."""
+
+
+@asynccontextmanager
+async def open_services(store: Store) -> AsyncIterator[None]:
+    """All background work of a process, until the end of the block."""
+    async with AsyncExitStack() as stack:
+        for create_service in make_extensions(load_settings()).service_factories:
+            service = create_service(store)
+            stack.push_async_callback(service.close)
+            await service.start()
+        yield
 
 
 def test_a_list_is_woken_by_the_batch_of_another_process_and_polls_nothing(
@@ -103,13 +120,25 @@ def test_the_commit_of_a_batch_notifies_other_processes_only_at_the_head(dsn: st
     run_story(dsn, story)
 
 
+def test_an_erasure_begins_once_another_process_has_announced_it(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure_service, "IDLE_POLL_SECONDS", 2 * ERASED_SECONDS)
+    persons = Persons(dsn, tmp_path, secret_key=KEY.decode())
+    persons.plant({"cus_ada": 1})
+
+    async def story(author: Author) -> None:
+        async with open_services(author.store):
+            await asyncio.sleep(ANNOUNCED_SECONDS + ACTIVE_POLL_SECONDS)  # as after each start
+            job = await asyncio.to_thread(persons.request, "cus_ada")
+            await asyncio.to_thread(persons.wait_until_erased, job)
+
+    run_story(dsn, story)
+
+
 def test_an_idle_service_asks_the_database_little(dsn: str) -> None:
     async def story(author: Author) -> None:
-        async with AsyncExitStack() as stack:
-            for create_service in make_extensions(load_settings()).service_factories:
-                service = create_service(author.store)
-                stack.push_async_callback(service.close)
-                await service.start()
+        async with open_services(author.store):
             await author.create_customer()
             await asyncio.sleep(2)  # what the customer causes, and the first step of each loop
             with record_runs(AsyncCursor.execute, StatementPool.fetch) as statements:
