@@ -1131,10 +1131,10 @@ BEGIN
 END $function$;
 
 CREATE OR REPLACE FUNCTION ledger.key_group(subject text)
- RETURNS bytea
+ RETURNS bigint
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN convert_to(CASE WHEN starts_with("right"(subject, 23), '_'::text) THEN "left"(subject, '-16'::integer) ELSE subject END, 'UTF8'::name);
+RETURN hashtextextended((CASE WHEN starts_with("right"(subject, 23), '_'::text) THEN "left"(subject, '-16'::integer) ELSE subject END COLLATE "C"), (0)::bigint);
 
 CREATE OR REPLACE FUNCTION ledger.lock_instead_of_update()
  RETURNS trigger

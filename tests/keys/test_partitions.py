@@ -78,3 +78,12 @@ def test_only_partitions_of_the_named_subjects_are_read(filled: str, name: str) 
         read = conn.execute(_READ).fetchall()
         conn.rollback()
     assert len(read) <= PARTITIONS_MAX, read
+
+
+def test_the_group_is_computed_in_place(filled: str) -> None:
+    """Called as a function, once for each key and again for each comparison, it takes seven times as long."""
+    with psycopg.connect(filled) as conn:
+        plan = conn.execute("EXPLAIN (VERBOSE) SELECT ledger.key_group(subject) FROM ledger.data_keys_0")
+        lines = [line for (line,) in plan]
+    assert any("hashtextextended" in line for line in lines)
+    assert not any("key_group" in line for line in lines)
