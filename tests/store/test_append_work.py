@@ -129,6 +129,7 @@ def test_a_command_more_costs_few_calls() -> None:
         loop = asyncio.get_running_loop()
         batch = [Pending(command, loop.create_future()) for command in commands("a", size)]
         _to_rows(CODEC, False, batch)  # derive each stream's key
-        return count_calls(lambda: _to_rows(CODEC, False, batch))
+        # The least of two: now and then one of them draws a block of random bytes.
+        return min(count_calls(lambda: _to_rows(CODEC, False, batch)) for _ in range(2))
 
     assert asyncio.run(count(32)) - asyncio.run(count(16)) <= 16 * 40
