@@ -29,12 +29,16 @@ from ledger.ids import new_id
 from ledger.lru import LruCache
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
 from ledger.store.journal import Append, Change, VersionConflict, fold_changes
+from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 
 KINDS = ("response", "inquiry", "capture")
 PAGE_SIZE_MAX = 256
 LOGGED_MAX = 1000
 CLOCK_CAUSATION = "clock"
+
+# Due rows are found along their index, which other indexes would only be read in addition to.
+SETTINGS = PLANNER_SETTINGS | {"enable_bitmapscan": "off"}
 
 log = structlog.get_logger()
 
@@ -90,7 +94,11 @@ class DeadlineSweeper:
         self._terms = terms
         self._poll_seconds = poll_ms / 1000
         self._connection = ReconnectingConnection(
-            store.dsn, "ledger_api", name="deadlines", answer_seconds=BACKGROUND_ANSWER_SECONDS
+            store.dsn,
+            "ledger_api",
+            name="deadlines",
+            settings=SETTINGS,
+            answer_seconds=BACKGROUND_ANSWER_SECONDS,
         )
         self._logged: LruCache[str, str] = LruCache(LOGGED_MAX)
         self._loop = BackgroundLoop(

@@ -23,10 +23,15 @@ ITEMS_MAX = 512
 SLICE_ROWS = 128
 CONNECTIONS_MAX = 2
 
-_RANGE = f"""
+# Whoever reads a stream reads it along its own index: without statistics, the planner reads the whole log
+# along that of positions.
+_RANGE = {
+    of_object: f"""
 SELECT {ITEM_COLUMNS} FROM ledger.events e
-WHERE e.notification_id > %(after)s AND e.notification_id <= %(upto)s
-"""  # noqa: S608 (a constant)
+WHERE {position} > %(after)s AND {position} <= %(upto)s
+"""  # noqa: S608 (constants)
+    for of_object, position in ((True, "(e.notification_id + 0)"), (False, "e.notification_id"))
+}
 _CONDITIONS = {
     "account": " AND e.account = %(account)s",
     "platform": """ AND e.account = ANY (ARRAY (
@@ -82,7 +87,7 @@ class Scanner:
         of_object = shown.stream is not None
         upto = head if of_object else min(head, after + POSITIONS_MAX)
         bindings: dict[str, Any] = {"after": after, "upto": upto, "limit": ITEMS_MAX}
-        query = _RANGE
+        query = _RANGE[of_object]
         for name, condition in _CONDITIONS.items():
             value = getattr(shown, name)
             if value is not None:

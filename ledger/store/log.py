@@ -110,10 +110,12 @@ ORDER BY originator_version
 """
 )
 
+# OFFSET 0 and `+ 0`: stream by stream along their index, never a join with the log up to a position.
 _EVENTS_UPTO = """
 SELECT e.originator_id, e.originator_version, e.topic, e.state
 FROM json_array_elements_text(%(streams)s::json) AS wanted(s)
-JOIN ledger.events e ON e.originator_id = wanted.s AND e.notification_id <= %(upto)s
+CROSS JOIN LATERAL (
+    SELECT * FROM ledger.events WHERE originator_id = wanted.s AND notification_id + 0 <= %(upto)s OFFSET 0) e
 ORDER BY e.originator_id, e.originator_version
 """
 

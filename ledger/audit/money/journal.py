@@ -50,6 +50,9 @@ _OWN = f"""
 e.notification_id > %(after)s AND e.notification_id <= %(upto)s
 AND e.account = %(account)s AND e.livemode = %(livemode)s AND {_MOVES_MONEY}
 """
+# What is found by an object or transaction is few rows: their positions are kept from the index of positions,
+# along which the planner may read the whole log instead.
+_OWN_OF_FEW = _OWN.replace("e.notification_id", "(e.notification_id + 0)")
 _OF_RANGE = f"""
 WITH live AS (
     SELECT l.generation, c.position AS checkpoint FROM projections.live l
@@ -64,20 +67,23 @@ UNION
  WHERE {_OWN} AND e.notification_id > coalesce((SELECT checkpoint FROM live), 0)
  ORDER BY e.notification_id {{order}} LIMIT %(limit)s)
 UNION
-(SELECT e.notification_id FROM projections.parked p
- JOIN ledger.events e ON e.originator_id = p.stream AND e.notification_id >= p.position
- WHERE p.projection = 'balance_changes' AND p.generation = (SELECT generation FROM live) AND {_OWN}
- ORDER BY e.notification_id {{order}} LIMIT %(limit)s)
+(SELECT found.position FROM projections.parked p
+ CROSS JOIN LATERAL (
+     SELECT e.notification_id AS position FROM ledger.events e
+     WHERE e.originator_id = p.stream AND (e.notification_id + 0) >= p.position AND {_OWN_OF_FEW} OFFSET 0
+ ) AS found
+ WHERE p.projection = 'balance_changes' AND p.generation = (SELECT generation FROM live)
+ ORDER BY found.position {{order}} LIMIT %(limit)s)
 """  # noqa: S608
 # A refund's money is moved by an event of its charge, which has the same movement.
 _OF_TRANSACTION = f"""
 SELECT e.notification_id AS position FROM ledger.events e
-WHERE ledger.movement_id(e.state) = %(transaction)s AND {_OWN}
+WHERE ledger.movement_id(e.state) = %(transaction)s AND {_OWN_OF_FEW}
 """  # noqa: S608
 _OF_OBJECT = f"""
-SELECT e.notification_id AS position FROM ledger.events e WHERE e.originator_id = %(object)s AND {_OWN}
+SELECT e.notification_id AS position FROM ledger.events e WHERE e.originator_id = %(object)s AND {_OWN_OF_FEW}
 UNION
-SELECT e.notification_id FROM ledger.events e WHERE e.charge = %(object)s AND {_OWN}
+SELECT e.notification_id FROM ledger.events e WHERE e.charge = %(object)s AND {_OWN_OF_FEW}
 """  # noqa: S608
 _PAGE = """
 SELECT e.notification_id, e.originator_id, e.originator_version, e.topic, e.state, e.request_id,

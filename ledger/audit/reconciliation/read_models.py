@@ -32,7 +32,7 @@ WHERE l.projection = ANY (%(names)s::text[])
 """
 _PARKED = """
 SELECT p.stream, p.position FROM projections.parked p
-JOIN ledger.events e ON e.notification_id = p.position
+CROSS JOIN LATERAL (SELECT account FROM ledger.events WHERE notification_id = p.position OFFSET 0) e
 WHERE p.projection = %(projection)s AND p.generation = %(generation)s
 AND (%(account)s::text IS NULL OR e.account = %(account)s)
 ORDER BY p.position, p.stream

@@ -104,8 +104,12 @@ def _build_page(owned: str, newest: str, forwarded: str = "") -> str:
 _FORWARDED_OF_ACCOUNT = _NEWEST_FORWARDED.format(
     of_owner="d.account = %(account)s AND d.livemode = %(livemode)s"
 )
+# All rows have the same endpoint: whether it is the owner's is asked once, not for each of them.
 _OF_ENDPOINT, _OF_ENDPOINT_AND_TYPES = (
-    _build_page("SELECT %(endpoint)s::text AS endpoint", newest.format(of_owner=OF_OWNER))
+    _build_page(
+        "SELECT %(endpoint)s::text AS endpoint",
+        newest.format(of_owner=OF_OWNER.replace("d.endpoint", "%(endpoint)s::text")),
+    )
     for newest in (_NEWEST_OF_ENDPOINTS, _NEWEST_OF_TYPES)
 )
 _OF_ACCOUNT, _OF_ACCOUNT_AND_TYPES = (
@@ -132,14 +136,16 @@ CROSS JOIN LATERAL (
 ) AS found
 """
 _OF_REPLAY = _build_page("SELECT %(endpoint)s::text AS endpoint", _NEWEST_OF_REPLAY)
+# OFFSET 0: few deliveries are of some Events, and the planner may go through all ids to find them in order.
 _OF_EVENT = f"""
-{_SELECT} FROM webhooks.deliveries d {_LAST_ATTEMPT}
-WHERE d.event = ANY (%(events)s::text[]) AND (%(endpoint)s::text IS NULL OR d.endpoint = %(endpoint)s)
+{_SELECT}
+FROM (SELECT * FROM webhooks.deliveries WHERE event = ANY (%(events)s::text[]) OFFSET 0) d {_LAST_ATTEMPT}
+WHERE (%(endpoint)s::text IS NULL OR d.endpoint = %(endpoint)s)
 AND (%(replay)s::text IS NULL OR d.replay = %(replay)s)
 AND d.state = ANY (%(states)s::text[]) AND d.id >= %(first)s AND d.id < %(before)s
 AND (%(types)s::text[] IS NULL OR d.type = ANY (%(types)s::text[])) AND {OF_OWNER}
 ORDER BY d.id DESC LIMIT %(rows)s
-"""
+"""  # noqa: S608 (constants)
 # Also that of a connected account, whether there is an endpoint for it or not.
 _HAS_EVENT = """
 SELECT FROM projections.feed f JOIN ledger.accounts a ON a.id = f.account

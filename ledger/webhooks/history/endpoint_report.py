@@ -36,7 +36,7 @@ FROM (SELECT d.due_at FROM webhooks.deliveries d
       WHERE d.endpoint = %(endpoint)s AND d.state = 'pending' ORDER BY d.due_at LIMIT %(rows)s) AS pending
 """
 # Rows are compared as in `history.deliveries`. Of the pending ones those that are due last have failed last,
-# but for those on hold (`order`).
+# but for those on hold (`order`). OFFSET 0: a join may read the attempts of all deliveries.
 _ATTEMPTS = """
 WITH sample AS (
     SELECT newest.id FROM unnest('{delivered,failed}'::text[]) AS wanted(state)
@@ -52,7 +52,8 @@ WITH sample AS (
 ), made AS MATERIALIZED (
     SELECT a.delivery, a.at, a.status, a.duration_ms,
            coalesce(a.status BETWEEN 200 AND 299, false) AS succeeded
-    FROM sample JOIN webhooks.attempts a ON a.delivery = sample.id
+    FROM sample CROSS JOIN LATERAL (
+        SELECT * FROM webhooks.attempts WHERE delivery = sample.id OFFSET 0) a
 ), recent AS (
     SELECT * FROM made WHERE at > to_timestamp(%(since)s) ORDER BY at DESC LIMIT %(attempts)s
 )

@@ -30,11 +30,12 @@ UNION ALL SELECT account, livemode FROM webhooks.retries WHERE id = %(replay)s
 """
 LISTENER_PREFIX = "wsl_"
 """Begins the public id of a listener of the Stripe CLI."""
+# Not EXISTS: for many rows, the planner would collect the streams of all objects first.
 OF_OWNER = """
 (%(account)s::text IS NULL
- OR EXISTS (SELECT FROM ledger.events first
-            WHERE first.originator_id = d.endpoint AND first.originator_version = 1
-            AND first.account = %(account)s AND first.livemode = %(livemode)s)
+ OR (SELECT true FROM ledger.events first
+     WHERE first.originator_id = d.endpoint AND first.originator_version = 1
+     AND first.account = %(account)s AND first.livemode = %(livemode)s)
  OR d.state = 'forwarded' AND d.account = %(account)s AND d.livemode = %(livemode)s)
 """
 """Whether the delivery `d` belongs to the owner of `bind_owner`."""

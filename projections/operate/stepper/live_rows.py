@@ -27,9 +27,9 @@ ROWS_MAX = 100
 
 _LIVE = """
 SELECT l.generation, c.position, c.shape, p.position,
-       (SELECT min(e.notification_id) FROM ledger.events e
-        WHERE e.originator_id = %(stream)s AND e.notification_id > %(position)s
-        AND e.notification_id <= c.position AND e.topic <> ALL (%(ignored)s::text[]))
+       (SELECT min(e.notification_id + 0) FROM ledger.events e
+        WHERE e.originator_id = %(stream)s AND e.notification_id + 0 > %(position)s
+        AND e.notification_id + 0 <= c.position AND e.topic <> ALL (%(ignored)s::text[]))
 FROM projections.live l
 JOIN projections.checkpoints c USING (projection, generation)
 LEFT JOIN projections.parked p
