@@ -27,7 +27,7 @@ from ledger.postgres.statements import StatementPool, parse_statement
 CACHED_KEYS_MAX = 20_000
 """Some 4 MB."""
 READY_KEYS_MAX = 1000
-"""Those that were used last, with the ciphers that were derived from them: some 6 MB."""
+"""Those that were used again, the last of them, with the ciphers that were derived from them: some 6 MB."""
 DATA_KEY_BYTES = 32
 
 _NONCE_BYTES = 12
@@ -194,7 +194,7 @@ class DataKeys:
             elif subject is not None and (key := self._unwrap(subject, wrapped, wrapped_by)) is not None:
                 keys[subject] = key
                 if not is_erased and epoch == self.watch.epoch:  # else of an older snapshot, or a standby
-                    self._put(subject, key)
+                    self._cache.put(subject, key.secret)
         return keyring
 
     def get_cached(self, subject: str) -> DataKey | None:
@@ -224,7 +224,7 @@ class DataKeys:
     def remember(self, new_key: NewKey) -> None:
         """Cache a key that an append has committed just now, unless it may be erased already."""
         if new_key.epoch == self.watch.epoch:
-            self._put(new_key.subject, new_key.key)
+            self._cache.put(new_key.subject, new_key.key.secret)
 
     def forget(self, subjects: Iterable[str]) -> None:
         """Remove the keys of these subjects from the cache."""
@@ -236,10 +236,6 @@ class DataKeys:
         """Remove all keys from the cache."""
         self._cache.clear()
         self._ready.clear()
-
-    def _put(self, subject: str, key: DataKey) -> None:
-        self._cache.put(subject, key.secret)
-        self._ready.put(subject, key)
 
     def _unwrap(self, subject: str, wrapped: bytes, wrapped_by: str) -> DataKey | None:
         """The key of a subject; None if its wrap is damaged. Raises ServiceKeyMissing."""
