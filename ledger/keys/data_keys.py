@@ -27,7 +27,7 @@ from ledger.postgres.statements import StatementPool, parse_statement
 CACHED_KEYS_MAX = 20_000
 """Some 4 MB."""
 READY_KEYS_MAX = 1000
-"""Those that were used again, the last of them, with the ciphers that were derived from them: some 6 MB."""
+"""Those that were used again, the last of them, each with the cipher of its documents: some 3 MB."""
 DATA_KEY_BYTES = 32
 
 _NONCE_BYTES = 12
@@ -58,13 +58,12 @@ log = structlog.get_logger()
 class DataKey:
     """The key of one data subject. What it seals under one context, it opens under that context only."""
 
-    __slots__ = ("_document_cipher", "_expand", "_last", "secret")
+    __slots__ = ("_document_cipher", "_expand", "secret")
 
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
         # HKDF (RFC 5869) with SHA-256: this is its first half, `derive` the second.
         self._expand = Mac(_extract(secret)).digest
-        self._last: tuple[str, AESGCM] | None = None
         self._document_cipher: AESGCM | None = None
 
     def derive(self, info: bytes, length: int = 32) -> bytes:
@@ -81,12 +80,16 @@ class DataKey:
     def seal(self, context: str, plaintext: bytes, associated_data: bytes | None = None) -> bytes:
         """`plaintext`, encrypted by AES-256-GCM under the key derived for `context`."""
         nonce = _nonces.draw()
-        return nonce + self._get_cipher(context).encrypt(nonce, plaintext, associated_data)
+        return nonce + self.make_cipher(context).encrypt(nonce, plaintext, associated_data)
 
     def open(self, context: str, sealed: bytes, associated_data: bytes | None = None) -> bytes:
         """What was sealed. Raises cryptography's InvalidTag for anything else."""
-        cipher = self._get_cipher(context)
-        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
+        return open_sealed(self.make_cipher(context), sealed, associated_data)
+
+    def make_cipher(self, context: str) -> AESGCM:
+        """What seals and opens under this context: for who opens much of one. The key does not keep it: of
+        most keys each is used once, and it takes 2 kB."""
+        return AESGCM(self.derive(context.encode()))
 
     def seal_document(self, document: bytes) -> bytes:
         """`document`, encrypted by AES-256-GCM: the same document is the same bytes, for the nonce is derived
@@ -97,18 +100,13 @@ class DataKey:
     def open_document(self, sealed: bytes) -> bytes:
         """The document that was sealed. Raises cryptography's InvalidTag, and ValueError, for anything
         else."""
-        return self._get_document_cipher().decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None)
+        return open_sealed(self._get_document_cipher(), sealed)
 
     def _get_document_cipher(self) -> AESGCM:
         cipher = self._document_cipher
         if cipher is None:
             cipher = self._document_cipher = AESGCM(self.derive(_DOCUMENTS))
         return cipher
-
-    def _get_cipher(self, context: str) -> AESGCM:
-        if self._last is None or self._last[0] != context:  # a long stream has one context
-            self._last = (context, AESGCM(self.derive(context.encode())))
-        return self._last[1]
 
 
 class Keyring:
@@ -244,6 +242,11 @@ class DataKeys:
         except (InvalidTag, ValueError):
             log.error("data_key_damaged", subject=subject, wrapped_by=wrapped_by)
             return None
+
+
+def open_sealed(cipher: AESGCM, sealed: bytes, associated_data: bytes | None = None) -> bytes:
+    """What was sealed: a nonce, and what it encrypts. Raises cryptography's InvalidTag for anything else."""
+    return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated_data)
 
 
 def get_wrap_context(subject: str) -> str:

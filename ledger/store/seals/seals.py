@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ledger.crypto.entropy import RandomPieces
 from ledger.crypto.mac import Mac
 from ledger.errors import ObjectRedacted
-from ledger.keys.data_keys import DataKey, DataKeys, Keyring, Source
+from ledger.keys.data_keys import DataKey, DataKeys, Keyring, Source, open_sealed
 from ledger.keys.service_keys import ServiceKeys
 from ledger.keys.stream_keys import open_stream_key
 from ledger.store.seals.records import (
@@ -51,7 +51,8 @@ class Seals:
         self._keyring = Keyring(0, {}, {})
         self._stream_keys: Mapping[str, StreamKey] | None = None
         self._remnants: Mapping[tuple[str, int], bytes] = {}
-        self._last_cipher: tuple[str, AESGCM] | None = None
+        # The stream, the subject (None in the form of earlier releases), the cipher: a long stream has one.
+        self._last_cipher: tuple[str, str | None, AESGCM] | None = None
 
     def for_erasure(self) -> Self:
         """The same, which also opens what is being erased, for as long as its key is there."""
@@ -93,17 +94,10 @@ class Seals:
         """What is sealed; None if it is erased. Raises cryptography's InvalidTag, ValueError and TypeError;
         LookupError when there is no key."""
         subject, names_subject, text = sealed.rpartition(":")
-        if names_subject:
-            key = self._get_key(subject)
-            if key is None:
-                return None
-            return key.open(_get_context(stream), a2b_base64(text), _encode_place(stream, version, topic))
-        cipher = self._find_cipher(stream)
+        cipher = self._find_cipher(stream, subject) if names_subject else self._find_stream_cipher(stream)
         if cipher is None:
             return None
-        raw = a2b_base64(text)
-        place = _encode_place(stream, version, topic)
-        return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place)
+        return open_sealed(cipher, a2b_base64(text), _encode_place(stream, version, topic))
 
     def get_remnant(self, stream: str, version: int, sealed: str) -> tuple[bytes, str]:
         """What stays of an erased event's personal fields, as JSON, and how far its erasure is: `processing`
@@ -135,7 +129,17 @@ class Seals:
             raise LookupError(f"no key of {subject}")
         return key
 
-    def _find_cipher(self, stream: str) -> AESGCM | None:
+    def _find_cipher(self, stream: str, subject: str) -> AESGCM | None:
+        """The cipher of a stream under the key of a subject; None if that is erased. Raises LookupError."""
+        key = self._get_key(subject)
+        if key is None:
+            return None
+        last = self._last_cipher
+        if last is None or last[0] != stream or last[1] != subject:
+            last = self._last_cipher = (stream, subject, key.make_cipher(_get_context(stream)))
+        return last[2]
+
+    def _find_stream_cipher(self, stream: str) -> AESGCM | None:
         """The cipher of a stream in the form of earlier releases; None if its subject is erased. Raises
         LookupError and InvalidTag."""
         if self._stream_keys is None:
@@ -146,11 +150,12 @@ class Seals:
         key = self._get_key(subject)
         if key is None:
             return None
-        if self._last_cipher is None or self._last_cipher[0] != stream:
+        last = self._last_cipher
+        if last is None or last[0] != stream or last[1] is not None:
             if wrapped is None:
                 raise LookupError(f"no key of {stream}")
-            self._last_cipher = (stream, AESGCM(open_stream_key(key, stream, wrapped)))
-        return self._last_cipher[1]
+            last = self._last_cipher = (stream, None, AESGCM(open_stream_key(key, stream, wrapped)))
+        return last[2]
 
 
 class DerivedKeys:
