@@ -211,7 +211,7 @@ class _Survey:
             if isinstance(state, Charge | Dispute) and self.job.passes_over(state.created):
                 continue
             if isinstance(state, Dispute) and state.status not in CLOSED_DISPUTES:
-                text = f"This dispute has a status of {state.status}: it must be closed first."
+                text = f"This dispute has a status of {state.status}: it must be won or lost first."
                 self._add("invalid_state", text, state.id, "dispute")
             elif isinstance(state, PaymentIntent) and state.status not in (SUCCEEDED, CANCELED):
                 self._judge_intent(state)

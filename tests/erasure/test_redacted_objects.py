@@ -118,6 +118,11 @@ def preview(redacted: Redacted, path: str) -> Any:
 
 
 @pytest.mark.contract("2.15 redacted values")
+def test_nobody_is_found_by_what_stands_in_the_place_of_an_address(redacted: Redacted) -> None:
+    found = ok(redacted.stage.raw.call("GET", "/v1/customers", {"email": REDACTED}))["data"]
+    assert found == []
+
+
 def test_a_customer_keeps_its_country_and_what_tells_its_card(redacted: Redacted) -> None:
     shown = show(redacted, f"/v1/customers/{redacted.customer}?expand[]=sources")
     assert (shown["name"], shown["email"], shown["phone"]) == (REDACTED, REDACTED, None)

@@ -190,7 +190,7 @@ def test_an_open_dispute_stands_in_the_way_until_it_is_closed(preview: PreviewCa
         "object": "privacy.redaction_job_validation_error",
         "code": "invalid_state",
         "erroring_object": {"id": disputes[0], "object_type": "dispute"},
-        "message": "This dispute has a status of needs_response: it must be closed first.",
+        "message": "This dispute has a status of needs_response: it must be won or lost first.",
     }
     page = ok(preview.get(f"{shown['url']}?limit=5&starting_after={shown['data'][-1]['id']}"))
     assert [each["erroring_object"]["id"] for each in page["data"]] == disputes[10:]
