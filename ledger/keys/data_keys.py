@@ -87,8 +87,8 @@ class DataKey:
         return open_sealed(self.make_cipher(context), sealed, associated_data)
 
     def make_cipher(self, context: str) -> AESGCM:
-        """What seals and opens under this context: for who opens much of one. The key does not keep it: of
-        most keys each is used once, and it takes 2 kB."""
+        """The cipher of this context, for a caller that opens much under it. The key does not keep it: most
+        are used once, and each takes 2 kB."""
         return AESGCM(self.derive(context.encode()))
 
     def seal_document(self, document: bytes) -> bytes:

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from ledger.domain.redaction.documents import REDACTED
+
 INDEXED_PARAMETERS = frozenset({"customer", "subscription", "status"})
 """The parameters of lists for whose members the rows of objects have columns."""
 
@@ -310,13 +312,13 @@ def format_filter(name: str, json: str) -> str:
 
 def list_filter_texts(object_type: str, object: Mapping[str, Any]) -> list[str]:
     """The texts by which the lists of the type find the object: one for each parameter that is a member of
-    it. In the place of an expanded object stands its id."""
+    it. In the place of an expanded object stands its id; nothing finds it by what has been erased."""
     published_type = PUBLISHED_TYPES_BY_NAME.get(object_type)
     texts = []
     for row in published_type.filters if published_type is not None else ():
         value = object.get(row.name)
         if isinstance(value, dict) and value.get("id") is not None:
             value = value["id"]
-        if row.served and row.name not in INDEXED_PARAMETERS and value is not None:
+        if row.served and row.name not in INDEXED_PARAMETERS and value not in (None, REDACTED):
             texts.append(format_filter(row.name, msgspec.json.encode(value).decode()))
     return texts

@@ -45,6 +45,13 @@ LINES: list[dict[str, Any]] = [
         "event_type": "invoice.created",
         "object": {"customer": "cus_far", "customer_name": "Ada", "total": 900, "status": "open"},
     },
+    {
+        "op": "resource",
+        "type": "issuing.cardholder",
+        "id": "ich_far",
+        "event_type": "issuing_cardholder.created",
+        "object": {"customer": "cus_far", "name": "Ada", "email": "ada@example.com"},
+    },
 ]
 
 
@@ -117,12 +124,14 @@ def preview(redacted: Redacted, path: str) -> Any:
     return ok(redacted.stage.raw.call("GET", path, None, PREVIEW))
 
 
-@pytest.mark.contract("2.15 redacted values")
 def test_nobody_is_found_by_what_stands_in_the_place_of_an_address(redacted: Redacted) -> None:
-    found = ok(redacted.stage.raw.call("GET", "/v1/customers", {"email": REDACTED}))["data"]
-    assert found == []
+    cardholder = show(redacted, "/v1/issuing/cardholders/ich_far")
+    assert (cardholder["name"], cardholder["email"]) == (REDACTED, REDACTED)
+    for path in ("/v1/customers", "/v1/issuing/cardholders"):
+        assert ok(redacted.stage.raw.call("GET", path, {"email": REDACTED}))["data"] == []
 
 
+@pytest.mark.contract("2.15 redacted values")
 def test_a_customer_keeps_its_country_and_what_tells_its_card(redacted: Redacted) -> None:
     shown = show(redacted, f"/v1/customers/{redacted.customer}?expand[]=sources")
     assert (shown["name"], shown["email"], shown["phone"]) == (REDACTED, REDACTED, None)
