@@ -15,6 +15,7 @@ import pytest
 from tests.api.service import SERVICE_KEY, Service, ok
 from tests.privacy.conftest import JOBS, PreviewCaller
 from tests.serving.process import run_ledger
+from tests.webhooks.receiver import wait_until
 
 WHY = "request 4711"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -93,10 +94,10 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_erased(preview: PreviewCa
     line = refuse(run, "erase", customer, "--why", WHY, "--yes")
     assert "nothing was erased" in line
     assert "legal hold" in line
-    assert customer in run("hold", "list").stdout
+    wait_until(lambda: customer in run("hold", "list").stdout)
     assert "already" in refuse(run, "hold", "place", customer, "--reason", "again")
     assert not succeed(run, "hold", "release", customer, "--reason", "it is settled")["active"]
-    assert customer not in run("hold", "list").stdout
+    wait_until(lambda: customer not in run("hold", "list").stdout)
     listed = succeed(run, "hold", "list", "--all")["data"]
     assert (customer, "Ada sues") in [(each["held_object"]["id"], each["reason"]) for each in listed]
     assert ok(preview.get(f"/v1/customers/{customer}"))["name"] == "Ada Lovelace"
