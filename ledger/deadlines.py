@@ -22,7 +22,7 @@ from ledger.domain.charge import Charge
 from ledger.domain.dispute import Dispute
 from ledger.domain.dispute_money import PaidCharge
 from ledger.domain.event import DomainEvent
-from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.domain.money import DAY_SECONDS
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.errors import UnreadableRecord
 from ledger.ids import new_id
@@ -32,7 +32,8 @@ from ledger.store.journal import Append, Change, VersionConflict, fold_changes
 from ledger.store.log import PLANNER_SETTINGS
 from ledger.store.store import Store
 
-KINDS = ("response", "inquiry", "capture")
+TIMEOUT_SECONDS = dispute_decisions.TIMEOUT_SECONDS | {"capture": charge_decisions.CAPTURE_DAYS * DAY_SECONDS}
+"""By kind: the seconds from the `moment` of a row until it is due (contract §3.2, §4.2)."""
 PAGE_SIZE_MAX = 256
 LOGGED_MAX = 1000
 CLOCK_CAUSATION = "clock"
@@ -66,20 +67,11 @@ class SweepResult(NamedTuple):
     expired_count: int
 
 
-def timeout_seconds(kind: str, terms: Terms) -> int:
-    """Seconds from the `moment` of a row of this kind until it is due (contract §3.2, §4.2)."""
-    return (
-        charge_decisions.CAPTURE_DAYS * DAY_SECONDS
-        if kind == "capture"
-        else dispute_decisions.timeout_seconds(kind, terms)
-    )
-
-
-async def read_overdue_seconds(conn: Conn, terms: Terms, now: float) -> dict[str, float]:
+async def read_overdue_seconds(conn: Conn, now: float) -> dict[str, float]:
     """By kind: for how many seconds the oldest due object is overdue at `now` (unix seconds); 0 for none."""
     overdue = {}
-    for kind in KINDS:
-        upto = int(now) - timeout_seconds(kind, terms)
+    for kind, timeout_seconds in TIMEOUT_SECONDS.items():
+        upto = int(now) - timeout_seconds
         row = await fetch_one(conn, _SELECT_OLDEST_DUE, {"kind": kind, "upto": upto})
         overdue[kind] = 0.0 if row is None else float(upto - row[0])
     return overdue
@@ -89,9 +81,8 @@ class DeadlineSweeper:
     """Sweeps every `poll_ms` from `start` to `close`. An object that cannot be read is passed over and logged
     once; it remains due."""
 
-    def __init__(self, store: Store, terms: Terms, *, poll_ms: int) -> None:
+    def __init__(self, store: Store, *, poll_ms: int) -> None:
         self._store = store
-        self._terms = terms
         self._poll_seconds = poll_ms / 1000
         self._connection = ReconnectingConnection(
             store.dsn,
@@ -118,12 +109,12 @@ class DeadlineSweeper:
         """Make every object expire that is due now by the ledger's clock. Raises psycopg.Error and
         LedgerError; objects that expired before the error remain expired."""
         due_count = expired_count = 0
-        for kind in KINDS:
+        for kind, timeout_seconds in TIMEOUT_SECONDS.items():
             last_moment, last_id = -(2**62), ""
             while not self._loop.step_should_end:
                 async with self._connection as conn:
                     await self._store.clock.refresh(conn)
-                    upto = int(self._store.clock.now()) - timeout_seconds(kind, self._terms)
+                    upto = int(self._store.clock.now()) - timeout_seconds
                     page_start = {"moment": last_moment, "id": last_id, "limit": PAGE_SIZE_MAX}
                     cur = await conn.execute(_SELECT_DUE, {"kind": kind, "upto": upto, **page_start})
                     rows = await cur.fetchall()
@@ -184,7 +175,7 @@ class DeadlineSweeper:
                 paid = await self._read_paid_charge(state)
                 versions = {each.id: each.version for each in (paid.charge, *paid.disputes)}
                 txn_id = new_id("txn", now)
-                events = dispute_decisions.expire(state, paid=paid, txn_id=txn_id, terms=self._terms, now=now)
+                events = dispute_decisions.expire(state, paid=paid, txn_id=txn_id, now=now)
                 return events, versions
         return (), {}
 

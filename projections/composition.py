@@ -7,7 +7,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ledger.api.app import Extensions, ServiceFactory
-from ledger.api.composition import build_terms
 from ledger.commands.redaction_validation import RedactionValidator
 from ledger.config import Settings
 from ledger.deadlines import DeadlineSweeper
@@ -41,7 +40,7 @@ def make_extensions(settings: Settings) -> Extensions:
     witnesses = parse_witnesses(settings.witnesses)
     service_factories: list[ServiceFactory] = [
         lambda store: _create_engine(store, settings),
-        lambda store: DeadlineSweeper(store, build_terms(settings), poll_ms=settings.deadline_poll_ms),
+        lambda store: DeadlineSweeper(store, poll_ms=settings.deadline_poll_ms),
         lambda store: RebuildSupervisor(
             store,
             lambda: _create_engine(store, settings),

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from ledger.alerts.obstacles import Obstacles, ObstacleSearch
 from ledger.deadlines import read_overdue_seconds
-from ledger.domain.money import Terms
 from ledger.metrics.backlogs import (
     ErasureProgress,
     FailingEndpoint,
@@ -142,13 +141,11 @@ class Look:
     def __init__(
         self,
         projections: Sequence[str] | None,
-        terms: Terms,
         *,
         waits_seconds: float,
         due_seconds: tuple[float, float],
     ) -> None:
         self._projections = projections
-        self._terms = terms
         self._waits_seconds = waits_seconds
         self._due_seconds = due_seconds
         self._movement = Movement()
@@ -167,7 +164,7 @@ class Look:
         row = await fetch_one(conn, _FAN_OUT, {"now": now})
         fan_out = None if row is None else FanOutLag(*row)
         sealing = await read_sealing_lag(conn, now)
-        overdue = await read_overdue_seconds(conn, self._terms, now)
+        overdue = await read_overdue_seconds(conn, now)
         failing_count, failing = await read_failing(conn, now, ENDPOINTS_MAX)
         moved = self._observe_movement(lags, fan_out, overdue)
         obstacles = None

@@ -15,7 +15,6 @@ from ledger.alerts.rules import Limits
 from ledger.alerts.watcher import LOOK_SECONDS, Watcher
 from ledger.background import BackgroundLoop
 from ledger.config import Settings
-from ledger.domain.money import Terms
 from ledger.postgres.connections import ReconnectingConnection
 from ledger.store.store import Store
 from ledger.webhooks.http_client import WebhookClient
@@ -33,12 +32,10 @@ def make_client(settings: Settings) -> WebhookClient:
 
 
 class AlertService:
-    """Watches and sends while this process holds the lease. `projections`: those of this release; None: all
-    that the database has."""
+    """Watches and sends while this process holds the lease. Every process has one, whatever else it does: so
+    none can silence alerts by ending. `projections`: those of this release; None: all the database has."""
 
-    def __init__(
-        self, store: Store, settings: Settings, terms: Terms, projections: Sequence[str] | None
-    ) -> None:
+    def __init__(self, store: Store, settings: Settings, projections: Sequence[str] | None) -> None:
         self._connection = ReconnectingConnection(store.dsn, "ledger_api", name="alerts", settings=SETTINGS)
         self._lease = Lease()
         self._notifier = Notifier(
@@ -47,7 +44,6 @@ class AlertService:
         stalled_seconds = float(settings.alert_stalled_seconds)
         look = Look(
             projections,
-            terms,
             waits_seconds=stalled_seconds - 1.5 * LOOK_SECONDS,
             due_seconds=(
                 settings.alert_due_hours * HOUR_SECONDS,

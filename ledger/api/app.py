@@ -16,9 +16,10 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import Receive, Scope, Send
 
 from ledger import __version__
+from ledger.alerts.service import AlertService
 from ledger.api.access_log import access_log
 from ledger.api.clock import ClockReader
-from ledger.api.composition import build_alerts, build_execution, build_queries
+from ledger.api.composition import build_execution, build_queries
 from ledger.api.console.routes import add_policy, console_routes, is_of_console
 from ledger.api.console.sessions import SESSION_PATH, session_routes
 from ledger.api.error_handlers import add_error_handlers, answer_within
@@ -359,7 +360,7 @@ def _create_lifespan(
                 components.request_tails,
                 components.feed,
                 cleanup,
-                build_alerts(store, components.settings, extensions.projections),
+                AlertService(store, components.settings, extensions.projections),
             ]
             if components.request_recorder is not None:
                 services.append(components.request_recorder)

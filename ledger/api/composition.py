@@ -4,11 +4,9 @@ does not import the server.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from ledger.alerts.service import AlertService
 from ledger.api.errors import encode_answer
 from ledger.commands.context import CommandEnvironment
 from ledger.commands.execution import Execution
@@ -64,11 +62,6 @@ def build_execution(store: Store, queries: QueryContext, settings: Settings) -> 
         survey_redaction=partial(survey_redaction, decision_queries),
     )
     return Execution(store, environment, encode=encode_answer, attempts_max=settings.decide_attempts_max)
-
-
-def build_alerts(store: Store, settings: Settings, projections: Sequence[str] | None) -> AlertService:
-    """What every process runs, whatever else it does: so that no one process can silence alerts by ending."""
-    return AlertService(store, settings, build_terms(settings), projections)
 
 
 def build_terms(settings: Settings) -> Terms:

@@ -11,7 +11,6 @@ from fastapi.responses import Response
 
 from ledger import __version__
 from ledger.alerts.records import count_active
-from ledger.api.composition import build_terms
 from ledger.api.errors import STATUS_NOT_READY
 from ledger.clock import Clock
 from ledger.config import Settings
@@ -141,7 +140,7 @@ async def _read_measured(
     return Measured(
         await read_lags(conn, now, projections),
         await read_parked(conn, projections),
-        await read_overdue_seconds(conn, build_terms(settings), now),
+        await read_overdue_seconds(conn, now),
         await read_backlog(conn, now, settings.webhooks),
         await read_sealing_lag(conn, now),
         await read_witnesses(conn),

@@ -47,6 +47,8 @@ FACTS = ("won", "lost", "escalated", "inquiry_closed", "appeal_opened", "prevent
 opened as prevented or never becomes so."""
 LATE_REPORT_GRACE_SECONDS = 3600
 """A dispute that is reported after its deadline, as an import does, waits this long for its outcome."""
+TIMEOUT_SECONDS = {"inquiry": 120 * DAY_SECONDS, "response": 1}
+"""How long each timeout of `find_pending_timeout` runs (contract §3.2)."""
 FACTS_ABOUT_CHARGE = ("lost", "escalated")
 """The facts whose money depends on the charge and its other disputes."""
 REASONS = (
@@ -303,35 +305,30 @@ def find_pending_timeout(state: Dispute) -> tuple[str, int] | None:
     """The timeout that runs in this status: its kind, and the unix second from which it is counted.
 
     ("inquiry", creation): an open inquiry closes some time after its creation. ("response", due date):
-    without evidence the dispute is lost some time after its due date. None if no timeout runs.
+    without evidence the dispute is lost after its due date. Later if the dispute was reported so late that
+    its outcome may still be on its way. None if no timeout runs.
     """
     if state.status in _OPEN_INQUIRY_STATUSES:
-        return "inquiry", state.created
-    if "timeout" in TRANSITIONS[state.status] and state.due_by:
-        return "response", state.due_by
-    return None
+        kind, since = "inquiry", state.created
+    elif "timeout" in TRANSITIONS[state.status] and state.due_by:
+        kind, since = "response", state.due_by
+    else:
+        return None
+    if isinstance(state.reported_at, int):
+        since = max(since, state.reported_at + LATE_REPORT_GRACE_SECONDS - TIMEOUT_SECONDS[kind])
+    return kind, since
 
 
-def timeout_seconds(kind: str, terms: Terms) -> int:
-    """Seconds that a timeout of this kind (see `find_pending_timeout`) runs."""
-    return terms.inquiry_days * DAY_SECONDS if kind == "inquiry" else terms.due_grace_seconds + 1
-
-
-def compute_deadline(state: Dispute, terms: Terms) -> int | None:
+def compute_deadline(state: Dispute) -> int | None:
     """The first unix second at which `expire` acts on this state; None if it never does."""
     pending = find_pending_timeout(state)
-    if pending is None:
-        return None
-    deadline = pending[1] + timeout_seconds(pending[0], terms)
-    if isinstance(state.reported_at, int):
-        deadline = max(deadline, state.reported_at + LATE_REPORT_GRACE_SECONDS)
-    return deadline
+    return None if pending is None else pending[1] + TIMEOUT_SECONDS[pending[0]]
 
 
-def expire(state: Dispute, *, paid: PaidCharge, txn_id: str, terms: Terms, now: int) -> list[DomainEvent]:
+def expire(state: Dispute, *, paid: PaidCharge, txn_id: str, now: int) -> list[DomainEvent]:
     """Ends what has timed out: a dispute without response is lost, an old inquiry closes. [] before
     `compute_deadline`. `txn_id` becomes the id of the money movement, if there is one."""
-    due_at = compute_deadline(state, terms)
+    due_at = compute_deadline(state)
     if due_at is None or now < due_at:
         return []
     header = next_header(state, now)

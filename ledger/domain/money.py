@@ -71,8 +71,6 @@ class Terms:
     dispute_fees            fee in minor units by currency, where it differs from the default
     fee_credited_on_win     whether a won dispute returns the fee
     due_days                days until evidence is due; the last day ends at 23:59:59 UTC
-    due_grace_seconds       seconds from the due date until a dispute without response is lost
-    inquiry_days            days from creation until an open inquiry closes
     session_seconds         lifetime of a customer session
     webhook_endpoints_max   largest number of webhook endpoints of an account in one mode
     """
@@ -80,8 +78,6 @@ class Terms:
     dispute_fees: Mapping[str, int] = field(default_factory=dict)
     fee_credited_on_win: bool = False
     due_days: int = 8
-    due_grace_seconds: int = 0
-    inquiry_days: int = 120
     session_seconds: int = 1800
     webhook_endpoints_max: int = 16
 

@@ -174,11 +174,9 @@ def close_dispute(state: Dispute, *, paid: PaidCharge | None = None, now: int = 
     )
 
 
-def expire_dispute(
-    state: Dispute, *, paid: PaidCharge | None = None, terms: Terms = TERMS, now: int
-) -> list[DomainEvent]:
+def expire_dispute(state: Dispute, *, paid: PaidCharge | None = None, now: int) -> list[DomainEvent]:
     return dispute_decisions.expire(
-        state, paid=paid or pay_for(state), txn_id=f"txn_{state.version + 1}", terms=terms, now=now
+        state, paid=paid or pay_for(state), txn_id=f"txn_{state.version + 1}", now=now
     )
 
 

@@ -30,7 +30,6 @@ from tests.domain.builders import (
     DUE_BY,
     NOW,
     STATUS_PATHS,
-    TERMS,
     a_charge,
     a_dispute,
     apply_steps,
@@ -482,7 +481,7 @@ def test_an_appeal_has_a_new_due_by() -> None:
 )
 def test_timeouts_end_disputes_and_inquiries(status: str, moment: int | None, following: str | None) -> None:
     state = a_dispute(status)
-    assert dispute_decisions.compute_deadline(state, TERMS) == moment
+    assert dispute_decisions.compute_deadline(state) == moment
     if moment is None:
         assert expire_dispute(state, now=NOW + days(1000)) == []
         return
@@ -495,9 +494,8 @@ def test_timeouts_end_disputes_and_inquiries(status: str, moment: int | None, fo
     assert expire_dispute(late, now=moment) == []
 
 
-def test_a_deadline_may_have_grace_and_without_due_date_nothing_expires() -> None:
-    assert dispute_decisions.compute_deadline(a_dispute(), Terms(due_grace_seconds=60)) == DUE_BY + 61
-    assert dispute_decisions.compute_deadline(fold(dispute.evolve, open_a_dispute(due_by=0)), TERMS) is None
+def test_without_due_date_nothing_expires() -> None:
+    assert dispute_decisions.compute_deadline(fold(dispute.evolve, open_a_dispute(due_by=0))) is None
 
 
 def test_staged_evidence_is_not_submitted_at_the_deadline() -> None:

@@ -241,9 +241,7 @@ class DisputeMachine(RuleBasedStateMachine):
             return dispute_decisions.close(state, paid=self.paid, txn_id=self.next_txn(), now=self.now)
         if step == "overdue":
             self.now += days(200)
-            return dispute_decisions.expire(
-                state, paid=self.paid, txn_id=self.next_txn(), terms=self.terms, now=self.now
-            )
+            return dispute_decisions.expire(state, paid=self.paid, txn_id=self.next_txn(), now=self.now)
         reference = f"net_{len(self.events)}"
         events = self.report_fact(state, FactReport(fact=step, amount=amount, reference=reference))
         self.models[state.id].references[reference] = step

@@ -243,7 +243,7 @@ def test_a_dispute_reported_after_its_deadline_waits_for_its_outcome() -> None:
     for kind in ("chargeback", "inquiry"):
         books = Books(register_charge(created=NOW - days(200)))
         books.open(kind=kind, created=NOW - days(150))
-        assert dispute_decisions.compute_deadline(books.disputes["du_1"], TERMS) == NOW + 3600
+        assert dispute_decisions.compute_deadline(books.disputes["du_1"]) == NOW + 3600
     books.report("escalated", created=NOW - days(140))
     assert books.disputes["du_1"].due_by == DUE_BY - days(140)
 

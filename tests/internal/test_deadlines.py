@@ -6,6 +6,7 @@ A service of its own, whose clock is moved; and sweeps side by side, as two work
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from ledger.accounts import INTERNAL_SCOPES
-from ledger.deadlines import DeadlineSweeper
+from ledger.deadlines import DeadlineSweeper, read_overdue_seconds
 from ledger.domain.dispute import Dispute
-from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.domain.money import DAY_SECONDS
+from ledger.postgres.connections import connect
 from tests.api.service import Caller, Registrar, Service, assert_refused, ok
 from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
@@ -42,6 +44,14 @@ class Traveller:
 
     def goes_to(self, moment: float) -> None:
         ok(self.operator.post("/clock", {"now": moment}))
+
+    def overdue_seconds(self) -> dict[str, float]:
+        """By kind."""
+        exposition = self.raw.http.get("/metrics").text
+        found = re.findall(
+            r'^ledger_deadline_overdue_seconds\{kind="(.*)"\} (\S+)$', exposition, re.MULTILINE
+        )
+        return {kind: float(seconds) for kind, seconds in found}
 
     def until(self, path: str, **members: Any) -> Any:
         """The object once it has these members."""
@@ -229,15 +239,65 @@ def test_the_outcome_of_a_dispute_reported_late_can_still_be_reported(traveller:
     traveller.until(f"/v1/disputes/{dispute['id']}", status="lost")
 
 
-def test_metrics_show_overdue_deadlines(traveller: Traveller) -> None:
+@pytest.mark.parametrize(
+    ("kind", "due_by", "status"),
+    [
+        ("inquiry", {}, "warning_closed"),
+        ("chargeback", {}, "lost"),
+        ("chargeback", {"due_by": 600}, "lost"),
+    ],
+)
+def test_nothing_is_overdue_while_the_outcome_of_a_late_report_is_waited_for(
+    traveller: Traveller, kind: str, due_by: dict[str, int], status: str
+) -> None:
+    """An alert that fires at each import of old disputes says nothing."""
+    now = traveller.now()
+    charge = {
+        "id": f"ch_late_{kind}_{len(due_by)}",
+        "amount": 2000,
+        "currency": "usd",
+        "created": now - 200 * DAY_SECONDS,
+    }
+    ok(traveller.operator.post("/charges", charge))
+    report = {"charge": charge["id"], "kind": kind, "created": now - 150 * DAY_SECONDS}
+    report |= {name: now + seconds for name, seconds in due_by.items()}
+    dispute = ok(traveller.operator.post("/disputes", report))
+    assert len(ok(traveller.raw.get("/v1/disputes"))["data"]) == 1  # the list waits for the projections
+    for seconds in (1, 1800, 1700):
+        ok(traveller.operator.post("/clock", {"advance_seconds": seconds}))
+        assert traveller.overdue_seconds() == {"response": 0, "inquiry": 0, "capture": 0}
+        assert ok(traveller.raw.get(f"/v1/disputes/{dispute['id']}"))["status"] == dispute["status"]
+    traveller.goes_to(now + 3601)
+    traveller.until(f"/v1/disputes/{dispute['id']}", status=status)
+
+
+def test_metrics_show_overdue_deadlines(dsn: str) -> None:
+    """Without a worker: nothing is done about them."""
+
+    async def story(author: Author) -> None:
+        await author.open_dispute(await author.create_charge("tok_createDispute"))
+        charge = await author.create_charge("tok_createDisputeInquiry")
+        inquiry = author.states[await author.open_dispute(charge, "inquiry")]
+        assert isinstance(inquiry, Dispute)
+        now = inquiry.created
+        await catch_up(dsn)
+        async with await connect(dsn, "ledger_api", name="test") as conn:
+            assert await read_overdue_seconds(conn, now) == {"response": 0, "inquiry": 0, "capture": 0}
+            overdue = await read_overdue_seconds(conn, now + 120 * DAY_SECONDS + 5)
+        assert overdue["inquiry"] == 5
+        assert 110 * DAY_SECONDS < overdue["response"] < 113 * DAY_SECONDS
+
+    run_story(dsn, story)
+
+
+def test_metrics_name_each_kind_of_deadline(traveller: Traveller) -> None:
+    assert set(traveller.overdue_seconds()) == {"response", "inquiry", "capture"}
     exposition = traveller.raw.http.get("/metrics").text
-    for kind in ("response", "inquiry", "capture"):
-        assert f'ledger_deadline_overdue_seconds{{kind="{kind}"}}' in exposition
     assert 'ledger_lag_events{generation="1",projection="deadlines"}' in exposition
 
 
 def sweeper(author: Author) -> DeadlineSweeper:
-    return DeadlineSweeper(author.store, Terms(), poll_ms=20)
+    return DeadlineSweeper(author.store, poll_ms=20)
 
 
 def test_workers_side_by_side_act_on_each_deadline_once(dsn: str) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from ledger.api.composition import build_execution, build_queries, build_terms
+from ledger.api.composition import build_execution, build_queries
 from ledger.api.errors import STATUS_OK
 from ledger.api.public.operations import RouteTable
 from ledger.api.public.routes import OPERATIONS
@@ -27,7 +27,7 @@ from ledger.commands.execution import CommandResult, Execution
 from ledger.commands.external_facts import answer_with_object, ingest_charge
 from ledger.deadlines import DeadlineSweeper
 from ledger.domain.charge import Charge
-from ledger.domain.money import DAY_SECONDS, Terms
+from ledger.domain.money import DAY_SECONDS
 from ledger.errors import LedgerError
 from ledger.ids import new_id
 from ledger.postgres.connections import Conn, Pool, open_connection
@@ -76,7 +76,7 @@ async def run_scenarios(
     store = Store(dsn, service_keys, settings, Clock(movable=settings.test_clock))
     pool = Pool(dsn)
     queries = build_queries(store, pool, settings)
-    execution, terms = build_execution(store, queries, settings), build_terms(settings)
+    execution = build_execution(store, queries, settings)
     async with open_connection(dsn, "ledger_api", name="trigger") as conn:
         chosen = await choose_account(conn, account)
         await store.start()
@@ -85,7 +85,7 @@ async def run_scenarios(
             for event_type in event_types:
                 await store.clock.refresh(conn)
                 head = await read_head(conn)
-                run = ScenarioRun(store, execution, terms, chosen)
+                run = ScenarioRun(store, execution, chosen)
                 for step in SCENARIOS[event_type]:
                     await run.do(step)
                 events = await run.find_events(conn, head)
@@ -100,13 +100,13 @@ async def run_scenarios(
 class ScenarioRun:
     """One run: knows the objects that its steps have made."""
 
-    def __init__(self, store: Store, execution: Execution, terms: Terms, account: str) -> None:
+    def __init__(self, store: Store, execution: Execution, account: str) -> None:
         self.steps: list[str] = []
         self._store = store
         self._execution = execution
         self._account = account
         self._routes = RouteTable(OPERATIONS)
-        self._sweeper = DeadlineSweeper(store, terms, poll_ms=1000)
+        self._sweeper = DeadlineSweeper(store, poll_ms=1000)
         self._ids: dict[str, str] = {}
 
     def list_objects(self) -> list[tuple[str, str]]:

@@ -20,8 +20,8 @@ import uvicorn
 import uvloop
 from prometheus_client.multiprocess import mark_process_dead
 
+from ledger.alerts.service import AlertService
 from ledger.api.app import Extensions, LedgerApp, create_app
-from ledger.api.composition import build_alerts
 from ledger.api.stripe_cli.login import add_login
 from ledger.api.stripe_cli.websocket import FRAME_BYTES_MAX, PING_SECONDS, PONG_SECONDS_MAX, WebSocketProtocol
 from ledger.api.transport import HttpProtocol
@@ -281,7 +281,7 @@ async def _run_services(
         try:
             await closers.start([extensions.loop_board or LoopBoard(), store])
             await closers.start(
-                [build_alerts(store, settings, extensions.projections)]
+                [AlertService(store, settings, extensions.projections)]
                 + [create_service(store) for create_service in extensions.service_factories]
             )
             await stop.wait()
