@@ -1,13 +1,17 @@
-"""The tools of a contributor: the fast tests start nothing, and hooks run the tools of the environment."""
+"""The tools of a contributor: the fast tests start nothing, hooks run the tools of the environment, and what
+counts the work of a function counts nothing else."""
 
 from __future__ import annotations
 
 import ast
+import gc
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from tests.conftest import PURE
+from tests.work import count_calls
 
 TESTS = Path(__file__).parent
 # What reaches a database, another process or the network.
@@ -42,3 +46,23 @@ def test_the_hooks_run_the_tools_of_the_environment() -> None:
     for hook in config["repos"][0]["hooks"]:
         assert hook["language"] == "system"
         assert hook["entry"].startswith(".venv/bin/")
+
+
+def test_a_collection_of_garbage_is_not_counted() -> None:
+    def listen(phase: str, info: dict[str, Any]) -> None:
+        len(phase) + len(info)
+
+    def work() -> None:
+        kept: list[Any] = []
+        for _ in range(1000):
+            kept = [kept]
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(listen)
+    gc.set_threshold(10)
+    try:
+        assert count_calls(work) == 2  # `work`, and the end of counting
+        assert gc.isenabled()
+    finally:
+        gc.callbacks.remove(listen)
+        gc.set_threshold(*thresholds)

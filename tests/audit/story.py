@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import random
+import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -33,6 +35,9 @@ EXPANSIONS = {
     "payment_intents": ("latest_charge.customer", "customer"),
     "refunds": ("charge", "balance_transaction"),
 }
+
+SETTLES_SECONDS = 60
+_WAITING = re.compile(r"^ledger_(?:lag_events|deadline_overdue_seconds)\{.*\} (\S+)$", re.MULTILINE)
 
 
 class Shown(NamedTuple):
@@ -76,6 +81,18 @@ class Story:
             ):  # the object's state may not allow it
                 kind(self)
             self.remember(by_time_only=self.head == position)
+
+    def settle(self) -> None:
+        """Wait until every due date that has passed was acted on, and each projection has it: from then on
+        nothing changes by itself."""
+        quiet = 0
+        deadline = time.monotonic() + SETTLES_SECONDS
+        while quiet < 2:  # a due date may be acted on between the measurements of one answer
+            measured = _WAITING.findall(self.raw.get("/metrics").text)
+            assert measured
+            quiet = 0 if any(map(float, measured)) else quiet + 1
+            assert time.monotonic() < deadline, measured
+            time.sleep(0.02)
 
     def close(self) -> None:
         self._conn.close()

@@ -19,7 +19,7 @@ from tests.store.stores import KEY, create_customer, fetch_rows, open_store, wit
 from tests.work import count_calls, record_runs
 
 CODEC = Codec(KEY)
-_ATTEMPTS_MAX = 5
+_MEASURED = 5
 _WAL = """
 SELECT w.wal_records, w.wal_bytes, w.wal_fpi
 FROM pg_stat_activity a, pg_stat_get_backend_wal(a.pid) w
@@ -50,17 +50,18 @@ async def read_wal(dsn: str, appender: Appender) -> Wal:
 
 
 async def measure_wal(dsn: str, count: int) -> Wal:
-    """The WAL of one batch; free of the full pages that Postgres adds after a checkpoint."""
+    """The WAL of one batch, the least of several: some split a page of an index, and Postgres adds full pages
+    after a checkpoint."""
+    measured = []
     async with open_store(dsn) as store:
-        for attempt in range(_ATTEMPTS_MAX):
-            await append_together(store.journal, f"warm_{attempt}", count)
-            before = await read_wal(dsn, store.journal._appender)
-            await append_together(store.journal, f"measured_{attempt}", count)
+        await append_together(store.journal, "warm", count)
+        before = await read_wal(dsn, store.journal._appender)
+        for number in range(_MEASURED):
+            await append_together(store.journal, f"measured_{number}", count)
             after = await read_wal(dsn, store.journal._appender)
-            wal = Wal(*(now - then for now, then in zip(after, before, strict=True)))
-            if not wal.full_pages:
-                return wal
-    raise AssertionError("a checkpoint in each batch")
+            measured.append(Wal(*(now - then for now, then in zip(after, before, strict=True))))
+            before = after
+    return min(measured)
 
 
 def test_a_batch_is_one_round_trip(dsn: str) -> None:
