@@ -17,7 +17,7 @@ import msgspec
 
 from ledger.domain.dispute import EvidenceStaged, EvidenceSubmitted
 from ledger.domain.event import DomainEvent
-from ledger.domain.evidence import FILE_FIELDS
+from ledger.domain.evidence import list_files
 from ledger.domain.file import FileLinked
 from ledger.erasure.records import Erasure, Page, Place
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
@@ -230,7 +230,6 @@ def _list_named(events: Iterable[DomainEvent]) -> Iterator[str]:
     for event in events:
         match event:
             case EvidenceStaged(evidence=evidence) | EvidenceSubmitted(evidence=evidence):
-                values = [value for name, value in (evidence or {}).items() if name in FILE_FIELDS]
-                yield from (value for value in values if isinstance(value, str))
+                yield from (file_id for _, file_id in list_files(evidence or {}))
             case FileLinked(link=link):
                 yield link

@@ -66,10 +66,31 @@ class Reached:
         self._publish(operator, f"invoice/{invoice}", "invoice.created", published)
         by_charge = {"charge": charge, "ip_address": "203.0.113.7"}
         self._publish(operator, f"review/prv_{name}", "review.opened", by_charge)
+        receipt, proof = (self._upload(f"{name} {number}") for number in range(2))
+        self._dispute(customer, receipt, proof)
         return {
-            "customer": customer, "charge": charge, "intent": intent, "refund": refund, "invoice": invoice,
+            "customer": customer, "receipt": receipt, "proof": proof,
+            "charge": charge, "intent": intent, "refund": refund, "invoice": invoice,
             "review": f"prv_{name}",
         }  # fmt: skip
+
+    def _upload(self, name: str) -> str:
+        form = {"purpose": "dispute_evidence"}
+        files = {"file": (f"{name}.pdf", f"%PDF-1.4 {name}".encode())}
+        headers = {"authorization": f"Bearer {self.stage.raw.key}"}
+        return str(ok(self.stage.http.post("/v1/files", data=form, files=files, headers=headers))["id"])
+
+    def _dispute(self, customer: str, receipt: str, proof: str) -> None:
+        """A charge that was disputed, lost, and lost once more after an appeal."""
+        raw, source = self.stage.raw, "tok_createDispute"
+        form = {"amount": 900, "currency": "usd", "customer": customer, "source": source}
+        charge = ok(raw.post("/v1/charges", form))["id"]
+        path = f"/disputes/{ok(raw.get(f'/v1/disputes?charge={charge}'))['data'][0]['id']}"
+        ok(raw.post(f"/v1{path}", {"evidence[receipt]": receipt, "submit": "false"}))
+        for fact in ("lost", "appeal_opened"):
+            ok(self.stage.operator.post(f"{path}/facts", {"fact": fact}))
+        ok(raw.post(f"/v1{path}", {"evidence[appeal][card][supporting_files][0]": proof}))
+        ok(self.stage.operator.post(f"{path}/facts", {"fact": "lost"}))
 
     @staticmethod
     def _publish(operator: InternalClient, path: str, event_type: str, members: dict[str, Any]) -> None:

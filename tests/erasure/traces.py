@@ -26,6 +26,15 @@ EVIDENCE_TEXTS = (
     "service_date", "shipping_address", "shipping_carrier", "shipping_date", "shipping_tracking_number",
     "uncategorized_text",
 )  # fmt: skip
+EVIDENCE_FILES = (
+    "cancellation_policy", "customer_communication", "customer_signature", "duplicate_charge_documentation",
+    "receipt", "refund_policy", "service_documentation", "shipping_documentation", "uncategorized_file",
+)  # fmt: skip
+TRANSACTION_TEXTS = (
+    "customer_account_id", "customer_device_fingerprint", "customer_device_id", "customer_email_address",
+    "customer_purchase_ip", "product_description",
+)  # fmt: skip
+ADDRESS_TEXTS = ("line1", "line2", "city", "postal_code", "state")
 
 
 class SentRequest(NamedTuple):
@@ -130,15 +139,17 @@ def _shipping(traces: Traces, of: str, *, with_carrier: bool = True) -> dict[str
     shipping = {
         "shipping[name]": traces.mark(f"{of} shipping name"),
         "shipping[phone]": traces.mark(f"{of} shipping phone"),
-        "shipping[address][line1]": traces.mark(f"{of} shipping line1"),
-        "shipping[address][line2]": traces.mark(f"{of} shipping line2"),
-        "shipping[address][city]": traces.mark(f"{of} shipping city"),
-        "shipping[address][country]": "DE",
+        **_address(traces, "shipping[address]", f"{of} shipping"),
     }
     if with_carrier:
         shipping["shipping[carrier]"] = traces.mark(f"{of} shipping carrier")
         shipping["shipping[tracking_number]"] = traces.mark(f"{of} tracking number")
     return shipping
+
+
+def _address(traces: Traces, name: str, of: str) -> dict[str, str]:
+    texts = {f"{name}[{part}]": traces.mark(f"{of} {part}") for part in ADDRESS_TEXTS}
+    return {**texts, f"{name}[country]": "DE"}
 
 
 def _metadata(traces: Traces, of: str) -> dict[str, str]:
@@ -154,11 +165,7 @@ def _plant_customer(traces: Traces) -> None:
         "description": mark("customer description"),
         "business_name": mark("business name"),
         "individual_name": mark("individual name"),
-        **{
-            f"address[{part}]": mark(f"customer {part}") for part in ("line1", "line2", "city", "postal_code")
-        },
-        "address[state]": mark("customer state"),
-        "address[country]": "DE",
+        **_address(traces, "address", "customer"),
         "invoice_settings[footer]": mark("invoice footer"),
         "invoice_settings[custom_fields][0][name]": mark("custom field name"),
         "invoice_settings[custom_fields][0][value]": mark("custom field value"),
@@ -262,7 +269,7 @@ def _make_pdf(text: str, *, compressed: bool) -> bytes:
     )  # fmt: skip
 
 
-def _plant_file(traces: Traces, of: str, *, compressed: bool) -> str:
+def _plant_file(traces: Traces, of: str, *, compressed: bool = False) -> str:
     content = _make_pdf(traces.mark(f"{of} content"), compressed=compressed)
     form = {
         "purpose": "dispute_evidence",
@@ -272,9 +279,14 @@ def _plant_file(traces: Traces, of: str, *, compressed: bool) -> str:
     files = {"file": (f"{traces.mark(f'{of} name')}.pdf", content)}
     file = traces.post("files", form, files=files)
     traces.keep("file_links", file["links"]["data"][0]["id"])
-    link = traces.post("file_links", {"file": file["id"], **_metadata(traces, f"{of} second link")})["id"]
-    traces.post("file_links", _metadata(traces, f"{of} changed link"), f"/v1/file_links/{link}")
     return str(file["id"])
+
+
+def _plant_linked_file(traces: Traces, of: str, *, compressed: bool) -> str:
+    file = _plant_file(traces, of, compressed=compressed)
+    link = traces.post("file_links", {"file": file, **_metadata(traces, f"{of} second link")})["id"]
+    traces.post("file_links", _metadata(traces, f"{of} changed link"), f"/v1/file_links/{link}")
+    return file
 
 
 def _plant_dispute(traces: Traces) -> None:
@@ -284,22 +296,38 @@ def _plant_dispute(traces: Traces) -> None:
     dispute = ok(stage.raw.get(f"/v1/disputes?charge={charge}"))["data"][0]["id"]
     evidence = {
         **{f"evidence[{name}]": mark(f"evidence {name}") for name in EVIDENCE_TEXTS},
-        "evidence[receipt]": _plant_file(traces, "receipt", compressed=False),
-        "evidence[customer_signature]": _plant_file(traces, "signature", compressed=True),
+        **{f"evidence[{name}]": _plant_file(traces, name) for name in EVIDENCE_FILES},
+        "evidence[receipt]": _plant_linked_file(traces, "linked receipt", compressed=False),
+        "evidence[customer_signature]": _plant_linked_file(traces, "linked signature", compressed=True),
         "submit": "false",
         **_metadata(traces, "dispute"),
     }
     traces.post("disputes", evidence, f"/v1/disputes/{dispute}")
-    transaction = "evidence[enhanced_evidence][visa_compelling_evidence_3][disputed_transaction]"
+    visa = "evidence[enhanced_evidence][visa_compelling_evidence_3]"
     enhanced = {
-        f"{transaction}[customer_email_address]": mark("enhanced email"),
-        f"{transaction}[customer_device_id]": mark("enhanced device"),
-        f"{transaction}[product_description]": mark("enhanced product"),
-        f"{transaction}[shipping_address][line1]": mark("enhanced line1"),
+        **_transaction(traces, f"{visa}[disputed_transaction]", "disputed"),
+        **_transaction(traces, f"{visa}[prior_undisputed_transactions][0]", "prior"),
+        f"{visa}[prior_undisputed_transactions][0][charge]": traces.ids["charges"][0],
     }
     traces.post("disputes", enhanced, f"/v1/disputes/{dispute}")
-    fact = {"fact": "lost", "reference": f"lost-{uuid4().hex}"}
-    ok(traces.send(f"/internal/v1/disputes/{dispute}/facts", body=fact))
+    _report(traces, dispute, "lost")
+    _report(traces, dispute, "appeal_opened")
+    appeal = {
+        "evidence[appeal][card][reason_for_filing]": mark("appeal reason"),
+        "evidence[appeal][card][supporting_files][0]": _plant_file(traces, "appeal"),
+    }
+    traces.post("disputes", appeal, f"/v1/disputes/{dispute}")
+    _report(traces, dispute, "lost")
+
+
+def _transaction(traces: Traces, name: str, of: str) -> dict[str, str]:
+    texts = {f"{name}[{text}]": traces.mark(f"{of} {text}") for text in TRANSACTION_TEXTS}
+    return {**texts, **_address(traces, f"{name}[shipping_address]", of)}
+
+
+def _report(traces: Traces, dispute: str, fact: str) -> None:
+    body = {"fact": fact, "reference": f"{fact}-{uuid4().hex}"}
+    ok(traces.send(f"/internal/v1/disputes/{dispute}/facts", body=body))
 
 
 def _plant_published(traces: Traces) -> None:
