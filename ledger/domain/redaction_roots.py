@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
+from ledger.domain.dispute import EvidenceStaged, EvidenceSubmitted
+from ledger.domain.event import DomainEvent
+from ledger.domain.evidence import list_files
+from ledger.domain.file import FileLinked
 from ledger.domain.payment_intent import PaymentIntent
 from ledger.domain.resource import Resource
+
+NAMING_TOPICS = (EvidenceStaged.TOPIC, EvidenceSubmitted.TOPIC, FileLinked.TOPIC)
+"""Of the events that may name files or links."""
 
 
 class Owner(NamedTuple):
@@ -48,3 +55,12 @@ def list_subjects(roots: Iterable[State]) -> list[str]:
     return [
         each.id for each in states.values() if (owner := find_owner(each)) is None or owner.id not in states
     ]
+
+
+def list_named(event: DomainEvent) -> Iterator[str]:
+    """The files that evidence names, or the link that a file has got."""
+    match event:
+        case EvidenceStaged(evidence=evidence) | EvidenceSubmitted(evidence=evidence):
+            yield from (file_id for _, file_id in list_files(evidence or {}))
+        case FileLinked(link=link):
+            yield link

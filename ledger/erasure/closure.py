@@ -8,17 +8,14 @@ being erased, too: from then on nothing can be sealed for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from ledger.domain.dispute import EvidenceStaged, EvidenceSubmitted
-from ledger.domain.event import DomainEvent
-from ledger.domain.evidence import list_files
-from ledger.domain.file import FileLinked
+from ledger.domain.redaction_roots import NAMING_TOPICS, list_named
 from ledger.erasure.records import Erasure, Page, Place
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
@@ -117,7 +114,6 @@ _SEALABLE_FAMILIES = ("charge", "dispute", "refund", "payment_intent", "file", "
 _BEGIN_ERASING = "SELECT ledger.begin_erasing(%(subjects)s::text[])"
 _COUNT = "SELECT count(*) FROM ledger.erasure_streams WHERE job = %(job)s"
 _KEYS_MIGRATED = "SELECT finished_at IS NOT NULL FROM ledger.key_migration"
-_FILE_TOPICS = (EvidenceStaged.TOPIC, EvidenceSubmitted.TOPIC, FileLinked.TOPIC)
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -167,10 +163,10 @@ class Closure:
             return Page(Place("subjects:0"))
         parameters = self._bind(erasure, streams)
         cur = conn.cursor(binary=True)
-        await cur.execute(_WITH_FILES, {**parameters, "topics": list(_FILE_TOPICS)})
+        await cur.execute(_WITH_FILES, {**parameters, "topics": list(NAMING_TOPICS)})
         rows = await cur.fetchall()
         codec = await self._codec.prepare(conn, rows)
-        named = sorted(set(_list_named(codec.decode_event(*row) for row in rows)))
+        named = sorted({each for row in rows for each in list_named(codec.decode_event(*row))})
         await conn.execute(_OF_PAYMENTS, parameters)
         if named:
             await conn.execute(_ADD_NAMED, {**parameters, "named": named})
@@ -223,13 +219,3 @@ def _list_subjects(rows: Iterable[Sequence[Any]]) -> set[str]:
         if names_nobody and family in _SEALABLE_FAMILIES:
             subjects.add(stream)
     return subjects
-
-
-def _list_named(events: Iterable[DomainEvent]) -> Iterator[str]:
-    """The files that evidence names, and the links that files have."""
-    for event in events:
-        match event:
-            case EvidenceStaged(evidence=evidence) | EvidenceSubmitted(evidence=evidence):
-                yield from (file_id for _, file_id in list_files(evidence or {}))
-            case FileLinked(link=link):
-                yield link

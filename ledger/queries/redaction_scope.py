@@ -1,8 +1,9 @@
 """What a redaction job reaches, and what stands in its way (contract §2.15).
 
 Everything that belongs to a root is found along the indexes of the log, so nothing is missing that was
-recorded by then; it is folded without personal data, which needs no key. The walk goes in pages: its memory
-holds the ids of what it has found, and the aggregates of one page.
+recorded by then; it is folded without personal data, which needs no key. Only evidence is opened, because it
+names files. The walk goes in pages: its memory holds the ids of what it has found, and the aggregates of one
+page.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 from psycopg.rows import TupleRow
 
 from ledger.domain.aggregate import State
@@ -27,8 +29,15 @@ from ledger.domain.redaction_job import (
     RedactionJob,
 )
 from ledger.domain.redaction_job_decisions import ERRORS_MAX, ROOT_TYPES, Obstacle, Scope, is_lock
-from ledger.domain.redaction_roots import find_owner, get_root_type, list_subjects
+from ledger.domain.redaction_roots import (
+    NAMING_TOPICS,
+    find_owner,
+    get_root_type,
+    list_named,
+    list_subjects,
+)
 from ledger.domain.resource import Resource
+from ledger.errors import UnreadableRecord
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.queries.context import QueryContext
 from ledger.queries.list_query import in_live_generation
@@ -62,8 +71,24 @@ _NAMED_BY_OTHERS = """
 SELECT true FROM ledger.events WHERE customer = %(id)s AND notification_id > %(after)s
 AND notification_id <= %(upto)s AND (account, livemode) <> (%(account)s, %(livemode)s) LIMIT 1
 """
+# What events of these streams name, and what of that there is.
+_NAMING = """
+SELECT e.originator_id, e.originator_version, e.topic, e.state
+FROM json_array_elements_text(%(streams)s::json) AS wanted(s)
+CROSS JOIN LATERAL (
+    SELECT * FROM ledger.events WHERE originator_id = wanted.s AND notification_id + 0 <= %(upto)s OFFSET 0) e
+WHERE e.topic = ANY (%(topics)s::text[])
+"""
+_NAMED = """
+SELECT e.originator_id, split_part(e.topic, '.', 1)
+FROM json_array_elements_text(%(streams)s::json) AS wanted(s)
+CROSS JOIN LATERAL (
+    SELECT * FROM ledger.events WHERE originator_id = wanted.s AND originator_version = 1 OFFSET 0) e
+WHERE e.account = %(account)s AND e.livemode = %(livemode)s
+"""
 _JUDGED = {"charge": Charge, "dispute": Dispute, "payment_intent": PaymentIntent}
 """What may stand in the way, by the first part of its events' topics."""
+_encode_json = msgspec.json.Encoder().encode
 
 
 async def survey_redaction(
@@ -205,6 +230,10 @@ class _Survey:
         streams, self._judged = self._judged, []
         codec = self.store.codec.without_personal_data()
         states, unreadable = await read_states_at(self.conn, codec, streams, self.upto)
+        try:
+            await self._reach_files([state.id for state in states.values() if isinstance(state, Dispute)])
+        except UnreadableRecord as error:
+            unreadable[error.stream] = error
         for stream in unreadable:
             self._add("invalid_state", "This object has a record that cannot be read.", stream, "unknown")
         for state in states.values():
@@ -220,6 +249,23 @@ class _Survey:
                     "This charge awaits capture: capture it first, or wait until its authorization expires."
                 )
                 self._add("invalid_state", text, state.id, "charge")
+
+    async def _reach_files(self, streams: Sequence[str]) -> None:
+        """The files in the evidence of disputes, and the links of these files."""
+        while streams:
+            parameters = {
+                "account": self.job.account, "livemode": self.job.livemode, "upto": self.upto,
+                "topics": list(NAMING_TOPICS), "streams": _encode_json(streams).decode(),
+            }  # fmt: skip
+            cur = await self.conn.cursor(binary=True).execute(_NAMING.encode(), parameters)
+            rows = await cur.fetchall()
+            codec = await self.store.codec.prepare(self.conn, rows)
+            named = {each for row in rows for each in list_named(codec.decode_event(*row))} - self._seen
+            parameters["streams"] = _encode_json(list(named)).decode()
+            found = await fetch_all(self.conn, _NAMED, parameters)
+            for stream, family in found:
+                self._reach(stream, family)
+            streams = [stream for stream, _ in found]
 
     def _judge_intent(self, state: PaymentIntent) -> None:
         if self.job.validation_behavior == FIX:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from ledger.domain.redaction_roots import NAMING_TOPICS
 from ledger.erasure import closure
 from ledger.erasure.service import _SETTINGS
 from ledger.postgres.statements import parse_statement
@@ -39,7 +40,7 @@ INSERT INTO ledger.erasure_streams (job, stream)
 SELECT %(job)s, 'du_' || lpad(n::text, 6, '0') FROM generate_series(1, %(streams)s) AS n
 """
 PARAMETERS = {
-    "job": JOB, "after": 100, "limit": PAGE, "subjects": ["cus_1"], "topics": list(closure._FILE_TOPICS),
+    "job": JOB, "after": 100, "limit": PAGE, "subjects": ["cus_1"], "topics": list(NAMING_TOPICS),
     "streams": json.dumps([f"du_{n:06}" for n in range(1, STREAMS, STREAMS // PAGE)]),
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from ledger.audit.money import journal
 from ledger.audit.reconciliation import read_models, reconcile
 from ledger.feed import scans
 from ledger.postgres.connections import READ_PLANNER_SETTINGS, connect
+from ledger.queries import redaction_scope
 from ledger.queries.events import COUNT_OWED
 from ledger.store import log
 from ledger.store.log import PLANNER_SETTINGS
@@ -72,7 +73,7 @@ NAMED: dict[str, Any] = {
     "projection": "postings", "ignored": ["other"], "position": 0, "kind": "response", "moment": 0, "id": "",
     "endpoint": "we_1", "states": ["delivered", "failed"], "types": ["charge.succeeded"], "first": "",
     "before": "dlw", "rows": 21, "events": EVENT_IDS, "replay": None, "attempts": 100, "since": 0,
-    "median": 0.5, "high": 0.95,
+    "median": 0.5, "high": 0.95, "topics": ["charge.created"],
 }  # fmt: skip
 STATES = NAMED | {"streams": json.dumps(STREAM_IDS)}
 DUE = NAMED | {"upto": 10}
@@ -88,6 +89,8 @@ def page_of(positions: str) -> str:
 
 STATEMENTS: Mapping[str, tuple[str, Mapping[str, str], Mapping[str, Any]]] = {
     "states of a validation": (log._EVENTS_UPTO, {}, STATES),
+    "names in a validation": (redaction_scope._NAMING, {}, STATES),
+    "what is named in a validation": (redaction_scope._NAMED, {}, STATES),
     "states of a request": (log._EVENTS_UPTO, READ_PLANNER_SETTINGS, STATES),
     "states of a batch": (log._EVENTS_UPTO, PLANNER_SETTINGS, STATES),
     "journal of a range": (page_of(journal._OF_RANGE), READ_PLANNER_SETTINGS, NAMED),

@@ -65,9 +65,19 @@ def test_a_customer_is_erased_and_the_command_waits(preview: PreviewCaller, run:
     shown = run("erase", "show", job["id"])
     assert (shown.returncode, "succeeded" in shown.stdout) == (0, True), shown
     assert f"ledger erase certificate {job['id']}" in shown.stdout
+    again = run("erase", customer, "--why", WHY, "--dry-run")
+    assert (again.returncode, f"{customer} has been erased before" in again.stdout) == (0, True), again
     listed = succeed(run, "erase", "list", "--status", "succeeded", "--limit", "50")["data"]
     assert job["id"] in [each["id"] for each in listed]
     assert job["id"] in run("erase", "list").stdout
+
+
+def upload(preview: PreviewCaller) -> str:
+    """A file that may be evidence, and has a link."""
+    form = {"purpose": "dispute_evidence", "file_link_data[create]": "true"}
+    files = {"file": ("receipt.pdf", b"%PDF-1.4")}
+    headers = {"authorization": f"Bearer {preview.key}"}
+    return str(ok(preview.http.post("/v1/files", data=form, files=files, headers=headers))["id"])
 
 
 def test_a_dry_run_says_what_it_reaches_and_changes_nothing(preview: PreviewCaller, run: Run) -> None:
@@ -77,12 +87,21 @@ def test_a_dry_run_says_what_it_reaches_and_changes_nothing(preview: PreviewCall
         "amount": 900, "currency": "usd", "customer": customer, "payment_method": "pm_card_visa",
     }  # fmt: skip
     intent = ok(preview.post("/v1/payment_intents", held))["id"]
-    preview_shown = succeed(run, "erase", "object", customer, "--why", WHY, "--dry-run", "--fix")
-    assert preview_shown["reached"] == {"customer": 1, "charge": 1, "dispute": 1, "payment_intent": 1}
+    (dispute,) = ok(preview.get("/v1/disputes"))["data"]
+    for name in ("receipt", "refund_policy"):
+        evidence = {f"evidence[{name}]": upload(preview), "submit": "false"}
+        ok(preview.post(f"/v1/disputes/{dispute['id']}", evidence))
+    ended = run("erase", "object", customer, "--why", WHY, "--dry-run", "--fix", "--json")
+    assert ended.returncode == 1
+    preview_shown = json.loads(ended.stdout)
+    assert preview_shown["redaction"] is None
+    assert preview_shown["reached"] == {
+        "customer": 1, "charge": 1, "dispute": 1, "payment_intent": 1, "file": 2, "file_link": 2,
+    }  # fmt: skip
     assert preview_shown["canceled_payment_intents"] == [intent]
     assert [each["object_type"] for each in preview_shown["obstacles"]] == ["dispute"]
     text = run("erase", "--why", WHY, "--dry-run", customer).stdout
-    assert "1 charge, 1 customer, 1 dispute, 1 payment intent" in text
+    assert "1 charge, 1 customer, 1 dispute, 2 files, 2 file links, 1 payment intent" in text
     assert len(re.findall("^In the way: ", text, re.M)) == 2
     assert count_jobs(preview) == 0
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ledger.cli.erasure.requests import Shell
+    from ledger.domain.aggregate import State
     from ledger.domain.redaction_job import RedactionJob
     from ledger.domain.redaction_job_decisions import Obstacle, Scope
 
@@ -82,7 +83,7 @@ def _add_object_command(group: typer.Typer) -> None:
 
         With it goes all that belongs to the customer. `ledger erase CUSTOMER` is short for it. It makes a
         redaction job, says what that reaches, and asks before it runs. Running processes of the service do
-        the work; --wait waits for them."""
+        the work; --wait waits for them. --dry-run ends with 1 if something stands in the way."""
         from ledger.cli.erasure import requests
 
         requests.check_reason(why, "--why")
@@ -236,26 +237,39 @@ async def _look(shell: Shell, job: RedactionJob, *, wait: bool = False) -> _Show
 
 def _print_preview(object_id: str, *, fix: bool, as_json: bool) -> None:
     from ledger.cli.erasure import requests
-    from ledger.store.seals.clear_rows import describe_clear_generations
 
-    async def look(shell: Shell) -> tuple[Scope, list[str]]:
-        scope = await requests.preview_erasure(shell, object_id, fix=fix)
-        return scope, await requests.list_clear_generations(shell, [object_id])
+    async def look(shell: Shell) -> tuple[State, Scope, list[str]]:
+        state = await shell.find(object_id)
+        scope = await requests.preview_erasure(shell, state, fix=fix)
+        return state, scope, await requests.list_clear_generations(shell, [object_id])
 
-    scope, clear_generations = requests.run_in_shell(look)
+    state, scope, clear_generations = requests.run_in_shell(look)
     if as_json:
         print_json(
             {
                 "object": "erasure_preview",
                 "dry_run": True,
                 "erased_object": object_id,
+                "redaction": state.redaction or None,
                 "reached": dict(scope.reached),
                 "canceled_payment_intents": list(scope.cancelable),
                 "obstacles": [each._asdict() for each in scope.obstacles],
                 "clear_generations": clear_generations,
             }
         )
-        return
+    else:
+        _print_scope(state, scope, clear_generations)
+    if scope.obstacles:
+        raise typer.Exit(1)
+
+
+def _print_scope(state: State, scope: Scope, clear_generations: Sequence[str]) -> None:
+    from ledger.store.seals.clear_rows import describe_clear_generations
+
+    object_id = state.id
+    if state.redaction:
+        done = "has been erased before" if state.redaction == "redacted" else "is being erased"
+        print(f"{object_id} {done}: what came since then would be erased, too.")
     print(f"{object_id} would be erased for good: {_describe(scope.reached)}.")
     if scope.cancelable:
         print(f"{format_count(len(scope.cancelable), 'payment intent')} would be canceled.")

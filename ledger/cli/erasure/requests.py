@@ -105,16 +105,15 @@ async def open_shell(deployment: Deployment) -> AsyncIterator[Shell]:
         await pool.close()
 
 
-async def preview_erasure(shell: Shell, object_id: str, *, fix: bool) -> Scope:
+async def preview_erasure(shell: Shell, state: State, *, fix: bool) -> Scope:
     """What the erasure of the object would reach, and what stands in its way; nothing is changed. Raises
     SettingError."""
-    state = await shell.find(object_id)
     now = shell.store.clock.now()
     events = redaction_job_decisions.create(
         job_id=new_id("prj", now),
         account=state.account,
         livemode=state.livemode,
-        objects={_find_list(state): [object_id]},
+        objects={_find_list(state): [state.id]},
         validation_behavior=FIX if fix else ERROR,
         requested_by="an operator",
         now=int(now),
