@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import zlib
 from string import ascii_lowercase
 
 STEM_LETTERS = 14
@@ -37,3 +38,24 @@ class Person:
         by_mark = {mark: place for place, mark in self.marks.items()}
         found = re.findall(rb"%s[a-z]{%d}" % (self.stem.encode(), OWN_LETTERS), content)
         return {by_mark.get(each.decode(), each.decode()) for each in found}
+
+
+def make_pdf(text: str, *, compressed: bool) -> bytes:
+    """A document with the text in its content stream."""
+    page = f"BT ({text}) Tj ET".encode()
+    stream = zlib.compress(page) if compressed else page
+    content_filter = b"/Filter/FlateDecode" if compressed else b""
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R>>",
+        b"<</Length %d%s>>stream\n%s\nendstream" % (len(stream), content_filter, stream),
+    ]
+    document, places = b"%PDF-1.4\n", []
+    for number, each in enumerate(objects, start=1):
+        places.append(len(document))
+        document += b"%d 0 obj%sendobj\n" % (number, each)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    return b"%sxref\n0 5\n0000000000 65535 f \n%strailer<</Size 5/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (
+        document, table, len(document),
+    )  # fmt: skip

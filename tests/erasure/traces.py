@@ -7,7 +7,6 @@ idempotency key, and is remembered, so that it can be sent again.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from copy import copy
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from uuid import uuid4
 import httpx
 
 from tests.api.service import ok
-from tests.erasure.markers import Person
+from tests.erasure.markers import Person, make_pdf
 from tests.erasure.stage import Stage
 
 EVIDENCE_TEXTS = (
@@ -248,29 +247,8 @@ def _plant_payment_intents(traces: Traces) -> None:
             traces.keep("charges", shown["latest_charge"])
 
 
-def _make_pdf(text: str, *, compressed: bool) -> bytes:
-    """A document with the text in its content stream."""
-    page = f"BT ({text}) Tj ET".encode()
-    stream = zlib.compress(page) if compressed else page
-    content_filter = b"/Filter/FlateDecode" if compressed else b""
-    objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R>>",
-        b"<</Length %d%s>>stream\n%s\nendstream" % (len(stream), content_filter, stream),
-    ]
-    document, places = b"%PDF-1.4\n", []
-    for number, each in enumerate(objects, start=1):
-        places.append(len(document))
-        document += b"%d 0 obj%sendobj\n" % (number, each)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    return b"%sxref\n0 5\n0000000000 65535 f \n%strailer<</Size 5/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (
-        document, table, len(document),
-    )  # fmt: skip
-
-
 def _plant_file(traces: Traces, of: str, *, compressed: bool = False) -> str:
-    content = _make_pdf(traces.mark(f"{of} content"), compressed=compressed)
+    content = make_pdf(traces.mark(f"{of} content"), compressed=compressed)
     form = {
         "purpose": "dispute_evidence",
         "file_link_data[create]": "true",
