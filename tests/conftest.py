@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -97,6 +98,17 @@ def _create_template_database(maintenance_dsn: str) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pure", action="store_true", help="run only the tests that need no database")
+
+
+# A machine that is busy with something else is no fault. A test that Hypothesis calls again and again cleans
+# up by itself what its fixtures have given it.
+settings.register_profile(
+    "ledger",
+    settings(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("ledger")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.api.service import FORM, Account, Caller, Service, ok
@@ -283,8 +283,6 @@ PATHS = [
 @given(form=_form, path=st.sampled_from(PATHS))
 @settings(
     max_examples=250,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_form_causes_an_internal_error(
     victims: dict[str, str], raw: Caller, form: bytes, path: str
@@ -300,7 +298,7 @@ def test_no_form_causes_an_internal_error(
     query=_form.filter(lambda form: b"#" not in form),
     kind=st.sampled_from(["customers", "charges", "disputes", "refunds", "balance_transactions", "events"]),
 )
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120)
 def test_no_query_causes_an_internal_error(raw: Caller, query: bytes, kind: str) -> None:
     escaped = "".join(
         chr(byte) if byte in b"abcdefghijklmnopqrstuvwxyz_[]=&0123456789" else f"%{byte:02X}"

@@ -33,10 +33,9 @@ from tests.serving.tcp_proxy import TcpProxy, open_tcp_proxy
 
 REQUEST_SECONDS = 10.0
 SHORT_REQUEST_SECONDS = 1.5
-MORE_SECONDS = 0.5
-"""How much longer than its limit a request may take."""
-LOAD_SECONDS = 2.0
-"""How much later a busy machine may run what is due."""
+MORE_SECONDS = 3.0
+"""How much longer than its limit a request may take, on a machine that is busy."""
+RECOVERY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 LOST_SECONDS = 2.0
 
@@ -108,8 +107,8 @@ def test_a_primary_that_hangs_or_restarts_costs_no_request_an_error(server: Embe
         starting.start()
         assert send_together(requests) < REQUEST_SECONDS + MORE_SECONDS
         starting.join()
-        deadline = time.monotonic() + REQUEST_SECONDS
-        while max(measure_loops(service).values()) > 1 or is_behind(requests):
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while max(measure_loops(service).values()) > LOST_SECONDS or is_behind(requests):
             assert time.monotonic() < deadline, measure_loops(service)
             time.sleep(0.1)
         assert count_doubled(server.dsn()) == 0
@@ -215,7 +214,7 @@ def test_no_request_and_no_end_takes_longer_than_its_limit_while_the_server_hang
                 assert answer.status_code == 503, (number, answer.text)
                 assert answer.headers["stripe-should-retry"] == "true", number
                 assert answer.json()["error"]["type"] == "api_error"
-                assert seconds < SHORT_REQUEST_SECONDS + MORE_SECONDS + LOAD_SECONDS, number
+                assert seconds < SHORT_REQUEST_SECONDS + MORE_SECONDS, number
             assert http.get("/readyz").status_code == 503
             assert http.get("/healthz").status_code == 200
             started = time.monotonic()

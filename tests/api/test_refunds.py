@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import stripe
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.call import Cause
@@ -403,10 +403,8 @@ def post_at_once(raw: Caller, forms: list[dict[str, Any]]) -> list[httpx.Respons
 
 @settings(
     max_examples=4,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(amounts=st.lists(st.integers(1, 400), min_size=20, max_size=20))
 def test_20_concurrent_refunds_never_exceed_the_charge(raw: Caller, amounts: list[int]) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.audit.moments import (
@@ -47,7 +47,7 @@ steps = st.lists(st.integers(0, 3), max_size=40)
 
 
 @given(steps=steps, asked=st.integers(-2, 60))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_the_search_finds_the_last_position_before_a_time(dsn: str, steps: list[int], asked: int) -> None:
     times = [START + each * SECOND for each in itertools.accumulate(steps)]
     fill_log(dsn, times)

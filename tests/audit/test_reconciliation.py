@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.audit.reconciliation.reconcile import reconcile
@@ -122,10 +122,8 @@ async def run_reconcile(author: Author, **options: Any) -> tuple[Report, list[Di
 
 @settings(
     max_examples=8,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],  # shrinking against a log that only grows takes minutes
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=st.lists(STEPS, min_size=30, max_size=60))
 def test_every_story_is_in_order(dsn: str, steps: list[tuple[str, int, int]]) -> None:

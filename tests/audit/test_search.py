@@ -213,7 +213,6 @@ def _draw_cases(rows: list[Row], count: int) -> list[dict[str, Any]]:
 
     @settings(
         max_examples=count,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -158,7 +158,7 @@ def _try(step: Step | None) -> None:
 
 
 TestCells = Cells.TestCase
-TestCells.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestCells.settings = settings(max_examples=100, stateful_step_count=60)
 
 
 def open_before_closing(directory: Directory, cells: Mapping[str, Cell], account: str) -> Step | None:
@@ -239,7 +239,7 @@ def test_hypothesis_catches_a_broken_model_too() -> None:
 
     with pytest.raises((AssertionError, RefusedError)):
         run_state_machine_as_test(
-            Broken, settings=settings(deadline=None, phases=[Phase.generate], derandomize=True, database=None)
+            Broken, settings=settings(phases=[Phase.generate], derandomize=True, database=None)
         )
 
 

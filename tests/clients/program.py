@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 SCRIPTS = HERE / "programs"
 INSTALLED = ROOT / ".clients"
 SYNC_ENGINE = "sync-engine"
-RUN_SECONDS = 100
+RUN_SECONDS = 300
 ENDING = 4000
 """Characters of a failed program's output to show."""
 NODE_MAJOR_MIN = 20

@@ -25,7 +25,7 @@ PROGRAM = "dj-stripe"
 pytestmark = needs(PROGRAM)
 
 PROJECT = SCRIPTS / "dj_stripe"
-DELIVERY_SECONDS = 100
+DELIVERY_SECONDS = 300
 # dj-stripe's models of resources that have objects here, by the client's name of the resource.
 MODELS = {
     "BalanceTransaction": "balance_transactions", "Charge": "charges", "Customer": "customers",

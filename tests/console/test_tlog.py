@@ -124,7 +124,7 @@ def change_proof(proof: dict[str, Any], data: st.DataObject, names: tuple[str, .
     return proof | {"hashes": hashes}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_every_inclusion_proof_verifies_and_no_changed_one(check: Check, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, LOG.size))
@@ -136,7 +136,7 @@ def test_every_inclusion_proof_verifies_and_no_changed_one(check: Check, data: s
     assert check("inclusion", **proof | {"index": other})["kind"] == "ProofError"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_every_consistency_proof_verifies_and_no_changed_one(check: Check, data: st.DataObject) -> None:
     size = data.draw(st.integers(0, LOG.size))
@@ -190,7 +190,7 @@ def test_a_checkpoint_names_its_signer_and_its_witnesses(check: Check) -> None:
     assert without["unchecked"] == [{"name": WITNESS.name, "why": "its key is not known here"}]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_changed_bit_of_a_signed_checkpoint_verifies(check: Check, data: st.DataObject) -> None:
     content = cosigned_note().encode()
@@ -233,7 +233,7 @@ def test_the_record_of_the_documentation_has_its_hashes(check: Check) -> None:
     assert (answer["entry"], answer["leaf"]) == (EXAMPLE_ENTRY, EXAMPLE_LEAF)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(RECORDS, st.data())
 def test_a_proof_file_shows_its_record_and_no_changed_one(
     check: Check, record: Record, data: st.DataObject

@@ -299,4 +299,4 @@ class DisputeMachine(RuleBasedStateMachine):
 
 
 TestDisputeMachine = DisputeMachine.TestCase
-TestDisputeMachine.settings = settings(max_examples=300, stateful_step_count=20, deadline=None)
+TestDisputeMachine.settings = settings(max_examples=300, stateful_step_count=20)

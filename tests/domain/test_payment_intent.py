@@ -231,5 +231,5 @@ class IntentMachine(RuleBasedStateMachine):
             assert live[0].customer == intent.customer
 
 
-IntentMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
+IntentMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=20)
 TestIntentMachine = IntentMachine.TestCase

@@ -164,7 +164,7 @@ class JobMachine(RuleBasedStateMachine):
 
 
 TestJobMachine = JobMachine.TestCase
-TestJobMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestJobMachine.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ CUTS = st.lists(st.integers(1, 40) | st.integers(40, 900), min_size=3, max_size=
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     types=TYPES,
     reach=st.sampled_from(["all", "account", "own", "object"]),
@@ -136,7 +136,7 @@ def _choose(
     return query, rows
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(cuts=st.lists(st.integers(1, 100), max_size=4))
 def test_streams_cut_anywhere_are_the_filtered_log_once_and_in_order(history: Stage, cuts: list[int]) -> None:
     log = history.read_log()

@@ -147,7 +147,7 @@ class Consumers(RuleBasedStateMachine):
             assert self.applied == [members["position"] for members in passing]
 
 
-Consumers.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Consumers.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestConsumers = Consumers.TestCase
 
 
@@ -159,7 +159,7 @@ def draw_positions(draw: st.DrawFn) -> tuple[int, list[int]]:
 
 
 @given(draw_positions(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_server_that_leaves_out_a_position_of_the_whole_ledger_is_found_out(
     drawn: tuple[int, list[int]], data: st.DataObject
 ) -> None:
@@ -179,7 +179,7 @@ def test_a_server_that_leaves_out_a_position_of_the_whole_ledger_is_found_out(
 
 
 @given(draw_positions(), st.booleans(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_server_that_repeats_or_swaps_positions_is_found_out(
     drawn: tuple[int, list[int]], whole_ledger: bool, data: st.DataObject
 ) -> None:

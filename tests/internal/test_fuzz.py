@@ -69,7 +69,7 @@ def _is_header_of_all(parameter: dict[str, Any]) -> bool:
 
 
 as_ever = settings(
-    derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )  # the same in every run, however slow the machine
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

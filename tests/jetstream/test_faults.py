@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.feed.jetstream.publisher import Publisher
@@ -65,10 +65,8 @@ class _Trial:
 
 @settings(
     max_examples=4,
-    deadline=None,
     database=None,
     phases=[Phase.generate],  # a trial takes a second: a failure is shown as it was found
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     steps=st.lists(st.tuples(st.integers(1, 400), st.sampled_from(FAULTS)), min_size=2, max_size=5),

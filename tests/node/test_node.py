@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.test.mjs"))
 NODE = shutil.which("node")
 NODE_MAJOR_MIN = 20
-RUN_SECONDS = 100
+RUN_SECONDS = 300
 
 _NAME = re.compile(r"""^test\((?:'(.+?)'|"(.+?)"), """, re.MULTILINE)
 NAMES = [

@@ -69,7 +69,7 @@ def test_values_arrive_as_they_were_sent(dsn: str) -> None:
     async def story(pool: StatementPool) -> None:
         loop = asyncio.get_running_loop()
 
-        @settings(max_examples=100, deadline=None)
+        @settings(max_examples=100)
         @given(TEXTS, st.integers(-(2**63), 2**63 - 1), st.booleans(), st.lists(TEXTS), st.floats(-1e9, 1e9))
         def check(text: str, number: int, flag: bool, texts: list[str], real: float) -> None:
             values = {

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.domain.aggregate import State
@@ -64,10 +64,8 @@ async def add_up_transactions(queries: QueryContext) -> dict[str, dict[str, int]
 
 @settings(
     max_examples=6,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=steps)
 def test_the_balance_is_the_sum_of_the_transactions_at_every_moment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 
 import msgspec
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.ids import derive_id
@@ -36,10 +36,8 @@ batch_sizes = st.lists(st.integers(1, 9), min_size=1, max_size=4)
 
 @settings(
     max_examples=10,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],  # shrinking against a log that only grows takes minutes
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=commands, live=batch_sizes, rebuilt=batch_sizes)
 def test_any_batches_give_the_same_bytes_live_and_rebuilt(

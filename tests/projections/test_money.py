@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.call import Call, Cause
@@ -74,10 +74,8 @@ def list_inline_transactions(states: Iterable[State], now: int) -> Iterator[dict
 
 @settings(
     max_examples=8,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],  # shrinking against a log that only grows takes minutes
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=histories)
 def test_any_history_balances_at_every_position_and_shows_each_transaction_alike_everywhere(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from ledger.clock import Clock
@@ -67,10 +67,8 @@ def replace_customers(**other: object) -> list[Projection]:
 
 @settings(
     max_examples=8,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],  # shrinking against a log that only grows takes minutes
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=commands, workers=st.integers(1, 3), page_events=st.integers(2, 40))
 def test_a_rebuild_of_any_history_gives_the_bytes_of_the_live_generation(

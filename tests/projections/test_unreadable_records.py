@@ -221,7 +221,6 @@ def test_a_stream_whose_first_topic_is_unknown_is_parked_at_the_first_event_that
 
 @settings(
     max_examples=8,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],  # shrinking takes minutes
 )

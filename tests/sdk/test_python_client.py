@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 PINNED = re.findall(r"^(stripe==\S+) --hash=", (HERE / "requirements.txt").read_text(), re.MULTILINE)
 SUITE = ROOT / ".clients" / PINNED[0].replace("==", "-")
 KEY = "sk_test_123"  # the key that the suite uses
-RUN_SECONDS = 100
+RUN_SECONDS = 300
 
 SELECTION = select(SUITE) if SUITE.exists() else Selection([], {})
 

@@ -23,7 +23,7 @@ from tests.serving.process import ServeProcess, run_serve
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 API_DOCUMENT = ROOT / "docs" / "api.md"
-RUN_SECONDS = 60
+RUN_SECONDS = 300
 WRITTEN_URL = "http://127.0.0.1:4242"
 # curl goes to every other host through a proxy: nothing listens there.
 DEAD_PROXY = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9") | {"no_proxy": "127.0.0.1"}

@@ -130,7 +130,7 @@ def test_both_functions_do_the_same_with_the_same_batches(dsns: tuple[str, str])
     ):
         appender = Appender(dsn, FixedClock(NOW), timeout_ms=20_000)
 
-        @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=60, suppress_health_check=list(HealthCheck))
         @given(st.lists(batches(), min_size=1, max_size=4))
         def check(several: list[Batch]) -> None:
             for conn in (before, now):

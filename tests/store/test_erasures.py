@@ -93,7 +93,7 @@ def operations(draw: st.DrawFn) -> tuple[str, int, str, str]:
 
 
 def test_what_is_appended_is_read_the_same_by_others_and_what_is_erased_never_opens(dsn: str) -> None:
-    @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
     @given(st.lists(operations(), max_size=10))
     def check(history: list[tuple[str, int, str, str]]) -> None:
         with psycopg.connect(dsn) as conn:

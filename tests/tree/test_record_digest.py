@@ -53,7 +53,7 @@ def conn(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
         yield conn
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(record=records)
 def test_the_database_and_python_derive_the_same_entry(conn: psycopg.Connection[Any], record: Record) -> None:
     assert digest(conn, record) == derive_entry(record)

@@ -135,9 +135,7 @@ def test_the_breaker_is_as_the_model_says_whatever_happens(claims: Claims) -> No
         pass
 
     Machine.claims = claims
-    run_state_machine_as_test(
-        Machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(Machine, settings=settings(max_examples=25, stateful_step_count=40))
 
 
 @pytest.mark.parametrize("livemode", [True, False])

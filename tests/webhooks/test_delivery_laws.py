@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.ids import new_id
@@ -173,7 +173,7 @@ def check_laws(run: Run, steps: list[str]) -> None:
     run(play)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     st.lists(st.one_of(ATTEMPT, st.sampled_from([(name,) for name in STEPS])), min_size=1, max_size=14).map(
         lambda parts: [step for part in parts for step in part]

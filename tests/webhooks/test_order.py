@@ -112,9 +112,7 @@ def test_an_event_never_goes_out_before_an_earlier_one_of_its_object(dsn: str) -
         pass
 
     with open_claims(dsn) as Machine.claims:
-        run_state_machine_as_test(
-            Machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
-        )
+        run_state_machine_as_test(Machine, settings=settings(max_examples=25, stateful_step_count=40))
 
 
 def test_those_that_wait_are_not_gone_through_by_a_claim(dsn: str) -> None:

@@ -77,5 +77,5 @@ def has(log: SampleLog, checkpoint: Checkpoint) -> bool:
     return parse_checkpoint(parse_note(log.sign(checkpoint.size)).text) == checkpoint
 
 
-TwoBranches.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TwoBranches.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestTwoBranches = TwoBranches.TestCase
