@@ -21,7 +21,7 @@ import structlog
 
 from ledger.call import Call, Cause
 from ledger.commands.context import CommandEnvironment, DecisionContext, GroupContext
-from ledger.commands.reply_subjects import choose_reply_subject, find_reply_subject
+from ledger.commands.reply_subjects import choose_reply_subject
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.domain.file import File
@@ -154,13 +154,14 @@ class Execution:
         *,
         fingerprint: str,
         replay_answer: Callable[[dict[str, Any]], dict[str, Any] | RequestError] = lambda answer: answer,
+        subject: str | None = None,
     ) -> CommandResult:
         """Make a change that is not recorded in the log, once per idempotency key, in one transaction.
 
         The change and the reply that a repetition gets commit together. Of concurrent requests under one key
         one commits; the others undo their change and get the reply. An error is raised, and not stored.
         Without a key it is not repeated if its connection is lost. `replay_answer`: what a repetition gets
-        instead of the answer.
+        instead of the answer. `subject`: whose personal data that may have.
         """
         durability, erasures = self._store.durability, 0
         answer: dict[str, Any] | None = None
@@ -175,7 +176,7 @@ class Execution:
             async with conn.transaction():
                 answer = await change(conn)
                 status, body = self.encode(replay_answer(answer))
-                reply = Reply(fingerprint, status, body, subject=find_reply_subject(body))
+                reply = Reply(fingerprint, status, body, subject=subject)
                 keys = self._store.codec.data_keys
                 await insert_reply(conn, keys, cause, reply, self._store.clock.now())
                 if await self._store.watch.look(conn) != erasures:  # under the lock of appends

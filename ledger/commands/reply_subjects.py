@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import msgspec
 
 from ledger.call import Call
 from ledger.commands.context import DecisionContext
-from ledger.domain.subjects import find_subject, find_subject_of_object
+from ledger.domain.subjects import find_subject
 from ledger.store.journal import Change
 from ledger.wire.aggregates import AGGREGATES
 
@@ -24,11 +21,3 @@ def choose_reply_subject(call: Call, context: DecisionContext, changes: Sequence
     if state is None or not (call.expand or _HAS_PERSONAL_DATA[type(state)]):
         return None
     return find_subject(state)
-
-
-def find_reply_subject(body: str) -> str | None:
-    """The subject of the object in an answer: of an Event, that of its object. None for other answers."""
-    shown: dict[str, Any] = msgspec.json.decode(body)
-    if shown.get("object") == "event":
-        shown = shown["data"]["object"]
-    return find_subject_of_object(shown) if isinstance(shown.get("object"), str) else None

@@ -8,8 +8,6 @@ publish about them; one erasure destroys all of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from ledger.domain.aggregate import State
 
@@ -30,13 +28,3 @@ def choose_subject(*candidates: str | None) -> str:
             return candidate
     assert candidate is not None
     return candidate
-
-
-def find_subject_of_object(public_object: Mapping[str, Any]) -> str | None:
-    """The data subject of an object as JSON shows it; None for one without an id."""
-    customer, object_id = public_object.get("customer"), public_object.get("id")
-    if isinstance(customer, Mapping):  # an expanded object
-        customer = customer.get("id")
-    if not isinstance(object_id, str):
-        return None
-    return choose_subject(customer if isinstance(customer, str) else None, object_id)

@@ -167,11 +167,14 @@ async def insert_reply(conn: Conn, keys: DataKeys, cause: Cause, reply: Reply, c
     """Store the reply to a command that appends nothing to the log. `created_at` is in unix seconds.
 
     Call it last in the transaction that makes the command's changes: appends wait until that ends. Raises
-    IdempotencyKeyUsed when the idempotency key has a reply already; the transaction then rolls back.
+    IdempotencyKeyUsed when the idempotency key has a reply already, and Unavailable when the erasure of its
+    subject has begun since it was made; the transaction then rolls back.
     """
     await conn.execute(_LOCK_HEAD)
     assert reply.secret_object_id is None, "only a reply about an object in the log may contain a secret"
     keyring = await keys.load(conn, [] if reply.subject is None else [reply.subject])
+    if reply.subject is not None and keyring.is_erased(reply.subject):
+        raise Unavailable("what this answer shows is being redacted")
     body, stored = encode_body(reply, keyring, as_bytes=await may_store_replies_as_bytes(conn))
     cur = await conn.execute(
         _INSERT_REPLY,

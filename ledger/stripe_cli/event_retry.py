@@ -25,8 +25,9 @@ _SELECT_PLATFORM = "SELECT platform FROM ledger.accounts WHERE id = %(account)s"
 _COUNT_OWED = f"SELECT {COUNT_OWED.format(event='%(event)s')}"
 
 
-async def retry_event(call: Call, context: QueryContext) -> MakeChange:
-    """What sends the Event again, and answers with it. Raises RequestError."""
+async def retry_event(call: Call, context: QueryContext) -> tuple[MakeChange, str | None]:
+    """What sends the Event again, and answers with it; and whose personal data it has, None if nobody's.
+    Raises RequestError."""
     params = call.parameters
     call = call.replace(target=to_snapshot_id(call.target) or call.target)
     endpoint_id, to_listeners = params.get("webhook_endpoint"), params.get("for_stripecli") or False
@@ -53,7 +54,7 @@ async def retry_event(call: Call, context: QueryContext) -> MakeChange:
         assert row is not None
         return render_event(shown._replace(pending_webhooks=row[0]), account=call.connected_account)
 
-    return send
+    return send, shown.subject
 
 
 async def _choose_account(conn: Conn, call: Call) -> tuple[Call, str | None]:

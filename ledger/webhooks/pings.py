@@ -35,9 +35,9 @@ FROM inserted
 """
 
 
-async def ping(call: Call, context: QueryContext) -> MakeChange:
-    """`POST /v2/core/event_destinations/{id}/ping`: what sends the ping, and answers with it. Raises
-    UnknownObject, and InvalidState for a destination to which nothing is sent."""
+async def ping(call: Call, context: QueryContext) -> tuple[MakeChange, None]:
+    """`POST /v2/core/event_destinations/{id}/ping`: what sends the ping, and answers with it, which has no
+    personal data. Raises UnknownObject, and InvalidState for a destination to which nothing is sent."""
     state = await get_destination(call, context.get)
     if state.disabled:
         raise InvalidState(
@@ -57,4 +57,4 @@ async def ping(call: Call, context: QueryContext) -> MakeChange:
         sent = render_ping(ping_id, int(now), state.id, livemode=state.livemode)
         return render_retrieved_ping(sent, context=call.connected_account)
 
-    return send
+    return send, None

@@ -17,7 +17,8 @@ VERB_SEGMENTS_MAX = 2
 """How many segments of a path may follow its target: `…/{charge}/dispute/close`."""
 
 Read = Callable[[Call, QueryContext], Awaitable[QueryResult]]
-PrepareChange = Callable[[Call, QueryContext], Awaitable[MakeChange]]
+PrepareChange = Callable[[Call, QueryContext], Awaitable[tuple[MakeChange, str | None]]]
+"""What makes a change, and the data subject whose personal data its answer may have."""
 Act = Callable[[Call, QueryContext], Awaitable[Mapping[str, Any]]]
 Download = Callable[[Call, QueryContext], Awaitable[File]]
 

@@ -285,9 +285,9 @@ class PublicApi:
                 parameters[name] = (upload.digest, upload.filename)
             fingerprint = fingerprint_of(exchange.method, exchange.path, parameters)
         if operation.change is not None:
-            change = await operation.change(call, self._queries)
+            change, subject = await operation.change(call, self._queries)
             result = await execution.change_once(
-                self._queries.pool, call.cause, change, fingerprint=fingerprint
+                self._queries.pool, call.cause, change, fingerprint=fingerprint, subject=subject
             )
         else:
             assert operation.decide is not None

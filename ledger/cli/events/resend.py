@@ -74,7 +74,7 @@ async def _resend(queries: QueryContext, auditor: Auditor, event: str, endpoint:
                 f"nobody listens to {auditor.account} with the Stripe CLI; name an endpoint: --endpoint we_…"
             )
         return count
-    send = await retry_event(call, queries)
+    send, _ = await retry_event(call, queries)
     async with queries.pool.connection() as conn:
         async with conn.transaction():
             await send(conn)
