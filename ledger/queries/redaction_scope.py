@@ -9,7 +9,7 @@ page.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -19,6 +19,7 @@ from ledger.domain.aggregate import State
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.domain.dispute import Dispute
+from ledger.domain.legal_hold import find_hold_id
 from ledger.domain.payment_intent import CANCELED, SUCCEEDED, PaymentIntent
 from ledger.domain.redaction_job import (
     FIX,
@@ -28,7 +29,14 @@ from ledger.domain.redaction_job import (
     VALIDATING,
     RedactionJob,
 )
-from ledger.domain.redaction_job_decisions import ERRORS_MAX, ROOT_TYPES, Obstacle, Scope, is_lock
+from ledger.domain.redaction_job_decisions import (
+    ERRORS_MAX,
+    ROOT_TYPES,
+    Obstacle,
+    Scope,
+    find_hold_obstacle,
+    is_lock,
+)
 from ledger.domain.redaction_roots import (
     NAMING_TOPICS,
     find_owner,
@@ -226,8 +234,15 @@ class _Survey:
             after = rows[-1][0]
 
     async def _judge(self) -> None:
-        """Look at the objects that were found last."""
+        """Look at the objects that were found last, and at what they alone name: a charge or payment intent
+        may have got its customer later than its disputes were opened, or than it was held."""
         streams, self._judged = self._judged, []
+        while streams:
+            await self._check_holds(streams)
+            streams = self._follow(await self._judge_all(streams))
+
+    async def _judge_all(self, streams: Sequence[str]) -> list[State]:
+        """Judge these objects; returns their aggregates."""
         codec = self.store.codec.without_personal_data()
         states, unreadable = await read_states_at(self.conn, codec, streams, self.upto)
         try:
@@ -249,6 +264,32 @@ class _Survey:
                     "This charge awaits capture: capture it first, or wait until its authorization expires."
                 )
                 self._add("invalid_state", text, state.id, "charge")
+        return list(states.values())
+
+    def _follow(self, states: Iterable[State]) -> list[str]:
+        """Reach what these objects name, and return what of that is to be judged."""
+        found: dict[str, str] = {}
+        for state in states:
+            if isinstance(state, PaymentIntent) and state.latest_charge is not None:
+                found[state.latest_charge] = "charge"
+            elif isinstance(state, Charge):
+                found |= dict.fromkeys(state.refunds, "refund") | dict.fromkeys(state.disputes, "dispute")
+        new = {stream: family for stream, family in found.items() if stream not in self._seen}
+        for stream, family in new.items():
+            self._reach(stream, family)
+        return [stream for stream, family in new.items() if family in _JUDGED]
+
+    async def _check_holds(self, streams: Sequence[str]) -> None:
+        """The holds of these objects, but of the roots: those the decision looks at itself."""
+        held = [find_hold_id(stream) for stream in streams if stream not in self.job.object_ids]
+        parameters = {
+            "account": self.job.account, "livemode": self.job.livemode,
+            "streams": _encode_json(held).decode(),
+        }  # fmt: skip
+        for stream, _ in await fetch_all(self.conn, _NAMED, parameters):
+            obstacle = find_hold_obstacle(self.job, await self.store.streams.read(stream))
+            if obstacle is not None and len(self.obstacles) < ERRORS_MAX:
+                self.obstacles.append(obstacle)
 
     async def _reach_files(self, streams: Sequence[str]) -> None:
         """The files in the evidence of disputes, and the links of these files."""
