@@ -1,5 +1,7 @@
 """Removes what receivers of webhooks answered to Events of an erased person: it may quote these.
 
+An Event of an object that somebody else has by now is sealed for that one, and may show what the person had.
+
 Also finds until when an attempt may be under way whose body was read before the feed was rewritten.
 """
 
@@ -29,8 +31,8 @@ _REMOVE = """
 WITH sent AS (
     SELECT d.id, d.leased_until FROM webhooks.deliveries d WHERE d.event = ANY (%(events)s::text[])
 ), removed AS (
-    UPDATE webhooks.attempts a SET answer = NULL FROM sent
-    WHERE a.delivery = sent.id AND a.answer IS NOT NULL
+    UPDATE webhooks.attempts a SET answer = NULL, sealed_answer = NULL FROM sent
+    WHERE a.delivery = sent.id AND (a.answer IS NOT NULL OR a.sealed_answer IS NOT NULL)
     RETURNING a.delivery
 )
 SELECT (SELECT count(*) FROM removed), (SELECT max(leased_until) FROM sent WHERE leased_until > now())

@@ -96,9 +96,10 @@ WHERE e.originator_id = ANY (%(named)s::text[]) AND e.originator_version = 1
 AND e.account = %(account)s AND e.livemode = %(livemode)s
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 """
-# Subjects besides those of the job: the streams of the erasure that are subjects themselves. What is sealed
-# for another customer is left alone; so is a key under which another account or mode has sealed something: a
-# resource can be published under any id, also under that of a customer whom others name.
+# Subjects besides those of the job: the streams of the erasure that are subjects themselves, and objects that
+# only imported Events are about. What is sealed for another customer is left alone; so is a key under which
+# another account or mode has sealed something: a resource can be published under any id, also under that of a
+# customer whom others name.
 _NEW_SUBJECTS = """
 SELECT subject FROM unnest(%(found)s::text[]) AS found (subject)
 WHERE (SELECT true FROM ledger.data_keys k
@@ -108,7 +109,9 @@ AND (subject = ANY (%(subjects)s::text[]) OR (
     SELECT true FROM ledger.erasure_streams s WHERE s.job = %(job)s AND s.stream = found.subject)
     AND NOT EXISTS (
         SELECT FROM ledger.events e WHERE e.customer = found.subject
-        AND (e.account, e.livemode) <> (%(account)s, %(livemode)s)))
+        AND (e.account, e.livemode) <> (%(account)s, %(livemode)s))
+    OR NOT EXISTS (SELECT FROM ledger.events e WHERE e.originator_id = found.subject)
+    AND NOT EXISTS (SELECT FROM ledger.events e WHERE e.customer = found.subject))
 """
 _SEALABLE_FAMILIES = ("charge", "dispute", "refund", "payment_intent", "file", "file_link")
 _BEGIN_ERASING = "SELECT ledger.begin_erasing(%(subjects)s::text[])"
@@ -189,6 +192,7 @@ class Closure:
         rows = await fetch_all(conn, _NEW_SUBJECTS, {**parameters, "found": found}) if found else []
         subjects = [subject for (subject,) in rows]
         if subjects:
+            await conn.execute(_SUBJECTS, {"job": erasure.job, "subjects": subjects})
             await conn.execute(_BEGIN_ERASING, {"subjects": subjects})
         phase = "again" if has_found or subjects else "subjects"
         return Page(Place(f"{phase}:{last}"), cache_seconds=self._cache_seconds if subjects else None)

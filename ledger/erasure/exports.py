@@ -26,10 +26,16 @@ INSERT INTO ledger.clear_exports
 VALUES (%(account)s, %(livemode)s, %(position)s, %(host)s, %(path)s, %(operator)s, %(size_bytes)s, %(digest)s,
     %(digest)s)
 """
-# One that was made after the request shows the person's data as redacted already.
+# Also those of other accounts and modes that name the person. One that was made after the request shows the
+# person's data as redacted already.
+_MAY_SHOW = """
+e.position < j.requested_position AND ((e.account, e.livemode) = (j.account, j.livemode) OR EXISTS (
+    SELECT FROM ledger.events n
+    WHERE n.customer = ANY (j.subjects) AND (n.account, n.livemode) = (e.account, e.livemode)))
+"""
 _OF_JOB = f"""
-SELECT {_COLUMNS} FROM ledger.clear_exports e JOIN ledger.erasures j USING (account, livemode)
-WHERE j.job = %(job)s AND e.position < j.requested_position AND e.removed_at IS NULL AND NOT EXISTS (
+SELECT {_COLUMNS} FROM ledger.clear_exports e JOIN ledger.erasures j ON {_MAY_SHOW}
+WHERE j.job = %(job)s AND e.removed_at IS NULL AND NOT EXISTS (
     SELECT FROM ledger.export_rewrites r WHERE (r.export, r.job) = (e.id, j.job) AND r.obstacle IS NULL)
 ORDER BY e.id
 """  # noqa: S608 (a constant)
@@ -51,12 +57,12 @@ _OBSTACLES = f"""
 SELECT r.obstacle, {_COLUMNS} FROM ledger.export_rewrites r JOIN ledger.clear_exports e ON e.id = r.export
 WHERE r.job = %(job)s AND r.obstacle IS NOT NULL ORDER BY e.id
 """  # noqa: S608 (a constant)
-_JOBS_SINCE = """
+_JOBS_SINCE = f"""
 SELECT j.job, EXISTS (
     SELECT FROM ledger.export_rewrites r WHERE (r.export, r.job) = (e.id, j.job) AND r.obstacle IS NULL)
-FROM ledger.erasures j JOIN ledger.clear_exports e USING (account, livemode)
-WHERE e.id = %(export)s AND e.position < j.requested_position ORDER BY j.requested_position
-"""
+FROM ledger.erasures j JOIN ledger.clear_exports e ON {_MAY_SHOW}
+WHERE e.id = %(export)s ORDER BY j.requested_position
+"""  # noqa: S608 (a constant)
 _LIST = f"SELECT {_COLUMNS} FROM ledger.clear_exports e WHERE e.removed_at IS NULL ORDER BY e.id"  # noqa: S608
 _ONE = f"""
 SELECT {_COLUMNS} FROM ledger.clear_exports e

@@ -19,14 +19,15 @@ from ledger.postgres.connections import Conn, fetch_all
 
 PAGE_REPLIES = 5000
 
-# One that is sealed for a subject of the erasure, by the header of a sealed document.
+# One that is sealed for a subject of the erasure, by the header of a sealed document; or that
+# answers a change of an object of the erasure, which somebody else has since.
 _PAGE = """
 WITH page AS (
-    SELECT r.key, r.compressed, r.secret_at FROM ledger.replies r
+    SELECT r.key, r.compressed, r.secret_at, r.position FROM ledger.replies r
     WHERE r.account = %(account)s AND r.livemode = %(livemode)s AND r.key > %(after)s
     ORDER BY r.key LIMIT %(limit)s
 ), sealed AS (
-    SELECT key, compressed, secret_at,
+    SELECT key, compressed, secret_at, position,
            convert_from(substr(compressed, 3, get_byte(compressed, 1)), 'LATIN1') AS subject
     FROM page WHERE substr(compressed, 1, 1) = '\\x01'::bytea
 )
@@ -34,6 +35,8 @@ SELECT (SELECT count(*) FROM page), (SELECT max(key) FROM page), s.key, s.compre
 FROM (SELECT) AS always LEFT JOIN sealed s
 ON s.subject = ANY (%(subjects)s::text[])
 OR (SELECT true FROM ledger.erasure_streams e WHERE e.job = %(job)s AND e.stream = s.subject)
+OR (SELECT true FROM ledger.events n JOIN ledger.erasure_streams e ON e.stream = n.originator_id
+    WHERE n.notification_id = s.position AND e.job = %(job)s)
 """
 _UPDATE = """
 UPDATE ledger.replies SET body = NULL, compressed = %(compressed)s, secret_at = %(secret_at)s::integer,

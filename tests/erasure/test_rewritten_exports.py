@@ -89,6 +89,15 @@ def test_all_that_belongs_to_the_person_is_found_in_the_file() -> None:
     assert erased == {"cus_1", "ch_1", "re_1", "du_1", "file_1", "evt_1", "in_2"}
 
 
+def test_the_files_of_an_appeal_are_found_in_the_file_whatever_their_ids() -> None:
+    appeal = {"card": {"supporting_files": ["file_2", "doc-3"]}}
+    lines: list[dict[str, Any]] = [
+        {"op": "response", "dispute": "du_1", "evidence": {"receipt": "doc-1", "appeal": appeal}},
+        *({"op": "file", "id": each, "content": MARK} for each in ("doc-1", "file_2", "doc-3")),
+    ]
+    assert find_erased(BytesIO(encode(lines)), {"du_1"}) == {"du_1", "doc-1", "file_2", "doc-3"}
+
+
 def test_only_what_the_contract_needs_stays_of_the_person() -> None:
     target = BytesIO()
     changed = rewrite(BytesIO(WHOLE), target, find_erased(BytesIO(WHOLE), {"cus_1"}))

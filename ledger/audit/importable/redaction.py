@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from ledger.audit.importable.lines import Line
+from ledger.domain.evidence import list_files
 
 _KEPT: dict[str, frozenset[str]] = {
     "customer": frozenset(
@@ -34,7 +35,6 @@ _KEPT: dict[str, frozenset[str]] = {
 }  # fmt: skip
 # A response that says nothing else any more is left out.
 _EMPTY = {"op", "dispute"}
-_FILE_PREFIX = "file_"
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -111,6 +111,4 @@ def _list_own_ids(line: Line) -> Iterator[str]:
         yield line["id"]
     evidence = line.get("evidence")
     if isinstance(evidence, dict):
-        yield from (
-            value for value in evidence.values() if isinstance(value, str) and value.startswith(_FILE_PREFIX)
-        )
+        yield from (file_id for _, file_id in list_files(evidence))
