@@ -272,11 +272,14 @@ def _plant_dispute(traces: Traces) -> None:
     form = {**traces.pay(5000), "source": "tok_createDispute"}
     charge = traces.post("charges", form)["id"]
     dispute = ok(stage.raw.get(f"/v1/disputes?charge={charge}"))["data"][0]["id"]
+    linked = {
+        "receipt": _plant_linked_file(traces, "linked receipt", compressed=False),
+        "customer_signature": _plant_linked_file(traces, "linked signature", compressed=True),
+    }
     evidence = {
         **{f"evidence[{name}]": mark(f"evidence {name}") for name in EVIDENCE_TEXTS},
-        **{f"evidence[{name}]": _plant_file(traces, name) for name in EVIDENCE_FILES},
-        "evidence[receipt]": _plant_linked_file(traces, "linked receipt", compressed=False),
-        "evidence[customer_signature]": _plant_linked_file(traces, "linked signature", compressed=True),
+        **{f"evidence[{name}]": _plant_file(traces, name) for name in EVIDENCE_FILES if name not in linked},
+        **{f"evidence[{name}]": file for name, file in linked.items()},
         "submit": "false",
         **_metadata(traces, "dispute"),
     }
