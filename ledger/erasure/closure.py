@@ -1,8 +1,8 @@
 """Which streams an erasure reaches: what belongs to the person, and what hangs on that.
 
-A stream that names the person as its customer; what names a charge or a payment intent of these, of the same
-account; the files in the evidence of their disputes, and the links of these files; imported Events about any
-of them. It is looked for again until nothing new is found. Then whatever of it has a data key of its own is
+A stream that names the person as its customer; what of the same account names a charge or a payment intent of
+these; the files in the evidence of their disputes, and the links of these files; imported Events about any of
+them. It is looked for again until nothing new is found. Then whatever of it has a data key of its own is
 being erased, too: from then on nothing can be sealed for it.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from ledger.domain.legal_hold import find_hold_id
 from ledger.domain.redaction_roots import NAMING_TOPICS, list_named
 from ledger.erasure.records import Erasure, Page, Place
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
@@ -51,26 +52,30 @@ _PAGE = """
 SELECT s.stream, s.number FROM ledger.erasure_streams s
 WHERE s.job = %(job)s AND s.number > %(after)s ORDER BY s.number LIMIT %(limit)s
 """
-# What hangs on a page of them is found later than they are, so it is in a page after it.
-_OF_PAYMENTS = """
+_OF_THE_SAME_ACCOUNT = """((e.account, e.livemode) = (%(account)s, %(livemode)s) OR EXISTS (
+        SELECT FROM ledger.events f WHERE f.originator_id = page.stream AND f.originator_version = 1
+        AND (f.account, f.livemode) = (e.account, e.livemode)))"""
+# What hangs on a page of them is found later than they are, so it is in a page after it. Streams of other
+# accounts, which name the person, are looked up as what hangs on them is found.
+_OF_PAYMENTS = f"""
 WITH page AS MATERIALIZED (
     SELECT json_array_elements_text(%(streams)s::json) AS stream
 ), found AS (
     SELECT e.originator_id FROM page JOIN ledger.events e ON e.charge = page.stream
-    WHERE e.account = %(account)s AND e.livemode = %(livemode)s AND e.topic <> ALL (%(unsealed)s::text[])
+    WHERE {_OF_THE_SAME_ACCOUNT} AND e.topic <> ALL (%(unsealed)s::text[])
     UNION
     SELECT e.originator_id FROM page JOIN ledger.events e ON e.payment_intent = page.stream
-    WHERE e.account = %(account)s AND e.livemode = %(livemode)s AND e.topic <> ALL (%(unsealed)s::text[])
+    WHERE {_OF_THE_SAME_ACCOUNT} AND e.topic <> ALL (%(unsealed)s::text[])
     UNION
     SELECT k.stream FROM page JOIN ledger.stream_keys k ON k.subject = page.stream
     JOIN ledger.events e ON e.originator_id = k.stream COLLATE "default" AND e.originator_version = 1
 )
 INSERT INTO ledger.erasure_streams (job, stream) SELECT %(job)s, originator_id FROM found
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
-"""
+"""  # noqa: S608 (a constant)
 # The events of a page of streams that may name files.
 _WITH_FILES = """
-SELECT e.originator_id, e.originator_version, e.topic, e.state
+SELECT e.originator_id, e.originator_version, e.topic, e.state, e.account, e.livemode
 FROM json_array_elements_text(%(streams)s::json) AS page (stream)
 JOIN ledger.events e ON e.originator_id = page.stream
 WHERE e.topic = ANY (%(topics)s::text[])
@@ -91,9 +96,10 @@ LEFT JOIN ledger.stream_keys k ON k.stream = others.stream
 """
 _ADD_NAMED = """
 INSERT INTO ledger.erasure_streams (job, stream)
-SELECT %(job)s, e.originator_id FROM ledger.events e
-WHERE e.originator_id = ANY (%(named)s::text[]) AND e.originator_version = 1
-AND e.account = %(account)s AND e.livemode = %(livemode)s
+SELECT %(job)s, e.originator_id
+FROM json_to_recordset(%(named)s::json) AS named (stream text, account text, livemode boolean)
+JOIN ledger.events e ON e.originator_id = named.stream AND e.originator_version = 1
+AND (e.account, e.livemode) = (named.account, named.livemode)
 ON CONFLICT ON CONSTRAINT erasure_streams_key DO NOTHING
 """
 # Subjects besides those of the job: the streams of the erasure that are subjects themselves, and objects that
@@ -144,6 +150,8 @@ class Closure:
         """The streams that name a subject as their customer: of one after the other, by position."""
         if not erasure.place.cursor:
             await conn.execute(_SUBJECTS, {"job": erasure.job, "subjects": erasure.subjects})
+            holds = {(find_hold_id(each), erasure.account, erasure.livemode) for each in erasure.subjects}
+            await _add_named(conn, erasure, holds)
         index = erasure.place.version
         parameters = {
             "job": erasure.job, "customer": erasure.subjects[index], "after": after, "limit": PAGE_EVENTS,
@@ -168,11 +176,14 @@ class Closure:
         cur = conn.cursor(binary=True)
         await cur.execute(_WITH_FILES, {**parameters, "topics": list(NAMING_TOPICS)})
         rows = await cur.fetchall()
-        codec = await self._codec.prepare(conn, rows)
-        named = sorted({each for row in rows for each in list_named(codec.decode_event(*row))})
+        codec = await self._codec.prepare(conn, [row[:4] for row in rows])
+        named = {
+            (stream, account, livemode)
+            for *record, account, livemode in rows
+            for stream in list_named(codec.decode_event(*record))
+        }
         await conn.execute(_OF_PAYMENTS, parameters)
-        if named:
-            await conn.execute(_ADD_NAMED, {**parameters, "named": named})
+        await _add_named(conn, erasure, named)
         return Page(Place(f"streams:{last}"))
 
     async def _add_subjects(self, conn: Conn, erasure: Erasure, after: int, *, has_found: bool) -> Page:
@@ -209,6 +220,13 @@ async def _read_streams(conn: Conn, erasure: Erasure, after: int) -> tuple[list[
     """The next streams that were found, and the number of the last; [] and None: there are no more."""
     rows = await fetch_all(conn, _PAGE, {"job": erasure.job, "after": after, "limit": PAGE_STREAMS})
     return [stream for stream, _ in rows], rows[-1][1] if rows else None
+
+
+async def _add_named(conn: Conn, erasure: Erasure, named: Iterable[tuple[str, str, bool]]) -> None:
+    """Add those of these streams that there are, each in an account and mode."""
+    entries = [dict(zip(("stream", "account", "livemode"), each, strict=True)) for each in sorted(named)]
+    if entries:
+        await conn.execute(_ADD_NAMED, {"job": erasure.job, "named": _encode_json(entries).decode()})
 
 
 def _list_subjects(rows: Iterable[Sequence[Any]]) -> set[str]:

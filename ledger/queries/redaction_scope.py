@@ -9,8 +9,9 @@ page.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from psycopg.rows import TupleRow
@@ -94,8 +95,23 @@ CROSS JOIN LATERAL (
     SELECT * FROM ledger.events WHERE originator_id = wanted.s AND originator_version = 1 OFFSET 0) e
 WHERE e.account = %(account)s AND e.livemode = %(livemode)s
 """
-_JUDGED = {"charge": Charge, "dispute": Dispute, "payment_intent": PaymentIntent}
+# What names one of these streams as its charge or payment intent, whether or not it names the customer, too.
+_HANGING = """
+SELECT DISTINCT e.originator_id, split_part(e.topic, '.', 1)
+FROM json_array_elements_text(%(streams)s::json) AS wanted(s)
+CROSS JOIN LATERAL (
+    SELECT originator_id, topic FROM ledger.events
+    WHERE charge = wanted.s AND account = %(account)s AND livemode = %(livemode)s
+    AND notification_id + 0 <= %(upto)s
+    UNION ALL SELECT originator_id, topic FROM ledger.events
+    WHERE payment_intent = wanted.s AND account = %(account)s AND livemode = %(livemode)s
+    AND notification_id + 0 <= %(upto)s
+    OFFSET 0) e
+"""
+_JUDGED = {"charge", "dispute", "payment_intent"}
 """What may stand in the way, by the first part of its events' topics."""
+_HELD = {"charge", "payment_intent", "resource"}
+"""What may have been held before it belonged to a root."""
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -139,7 +155,8 @@ class _Survey:
     cancelable: list[str] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)
     _seen: set[str] = field(default_factory=set)
-    _judged: list[str] = field(default_factory=list)
+    _found: list[tuple[str, str]] = field(default_factory=list)
+    """What is still to be looked at, with the first part of its topics."""
 
     async def check_roots(self, roots: Sequence[State]) -> None:
         """Roots that belong to an object which is none of them cannot be erased without it."""
@@ -161,11 +178,7 @@ class _Survey:
         object of that id. Only an operator, who is of all accounts, may erase that as well."""
         if self.job.requested_by is not None:
             return
-        parameters = {
-            "id": root.id, "account": self.job.account, "livemode": self.job.livemode,
-            "after": self.after, "upto": self.upto,
-        }  # fmt: skip
-        if await fetch_one(self.conn, _NAMED_BY_OTHERS, parameters) is not None:
+        if await fetch_one(self.conn, _NAMED_BY_OTHERS, self._bind(id=root.id, after=self.after)) is not None:
             text = (
                 "Objects of another account or mode name this object as their customer and would be redacted "
                 "with it: an operator of the service must redact it."
@@ -175,7 +188,7 @@ class _Survey:
     async def walk(self, root: State) -> None:
         """Find what belongs to the root, and judge it."""
         if isinstance(root, PaymentIntent | Charge):
-            self._judged.append(root.id)
+            self._found.append((root.id, get_root_type(root) or ""))
         member = _find_member(root)
         if member is not None:
             async for _, stream, aggregate in self._read_pages(member, root.id):
@@ -185,19 +198,16 @@ class _Survey:
                 if len(self._seen) > REACHED_MAX:
                     self._add("too_many_objects", f"The job reaches more than {REACHED_MAX:,} objects.")
                     return
-                if aggregate in _JUDGED:
-                    self._judged.append(stream)
-                if len(self._judged) >= STREAMS_PAGE_MAX:
-                    await self._judge()
-        await self._judge()
+                self._found.append((stream, aggregate))
+                if len(self._found) >= STREAMS_PAGE_MAX:
+                    await self._look_at_found()
+        await self._look_at_found()
 
     async def check_other_jobs(self) -> None:
         """Roots that another job could erase now keep this one from running."""
         own = set(self.job.object_ids)
-        parameters = {
-            "account": self.job.account, "livemode": self.job.livemode, "job": self.job.id,
-            "statuses": [VALIDATING, READY, REDACTING], "limit": JOBS_COMPARED_MAX,
-        }  # fmt: skip
+        statuses = [VALIDATING, READY, REDACTING]
+        parameters = self._bind(job=self.job.id, statuses=statuses, limit=JOBS_COMPARED_MAX)
         for (job_id,) in await fetch_all(self.conn, _OTHER_JOBS, parameters):
             other = await self.store.streams.read(job_id)  # the row may be behind
             if not isinstance(other, RedactionJob) or not is_lock(other, self.job):
@@ -222,10 +232,7 @@ class _Survey:
     async def _read_pages(self, member: str, root_id: str) -> AsyncIterator[TupleRow]:
         after = self.after
         while True:
-            parameters = {
-                "id": root_id, "account": self.job.account, "livemode": self.job.livemode,
-                "after": after, "upto": self.upto, "limit": POSITIONS_PAGE_MAX,
-            }  # fmt: skip
+            parameters = self._bind(id=root_id, after=after, limit=POSITIONS_PAGE_MAX)
             rows = await fetch_all(self.conn, _PAGES[member], parameters)
             for row in rows:
                 yield row
@@ -233,16 +240,25 @@ class _Survey:
                 return
             after = rows[-1][0]
 
-    async def _judge(self) -> None:
-        """Look at the objects that were found last, and at what they alone name: a charge or payment intent
-        may have got its customer later than its disputes were opened, or than it was held."""
-        streams, self._judged = self._judged, []
-        while streams:
-            await self._check_holds(streams)
-            streams = self._follow(await self._judge_all(streams))
+    async def _look_at_found(self) -> None:
+        """Look at the objects that were found last, and at what hangs on them alone: a charge or payment
+        intent may have got its customer later than its disputes were opened, or than it was held."""
+        found, self._found = self._found, []
+        while found:
+            await self._check_holds([stream for stream, family in found if family in _HELD])
+            await self._judge([stream for stream, family in found if family in _JUDGED])
+            found = await self._find_hanging([stream for stream, family in found if family in _HELD])
 
-    async def _judge_all(self, streams: Sequence[str]) -> list[State]:
-        """Judge these objects; returns their aggregates."""
+    async def _find_hanging(self, streams: Sequence[str]) -> list[tuple[str, str]]:
+        """Reach what names these objects as its charge or payment intent. Returns what is new."""
+        parameters = self._bind(streams=_encode_json(streams).decode())
+        rows = await fetch_all(self.conn, _HANGING, parameters)
+        new = [(stream, family) for stream, family in rows if stream not in self._seen]
+        for stream, family in new:
+            self._reach(stream, family)
+        return new
+
+    async def _judge(self, streams: Sequence[str]) -> None:
         codec = self.store.codec.without_personal_data()
         states, unreadable = await read_states_at(self.conn, codec, streams, self.upto)
         try:
@@ -264,29 +280,11 @@ class _Survey:
                     "This charge awaits capture: capture it first, or wait until its authorization expires."
                 )
                 self._add("invalid_state", text, state.id, "charge")
-        return list(states.values())
-
-    def _follow(self, states: Iterable[State]) -> list[str]:
-        """Reach what these objects name, and return what of that is to be judged."""
-        found: dict[str, str] = {}
-        for state in states:
-            if isinstance(state, PaymentIntent) and state.latest_charge is not None:
-                found[state.latest_charge] = "charge"
-            elif isinstance(state, Charge):
-                found |= dict.fromkeys(state.refunds, "refund") | dict.fromkeys(state.disputes, "dispute")
-        new = {stream: family for stream, family in found.items() if stream not in self._seen}
-        for stream, family in new.items():
-            self._reach(stream, family)
-        return [stream for stream, family in new.items() if family in _JUDGED]
 
     async def _check_holds(self, streams: Sequence[str]) -> None:
         """The holds of these objects, but of the roots: those the decision looks at itself."""
         held = [find_hold_id(stream) for stream in streams if stream not in self.job.object_ids]
-        parameters = {
-            "account": self.job.account, "livemode": self.job.livemode,
-            "streams": _encode_json(held).decode(),
-        }  # fmt: skip
-        for stream, _ in await fetch_all(self.conn, _NAMED, parameters):
+        for stream, _ in await fetch_all(self.conn, _NAMED, self._bind(streams=_encode_json(held).decode())):
             obstacle = find_hold_obstacle(self.job, await self.store.streams.read(stream))
             if obstacle is not None and len(self.obstacles) < ERRORS_MAX:
                 self.obstacles.append(obstacle)
@@ -294,10 +292,7 @@ class _Survey:
     async def _reach_files(self, streams: Sequence[str]) -> None:
         """The files in the evidence of disputes, and the links of these files."""
         while streams:
-            parameters = {
-                "account": self.job.account, "livemode": self.job.livemode, "upto": self.upto,
-                "topics": list(NAMING_TOPICS), "streams": _encode_json(streams).decode(),
-            }  # fmt: skip
+            parameters = self._bind(topics=list(NAMING_TOPICS), streams=_encode_json(streams).decode())
             cur = await self.conn.cursor(binary=True).execute(_NAMING.encode(), parameters)
             rows = await cur.fetchall()
             codec = await self.store.codec.prepare(self.conn, rows)
@@ -307,6 +302,11 @@ class _Survey:
             for stream, family in found:
                 self._reach(stream, family)
             streams = [stream for stream, _ in found]
+
+    def _bind(self, **more: Any) -> dict[str, Any]:
+        return {
+            "account": self.job.account, "livemode": self.job.livemode, "upto": self.upto, **more,
+        }  # fmt: skip
 
     def _judge_intent(self, state: PaymentIntent) -> None:
         if self.job.validation_behavior == FIX:

@@ -90,6 +90,7 @@ def page_of(positions: str) -> str:
 STATEMENTS: Mapping[str, tuple[str, Mapping[str, str], Mapping[str, Any]]] = {
     "states of a validation": (log._EVENTS_UPTO, {}, STATES),
     "names in a validation": (redaction_scope._NAMING, {}, STATES),
+    "what hangs in a validation": (redaction_scope._HANGING, {}, STATES),
     "what is named in a validation": (redaction_scope._NAMED, {}, STATES),
     "states of a request": (log._EVENTS_UPTO, READ_PLANNER_SETTINGS, STATES),
     "states of a batch": (log._EVENTS_UPTO, PLANNER_SETTINGS, STATES),
