@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ledger.domain import resource
 from ledger.domain.customer import Customer
 from ledger.domain.event import DomainEvent
-from ledger.errors import ObjectRedacted
+from ledger.errors import ObjectRedacted, Unavailable
 from ledger.keys.data_keys import DataKeys
 from ledger.keys.erasure_watch import LEASE_SECONDS
 from ledger.postgres.connections import open_connection
@@ -23,6 +23,7 @@ from ledger.store.codec import Codec, evolve
 from ledger.store.journal import Append, Change, VersionConflict
 from ledger.store.log import read_log
 from ledger.store.past_streams import PastRead
+from ledger.store.replies import Reply, insert_reply
 from ledger.store.store import Store
 from tests.store.lossy_proxy import open_lossy_proxy
 from tests.store.stores import (
@@ -317,3 +318,25 @@ def test_a_log_is_read_with_a_cache_that_is_smaller_than_a_page(dsn: str) -> Non
             assert len(codec.data_keys) == 2
 
     asyncio.run(main())
+
+
+def test_no_reply_is_kept_for_whom_an_erasure_has_begun(dsn: str) -> None:
+    """The Event that it shows may have been read before."""
+
+    async def main() -> None:
+        async with open_store(dsn) as store, open_connection(dsn, "ledger_api", name="test") as conn:
+            await store.journal.append(create_customer("cus_1", name="Ada"))
+            reply = Reply("print", 200, '{"name":"Ada"}', subject="cus_1")
+
+            async def keep(key: str) -> None:
+                async with conn.transaction():
+                    cause = CAUSE._replace(idempotency_key=key)
+                    await insert_reply(conn, store.codec.data_keys, cause, reply, NOW)
+
+            await keep("before")
+            await store.journal.append(erase("req_1", "cus_1"))
+            with pytest.raises(Unavailable):
+                await keep("after")
+
+    asyncio.run(main())
+    assert len(fetch_rows(dsn, "SELECT key FROM ledger.replies")) == 1
