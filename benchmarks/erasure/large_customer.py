@@ -1,8 +1,8 @@
 """The erasure of one customer with as many events as `--events` says, beside a second one that stays.
 
 The events come by an import: charges, refunds, published invoices and imported Events, all with personal
-data. Measured is the time from the answer to `run` until the job has succeeded, by step; the most memory of
-any process meanwhile; and the latency of POSTs of others beside it.
+data. Measured is the time until the job is validated; that from the answer to `run` until it has succeeded,
+by step; the most memory of any process meanwhile; and the latency of POSTs of others beside it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ _STEP = "SELECT step FROM ledger.erasures WHERE job = %s"
 
 
 class Erasure(NamedTuple):
-    """How one erasure went: seconds in all and by step, and the latencies of the POSTs beside it."""
+    """How one erasure went: seconds of the validation before, and of the run, in all and by step; and the
+    latencies of the POSTs beside it."""
 
+    validation_seconds: float
     seconds: float
     steps: dict[str, float]
     latencies: list[float]
@@ -57,6 +59,7 @@ def measure(directory: Path, effort: Effort) -> list[Figure]:
     memory = ", ".join(f"{name} {mb:.0f}" for name, mb in erasure.memory_mb.items())
     latencies = sorted(erasure.latencies)
     return [
+        figure(GROUP, f"{events:,} events: validation", [erasure.validation_seconds], "s"),
         figure(GROUP, work, [erasure.seconds], "s", goal=SECONDS_GOAL, note=steps),
         figure(GROUP, "events erased a second", [events / erasure.seconds]),
         figure(
@@ -118,8 +121,10 @@ def _import(service: Service, lines: Iterator[dict[str, Any]]) -> None:
 
 def _erase(service: Service, customer: str) -> Erasure:
     form = {"objects[customers][0]": customer, "validation_behavior": "error"}
+    asked = time.perf_counter()
     job = _call(service, "POST", JOBS, form)["id"]
     _wait_for_status(service, job, "ready")
+    validated = time.perf_counter()
     _forget_peaks(service)
     steps: dict[str, float] = {}
     with service.connect() as conn, _OtherPosts(service) as others:
@@ -142,7 +147,7 @@ def _erase(service: Service, customer: str) -> Erasure:
     for each in list_service_processes(service.pid):
         if each.role != "postgres":
             memory_mb[each.name] = max(memory_mb.get(each.name, 0.0), read_peak_mb(each.pid))
-    return Erasure(ended - started, steps, others.latencies_ms, memory_mb)
+    return Erasure(validated - asked, ended - started, steps, others.latencies_ms, memory_mb)
 
 
 def _wait_for_status(service: Service, job: str, status: str) -> None:
