@@ -17,6 +17,7 @@ import msgspec
 
 from ledger.domain.legal_hold import find_hold_id
 from ledger.domain.redaction_roots import NAMING_TOPICS, list_named
+from ledger.domain.subjects import choose_subject
 from ledger.erasure.records import Erasure, Page, Place
 from ledger.postgres.connections import Conn, fetch_all, fetch_one
 from ledger.store.codec import Codec
@@ -80,8 +81,8 @@ FROM json_array_elements_text(%(streams)s::json) AS page (stream)
 JOIN ledger.events e ON e.originator_id = page.stream
 WHERE e.topic = ANY (%(topics)s::text[])
 """
-# Those of the streams that have not always named a customer of the job: what they were sealed for, and
-# whether they name one now.
+# Those of the streams that have not always named a customer of the job: whom they named, and what they were
+# sealed for.
 _OF_OTHERS = """
 WITH others AS MATERIALIZED (
     SELECT DISTINCT page.stream
@@ -89,7 +90,7 @@ WITH others AS MATERIALIZED (
     JOIN ledger.events e ON e.originator_id = page.stream
     WHERE (e.customer = ANY (%(subjects)s::text[])) IS NOT TRUE
 )
-SELECT e.originator_id, e.originator_version, e.customer IS NULL, split_part(e.topic, '.', 1), e.state,
+SELECT e.originator_id, e.originator_version, e.customer, split_part(e.topic, '.', 1), e.state,
        k.subject
 FROM others JOIN ledger.events e ON e.originator_id = others.stream
 LEFT JOIN ledger.stream_keys k ON k.stream = others.stream
@@ -120,6 +121,8 @@ AND (subject = ANY (%(subjects)s::text[]) OR (
     AND NOT EXISTS (SELECT FROM ledger.events e WHERE e.customer = found.subject))
 """
 _SEALABLE_FAMILIES = ("charge", "dispute", "refund", "payment_intent", "file", "file_link")
+_PUBLISHED = "resource"
+"""The family of the objects that may name one customer after the other, and then nobody."""
 _BEGIN_ERASING = "SELECT ledger.begin_erasing(%(subjects)s::text[])"
 _COUNT = "SELECT count(*) FROM ledger.erasure_streams WHERE job = %(job)s"
 _KEYS_MIGRATED = "SELECT finished_at IS NOT NULL FROM ledger.key_migration"
@@ -231,13 +234,16 @@ async def _add_named(conn: Conn, erasure: Erasure, named: Iterable[tuple[str, st
 
 def _list_subjects(rows: Iterable[Sequence[Any]]) -> set[str]:
     """What events are sealed for, and the streams for which something could be sealed later: those that name
-    no customer at their end."""
+    no customer at their end. Events of releases before data keys are all sealed for one subject; the rows
+    that were made of each, for whom it named."""
     subjects: set[str] = set()
     for stream, group in groupby(rows, key=itemgetter(0)):
-        names_nobody, family = True, ""
-        for _, _, names_nobody, family, state, subject_of_stream in group:  # noqa: B007  # of the last event
+        customer, family = None, ""
+        for _, _, customer, family, state, subject_of_stream in group:
             if subject := find_sealed_subject(state) or subject_of_stream:
                 subjects.add(subject)
-        if names_nobody and family in _SEALABLE_FAMILIES:
+            if subject_of_stream is not None and family == _PUBLISHED:
+                subjects.add(choose_subject(customer, stream))
+        if customer is None and family in _SEALABLE_FAMILIES:
             subjects.add(stream)
     return subjects

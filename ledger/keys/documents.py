@@ -33,7 +33,9 @@ RunQuery = Callable[[Callable[[Conn], Awaitable[Any]]], Awaitable[Any]]
 
 def seal_document(keyring: Keyring, subject: str, document: bytes) -> bytes:
     """The document for a column of bytes, sealed for the subject. That of a subject without a data key is
-    only compressed: nothing personal is in the log of it, or it has been redacted."""
+    only compressed: nothing personal is in the log of it, or it has been redacted. So whoever seals an event
+    or a reply for a subject sees to it that it has a key (`BatchKeys`), and so does the migration of what was
+    sealed before there were data keys."""
     key = keyring.get(subject) if keyring.may_seal else None
     return compress(document) if key is None else _seal(key, subject, document)
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
+from ledger.erasure.closure import _list_subjects
 from tests.api.service import Caller, ok
 from tests.conftest import Cluster
 from tests.erasure.stage import Stage, run_stage
@@ -138,3 +139,20 @@ def test_the_counts_of_the_event_are_those_of_the_steps(reached: Reached) -> Non
     assert row[0]["streams"] == len(reached.streams)
     assert row[0]["rows_customers"] == 1
     assert row[0]["data_keys"] >= 2
+
+
+@pytest.mark.parametrize(
+    ("customers", "subjects"),
+    [
+        (["cus_1", None], {"cus_1", "pm_1"}),
+        (["cus_1", "cus_2"], {"cus_1", "cus_2"}),
+        (["cus_1", None, "cus_2"], {"cus_1", "pm_1", "cus_2"}),
+    ],
+)
+def test_what_rows_of_events_before_data_keys_are_sealed_for_is_erased_too(
+    customers: list[str | None], subjects: set[str]
+) -> None:
+    """The events of such a stream are all sealed for its first customer."""
+    state = b'{"sealed":"AAAA"}'
+    rows = [("pm_1", n, each, "resource", state, "cus_1") for n, each in enumerate(customers, 1)]
+    assert _list_subjects(rows) == subjects

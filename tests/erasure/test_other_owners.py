@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from ledger.accounts import INTERNAL_SCOPES
+from ledger.keys.documents import find_subject
 from tests.api.service import ok
 from tests.erasure.markers import Person
 from tests.erasure.stage import Stage
@@ -84,6 +85,27 @@ def test_the_kept_reply_of_who_has_an_object_by_now(stage: Stage, text: str) -> 
     again = stage.raw.post(path, {"customer": ben}, idempotency_key=key)
     assert again.headers["idempotent-replayed"] == "true"
     assert ok(again)["description"] == "[redacted]"
+
+
+@pytest.mark.parametrize("path", ["", "/close"])
+def test_the_kept_reply_about_a_guests_dispute_that_shows_the_charge(
+    stage: Stage, text: str, path: str
+) -> None:
+    """Nothing personal was sealed for the dispute before, which had no key."""
+    form = {"amount": 900, "currency": "usd", "source": "tok_createDispute", "description": text}
+    charge, key = ok(stage.raw.post("/v1/charges", form))["id"], uuid4().hex
+    dispute = ok(stage.raw.get(f"/v1/disputes?charge={charge}"))["data"][0]["id"]
+    request = f"/v1/disputes/{dispute}{path}", {"expand[]": "charge"}
+    assert text in stage.raw.post(*request, idempotency_key=key).text
+    with psycopg.connect(stage.service.dsn) as conn:
+        rows = conn.execute("SELECT compressed FROM ledger.replies WHERE key = %s", (key,)).fetchall()
+    assert [find_subject(stored) for (stored,) in rows] == [dispute]
+    if not path:
+        ok(stage.operator.post(f"/disputes/{dispute}/facts", {"fact": "lost"}))
+    stage.erase(charges=[charge])
+    again = stage.raw.post(*request, idempotency_key=key)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert ok(again)["charge"]["description"] == "[redacted]"
 
 
 def test_an_export_of_another_account_that_names_the_customer(

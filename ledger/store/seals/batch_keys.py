@@ -1,6 +1,7 @@
 """The data keys that a batch of appends seals under: those of the database, and new ones.
 
-A subject gets its key in the append that first seals something for it. The key of an object that the batch
+A subject gets its key in the append that first seals something for it: an event, or a reply, which may show
+more of others by expansion than the events of its own object have. The key of an object that the batch
 creates is assumed to be new: a constraint refuses the batch if it is not.
 """
 
@@ -32,9 +33,8 @@ class BatchKeys:
         look_up_all: bool = False,
     ) -> None:
         """Load or create the keys of all subjects that the changes (an event, the state after it) seal for,
-        and load those of the subjects that replies show: with one statement at most, with none if they are
-        cached or new. With `look_up_all` no key is assumed to be new. Raises Unavailable, and
-        ServiceKeyMissing."""
+        and of those that replies show: with one statement at most, with none if they are cached or new. With
+        `look_up_all` no key is assumed to be new. Raises Unavailable, and ServiceKeyMissing."""
         unknown: dict[str, None] = {}
         for event, state, *_ in changes:
             if not has_personal_data(event):
@@ -48,18 +48,15 @@ class BatchKeys:
                 self._created[subject] = self._data_keys.create(subject)
             else:
                 unknown[subject] = None
-        only_shown: dict[str, None] = {}
         for each in shown:
             if each is None or each in self._keys or each in self._created or each in unknown:
                 continue
             if (key := self._data_keys.get_cached(each)) is not None:
                 self._keys[each] = key
             else:
-                only_shown[each] = None
-        if unknown or only_shown:
-            keyring = await self._data_keys.load(source, unknown | only_shown)
-            self._add(keyring, unknown)
-            self._keys.update((each, key) for each in only_shown if (key := keyring.get(each)) is not None)
+                unknown[each] = None
+        if unknown:
+            self._add(await self._data_keys.load(source, unknown), unknown)
 
     def find(self, event: DomainEvent, state: State) -> tuple[str | None, DataKey | None]:
         """The subject that the event is sealed for and its key: no subject if it has nothing to seal, no key

@@ -1,9 +1,10 @@
 """Keep the keys that earlier releases derived, so that each can be destroyed with its subject.
 
 One process at a time follows the log, and inserts the key of each stream in which such a release has sealed
-something into `ledger.stream_keys`, sealed under the key of the stream's subject. It begins while the
-previous release still appends. Once no earlier release may run, it ends the old form, goes on to the end of
-the log and to the contents of files, and is finished: from then on no key is derived. A killed one goes on.
+something into `ledger.stream_keys`, sealed under the key of the stream's subject; whoever else owns an object
+of the stream later gets a data key, too, for its rows. It begins while the previous release still appends.
+Once no earlier release may run, it ends the old form, goes on to the end of the log and to the contents of
+files, and is finished: from then on no key is derived. A killed one goes on.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ WHERE notification_id > %(after)s AND notification_id <= %(upto)s
 AND encode(state, 'escape') ~ '"sealed":"[A-Za-z0-9+/=]+"'
 AND NOT EXISTS (SELECT FROM ledger.stream_keys k WHERE k.stream = originator_id)
 ORDER BY originator_id, originator_version
+"""
+# Of the streams with such a key: whom their rows are sealed for later. A publication may name another
+# customer than the one before, or none, and of a customer of another system nothing else may be stored.
+_SELECT_OWNERS = """
+SELECT DISTINCT originator_id, customer FROM ledger.events
+WHERE notification_id > %(after)s AND notification_id <= %(upto)s AND topic <> %(imported)s
+AND EXISTS (SELECT FROM ledger.stream_keys k WHERE k.stream = originator_id)
 """
 _SELECT_FILES = """
 SELECT DISTINCT c.file FROM ledger.file_chunks c
@@ -137,7 +145,11 @@ class KeyMigration:
         bindings = {"after": after, "upto": upto, "imported": EventImported.TOPIC}
         rows = await fetch_all(conn, _SELECT_PAGE, bindings)
         subjects = {row[0]: self._find_subject(row) for row in rows}
-        return await self._keep(conn, {stream: self._derived.derive(stream) for stream in subjects}, subjects)
+        keys = {stream: self._derived.derive(stream) for stream in subjects}
+        streams = await self._keep(conn, keys, subjects)
+        owners = await fetch_all(conn, _SELECT_OWNERS, bindings)
+        await self._load_or_create(conn, [choose_subject(customer, stream) for stream, customer in owners])
+        return streams
 
     def _find_subject(self, row: Record) -> str:
         """The subject of a stream, by its first event. Earlier releases did not store the customer of an
