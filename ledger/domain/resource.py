@@ -23,6 +23,8 @@ CREATED_MAX = 2**53
 """The latest `created` that is taken for a time: every JSON reader has it as an exact number."""
 UPDATED_SUFFIX = ".updated"
 DELETED_SUFFIX = ".deleted"
+_WITH_CUSTOMER = ("account_holder", "customer_details", "owner")
+"""Members with a member `customer`: of `financial_connections`, payment records and tax ids."""
 
 
 def redact_publication(object: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -41,9 +43,13 @@ class ResourcePublished(DomainEvent):
     type        its object type, such as `invoice`
     event_type  type of the public Event, such as `invoice.paid`
     object      the whole resource, including its members `id` and `object`
+    owner       the customer whom the object names elsewhere than in `customer`, if in `customer` it names
+                nobody. It is stored, and not found again in the object: what an event is sealed for must
+                not change with the places where a release looks
     """
 
     TOPIC: ClassVar[str] = "resource.published"
+    class_version: ClassVar[int] = 2
     REDACTION: ClassVar[Mapping[str, Rule]] = {"object": redact_publication}
     PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
@@ -52,6 +58,12 @@ class ResourcePublished(DomainEvent):
     type: str
     event_type: str
     object: dict[str, Any] | None
+    owner: str | None
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Version 1 belonged to the customer in `customer`, or to itself."""
+        state["owner"] = None
 
 
 @domain_event
@@ -68,13 +80,15 @@ EVENTS: tuple[type[DomainEvent], ...] = (ResourcePublished, ResourceDeleted)
 
 class Resource(State, frozen=True, kw_only=True):
     """A resource. `object` is the last publication, also after a deletion; `event_type` that of its Event.
-    `published_at` is the time of the first publication, in unix seconds."""
+    `published_at` is the time of the first publication, in unix seconds; `owner` is that of the last one,
+    absent from the JSON of most: rows of earlier releases stay as they are."""
 
     type: str
     event_type: str
     object: dict[str, Any]
     published_at: int
     deleted: bool = False
+    owner: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def created(self) -> int:
@@ -86,8 +100,9 @@ class Resource(State, frozen=True, kw_only=True):
 
     @property
     def customer(self) -> str | None:
-        """Id of the customer that the resource names, for the index of the log."""
-        return self._get_reference("customer")
+        """Id of the customer to whom the resource belongs: the one in `customer`, else its `owner`."""
+        named = self._get_reference("customer")
+        return named if named or self.owner is msgspec.UNSET else self.owner
 
     @property
     def charge(self) -> str | None:
@@ -126,6 +141,16 @@ def to_reference(reference: Any) -> str | None:
     return reference if isinstance(reference, str) and len(reference) <= ID_LENGTH_MAX else None
 
 
+def find_related_customer(object: dict[str, Any]) -> str | None:
+    """The id of the customer whom an object names elsewhere than in `customer`; None if it names one there,
+    or nobody."""
+    if to_reference(object.get("customer")):
+        return None
+    holders = [holder for name in _WITH_CUSTOMER if isinstance(holder := object.get(name), dict)]
+    named = [object.get("related_customer"), *[holder.get("customer") for holder in holders]]
+    return next((customer for each in named if (customer := to_reference(each))), None)
+
+
 def evolve(state: Resource | None, event: DomainEvent) -> Resource:
     """The resource after `event`. A publication replaces any earlier state. Raises TypeError for an event of
     another aggregate."""
@@ -140,6 +165,7 @@ def evolve(state: Resource | None, event: DomainEvent) -> Resource:
                 event_type=event.event_type,
                 object=event.object or {"id": event.originator_id, "object": event.type},
                 published_at=event.at if state is None else state.published_at,
+                owner=msgspec.UNSET if event.owner is None else event.owner,
             )
         case ResourceDeleted():
             assert state is not None
@@ -193,6 +219,7 @@ def publish(
             type=type,
             event_type=event_type,
             object=full_object,
+            owner=find_related_customer(full_object),
         )
     ]
 

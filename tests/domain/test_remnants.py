@@ -239,6 +239,7 @@ def test_a_resource_keeps_the_id_under_which_it_was_published() -> None:
         type="plan",
         event_type="plan.created",
         object={"id": "GOLD plan", "object": "plan", "nickname": "Ada's"},
+        owner=None,
     )
     assert make_remnant(published)["object"] == {"id": "GOLD plan", "object": "plan", "nickname": REDACTED}
 
@@ -296,6 +297,7 @@ def test_an_imported_event_is_redacted_and_still_shown(
         type="invoice.paid",
         object=document,
         previous_attributes=previous,
+        owner=None,
     )
     shown = redact(imported)
     state = evolve(None, shown)

@@ -23,7 +23,7 @@ account application application_fee balance_transaction card charge coupon credi
 customer_account default_payment_method default_source destination discount dispute file id invoice
 invoice_item invoiceitem latest_attempt latest_charge latest_invoice line_item mandate meter on_behalf_of
 order payment_intent payment_link payment_method payout pending_setup_intent plan price product
-promotion_code quote refund request review schedule session setup_intent source subscription
+promotion_code quote refund related_customer request review schedule session setup_intent source subscription
 subscription_item supporting_files tax_rate template test_clock transfer
 """
 _CODE_NAMES = """
