@@ -21,10 +21,12 @@ _ID_PATTERN = r"^[A-Za-z0-9_.\-]{1,255}$"
 _STORABLE_PATTERN = r"^[^\x00]*$"
 _CURRENCY_PATTERN = r"^[A-Za-z]{3}$"
 _INVOICE_PREFIX_PATTERN = r"^[A-Z0-9]{3,12}$"
+_CODE_PATTERN = r"^[a-z0-9_]{1,64}$"
 PATTERN_RULES = {
     _ID_PATTERN: "must be 1 to 255 letters, digits, _, - and .",
     _STORABLE_PATTERN: "must be Unicode text without NUL characters",
     _CURRENCY_PATTERN: "must be a three-letter ISO currency code",
+    _CODE_PATTERN: "must be 1 to 64 lowercase letters, digits and _",
     _INVOICE_PREFIX_PATTERN: "must be 3 to 12 uppercase letters or digits",
 }
 """What an error says of a value that does not match a pattern of a body."""
@@ -205,7 +207,7 @@ class ChargeBody(Body):
     description: Annotated[StorableText, Field(max_length=40_000)] | None = Field(
         None, description="Your description of the charge."
     )
-    failure_code: Text | None = Field(
+    failure_code: Annotated[str, Field(pattern=_CODE_PATTERN)] | None = Field(
         None, description="Of a failed charge: the code of the reason. Default: card_declined."
     )
     failure_message: Text | None = Field(None, description="Of a failed charge: the reason in words.")

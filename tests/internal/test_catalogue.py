@@ -139,6 +139,7 @@ def test_a_charge_of_an_unknown_customer_is_refused(operator: InternalClient) ->
         ("/charges", {**CHARGE, "payment_method_details": {"type": "card", "card": "visa"}},
          "payment_method_details", None),
         ("/charges", {**CHARGE, "amount": 0}, "amount", None),
+        ("/charges", {**CHARGE, "status": "failed", "failure_code": "Ada's card"}, "failure_code", None),
         ("/disputes", {"charge": "ch_1", "kind": "quarrel"}, "kind", None),
         ("/disputes/du_1/facts", {"fact": "drawn"}, "fact", None),
     ],
