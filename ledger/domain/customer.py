@@ -24,6 +24,7 @@ from ledger.domain.redaction.rules import (
     keep,
     redact_address,
     redact_card,
+    redact_locales,
     redact_members,
     redact_metadata,
     redact_shipping,
@@ -64,6 +65,7 @@ _REDACTION: dict[str, Rule] = {
     "shipping": redact_shipping,
     "metadata": redact_metadata,
     "invoice_settings": redact_document,
+    "preferred_locales": redact_locales,
 }
 
 
@@ -73,7 +75,7 @@ class CustomerCreated(DomainEvent):
     customer that was made in another system and imported later."""
 
     TOPIC: ClassVar[str] = "customer.created"
-    class_version: ClassVar[int] = 3
+    class_version: ClassVar[int] = 4
     REDACTION: ClassVar[Mapping[str, Rule]] = {**_REDACTION, "card": redact_card}
     PERSONAL: ClassVar[frozenset[str]] = frozenset(REDACTION)
 
@@ -94,7 +96,7 @@ class CustomerCreated(DomainEvent):
     invoice_prefix: str = ""
     invoice_settings: dict[str, Any] | None = field(default_factory=lambda: dict(DEFAULT_INVOICE_SETTINGS))
     next_invoice_sequence: int = 1
-    preferred_locales: list[str] = field(default_factory=list)
+    preferred_locales: list[str] | None = field(default_factory=list)
     tax_exempt: str = "none"
 
     @staticmethod
@@ -105,6 +107,10 @@ class CustomerCreated(DomainEvent):
     @staticmethod
     def upcast_v2_v3(state: dict[str, Any]) -> None:
         """Version 2 had `invoice_settings` in the clear: they are read as they are."""
+
+    @staticmethod
+    def upcast_v3_v4(state: dict[str, Any]) -> None:
+        """Version 3 had `preferred_locales` in the clear: they are read as they are."""
 
 
 @domain_event
@@ -120,7 +126,6 @@ class CustomerUpdated(DomainEvent):
                 "default_source": keep,
                 "invoice_prefix": keep,
                 "next_invoice_sequence": keep,
-                "preferred_locales": keep,
                 "tax_exempt": keep,
             }
         ),
@@ -199,7 +204,7 @@ def evolve(state: Customer | None, event: DomainEvent) -> Customer:
                 invoice_prefix=event.invoice_prefix,
                 invoice_settings=event.invoice_settings or dict(DEFAULT_INVOICE_SETTINGS),
                 next_invoice_sequence=event.next_invoice_sequence,
-                preferred_locales=event.preferred_locales,
+                preferred_locales=event.preferred_locales or [],
                 tax_exempt=event.tax_exempt,
                 default_source=card["id"] if card else None,
                 sources=[card] if card else [],

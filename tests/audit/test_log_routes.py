@@ -161,7 +161,7 @@ def test_one_event_is_shown_whole_and_personal_data_as_the_scope_allows(
     whole = ok(operator.get(path))
     assert whole["withheld"] == []
     assert "jenny@example.com" in json.dumps(whole["data"])
-    assert whole["class_version"] == 3
+    assert whole["class_version"] == 4
     assert len(b64decode(whole["leaf_hash"])) == 32
     assert whole["leaf_hash"] == shown["leaf_hash"]
     assert_refused(auditor.get(f"/audit/log/{POSITION_MAX}"), param="position", message="in the future")

@@ -18,8 +18,9 @@ from ledger.domain.customer import CustomerCreated
 from ledger.domain.dispute import EvidenceStaged
 from ledger.domain.event import DomainEvent
 from ledger.domain.imported_event import EventImported
-from ledger.domain.redaction.documents import KEPT_TEXTS, REDACTED, redact_document
+from ledger.domain.redaction.documents import KEPT_TEXTS, NUMBER_NAMES, REDACTED, redact_document
 from ledger.domain.redaction.remnants import make_remnant
+from ledger.domain.redaction.rules import redact_locales
 from ledger.domain.resource import ResourcePublished
 from ledger.store.codec import evolve
 from ledger.wire.aggregates import AGGREGATES_BY_STATE, EVENT_CLASSES
@@ -42,6 +43,7 @@ ADDRESS = {
 texts = st.text(min_size=3)
 names = st.one_of(
     st.sampled_from([*KEPT_TEXTS, "name", "email", "dob", "day", "year", "metadata", "lines", "data", "url"]),
+    st.sampled_from(["amount", "available", "eur", "value", "payload", "postal_code"]),
     st.text(),
 )
 documents = st.recursive(
@@ -61,6 +63,18 @@ def list_texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for item in value:
             yield from list_texts(item, name)
+
+
+def list_numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Each number in a value of JSON, by the name of the member that it is in."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from list_numbers(member, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from list_numbers(item, name)
 
 
 def test_each_personal_field_of_each_event_class_has_a_rule() -> None:
@@ -272,6 +286,92 @@ def test_a_payment_that_another_system_reported_keeps_the_kind_of_its_card() -> 
         "wallet": {"type": "apple_pay", "dynamic_last4": REDACTED},
     }
     assert remnant["billing_details"]["name"] == remnant["billing_details"]["tax_id"] == REDACTED
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "postal_code", "zip", "number", "routing_number", "account_number", "id_number", "phone", "day",
+        "month", "year", "dob_year", "latitude", "longitude", "tax_id", "value", "last4", "ip_address", "cvc",
+    ],
+)  # fmt: skip
+def test_a_number_that_may_be_of_a_person_goes(name: str) -> None:
+    assert redact_document({name: 4242424242424242, "object": {name: [1.5]}}) == {
+        name: None,
+        "object": {name: [None]},
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "card_number", "national_id", "tel", "cell", "salary", "coordinates", "lat", "lon", "ssn",
+        "external_metadata", "ada", "ada_lovelace",
+    ],
+)  # fmt: skip
+def test_a_member_that_no_api_has_goes_with_its_name(name: str) -> None:
+    assert redact_document({name: 1, "custom": {name: {"amount": 5}}}) == {"custom": {}}
+
+
+def test_amounts_counts_times_and_versions_stay() -> None:
+    kept = {
+        "amount": 1900,
+        "created": 1700000000,
+        "current_period_end": 1700000000,
+        "discount": {"percent_off": 12.5},
+        "exp_month": 12,
+        "exp_year": 2034,
+        "invoice_credit_balance": {"eur": -500},
+        "monetary": {"currency": "eur", "value": 500},
+        "paid": True,
+        "quantity": 3,
+        "tax_percent": 19.0,
+        "version": 2,
+    }
+    assert redact_document(kept) == kept
+
+
+def test_what_callers_name_is_emptied() -> None:
+    assert redact_document({"payload": {"ada": 1, "amount": 5}}) == {"payload": {}}
+
+
+@pytest.mark.parametrize("locale", ["de", "pt-BR", "en-gb", "fil", "zh-Hant-HK", "es-419", ""])
+def test_a_locale_stays(locale: str) -> None:
+    assert redact_locales([locale]) == [locale]
+    assert redact_document({"locale": locale, "preferred_locales": [locale]}) == {
+        "locale": locale,
+        "preferred_locales": [locale],
+    }
+
+
+@pytest.mark.parametrize("text", ["Ada", "Ada-Lovelace", "ada-lovelace", "de DE", "x" * 36, "de\n"])
+def test_a_locale_that_has_no_such_form_is_redacted(text: str) -> None:
+    assert redact_locales(["de", text]) == ["de", REDACTED]
+    assert redact_document({"preferred_locales": [text]}) == {"preferred_locales": [REDACTED]}
+
+
+def test_of_the_locales_of_a_customer_those_stay_that_are_some() -> None:
+    made = customer.create(
+        customer_id="cus_1",
+        account="acct_1",
+        livemode=False,
+        params={"preferred_locales": ["de", "Ada Lovelace"]},
+        card_id="card_1",
+        now=NOW,
+    )
+    state = evolve(None, made[0])
+    assert isinstance(state, customer.Customer)
+    changed = customer.update(state, {"preferred_locales": ["Ada Lovelace"]}, card_id="card_2", now=NOW)
+    remnants = [make_remnant(event) for event in (*made, *changed)]
+    assert remnants[0]["preferred_locales"] == ["de", REDACTED]
+    assert remnants[1]["changes"] == {"preferred_locales": [REDACTED]}
+
+
+@given(documents)
+def test_no_number_of_a_document_stays_but_where_objects_have_one(document: Any) -> None:
+    kept = redact_document({"object": document})
+    for name, _ in list_numbers(kept):
+        assert name in NUMBER_NAMES or name == "value"
 
 
 @given(documents)

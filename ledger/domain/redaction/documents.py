@@ -1,22 +1,25 @@
 """What stays of a JSON document of another system: a published resource, an imported Event, a payment method.
 
 Its members are not the ledger's, so they are told by name and form: a text stays only under a name that
-`KEPT_TEXTS` lists, and only if it has the form of such a value. Any other text is redacted. Numbers and
-booleans stay, but not what is said of a person. The keys and values of metadata are dropped.
+`KEPT_TEXTS` lists, and only if it has the form of such a value, a number only under one of `NUMBER_NAMES`.
+Booleans stay. The keys and values of metadata are dropped, and so is every member that no API has.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from itertools import pairwise
 from typing import Any
+
+from ledger.domain.money import CURRENCIES
+from ledger.domain.redaction import member_names, number_names
 
 REDACTED = "[redacted]"
 """Stands in the place of a text, as in Stripe's API (https://docs.stripe.com/privacy/redaction)."""
 
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)+")
-_CODE = re.compile(r"[a-z][a-z0-9_.]*")
+_CODE = re.compile(r"[a-z][a-z0-9_.]{0,63}")
+_LOCALE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[a-z]{2}|\d{3}))?")
+"""Language, script and region of BCP 47."""
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})")
 _ID_NAMES = """
 account application application_fee balance_transaction card charge coupon credit_note customer
@@ -39,56 +42,52 @@ KEPT_TEXTS: dict[str, re.Pattern[str]] = {
     **dict.fromkeys(_ID_NAMES.split(), _ID),
     **dict.fromkeys(_CODE_NAMES.split(), _CODE),
     **dict.fromkeys(("created", "canceled_at", "ended_at", "expires_at", "paid_at", "started_at"), _TIME),
+    **dict.fromkeys(("locale", "preferred_locales"), _LOCALE),
     "country": re.compile("[A-Z]{2}"),
     "last4": re.compile(r"\d{4}"),
 }
 """By name of a member, the form of the texts that stay."""
+# Amounts in several currencies are members of an object, too.
+NUMBER_NAMES = CURRENCIES.union(number_names.NUMBER_NAMES.split())
+MEMBER_NAMES = NUMBER_NAMES.union(member_names.OTHER_NAMES.split())
 _KEPT_LENGTH_MAX = 255
-_DROPPED = frozenset({"metadata", "labels", "properties", "tags"})
+_NAMED_BY_CALLERS = frozenset({"metadata", "payload"})
 """Members whose own members are named by a caller."""
-_PERSONAL_NAMES = """
-account_number age birth birthdate birthday bic born dob fax fingerprint gender geo iban id_number ip lat
-latitude license lng lon longitude mobile passport personal phone routing_number sort_code ssn tax_id
-telephone vat
-"""
-_PERSONAL_WORDS = frozenset(_PERSONAL_NAMES.split())
-"""A member whose name has one of these words, and all that it contains, is said of a person."""
-_is_member_name = re.compile(r"[a-z][a-z0-9_]{0,63}").fullmatch
 
 
 def redact_document(value: Any) -> Any:
-    """What stays of any value of JSON. Members whose names cannot be those of an API are left out."""
-    return _redact(value, "", is_personal=False)
+    """What stays of any value of JSON. Members that no API has are left out: a caller may have named them."""
+    return _redact(value, "")
 
 
-def _redact(value: Any, name: str, *, is_personal: bool) -> Any:
+def redact_locale(value: str) -> str:
+    """Stays if it has the form of one: the field takes any text."""
+    return value if not value or _LOCALE.fullmatch(value) else REDACTED
+
+
+def _redact(value: Any, name: str) -> Any:
     """What stays of the value of the member `name`, or of an item in its array."""
     if isinstance(value, str):
-        return value if not value or _may_stay(value, name, is_personal) else REDACTED
+        return value if not value or _may_stay(value, name) else REDACTED
     if isinstance(value, dict):
-        return _redact_members(value, is_personal)
+        return _redact_members(value)
     if isinstance(value, list):
-        return [_redact(item, name, is_personal=is_personal) for item in value]
-    return None if is_personal else value
+        return [_redact(item, name) for item in value]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return None if is_number and name not in NUMBER_NAMES else value
 
 
-def _redact_members(value: dict[str, Any], is_personal: bool) -> dict[str, Any]:
-    return {
-        name: {} if name in _DROPPED else _redact(member, name, is_personal=is_personal or _is_personal(name))
+def _redact_members(value: dict[str, Any]) -> dict[str, Any]:
+    redacted = {
+        name: {} if name in _NAMED_BY_CALLERS else _redact(member, name)
         for name, member in value.items()
-        if _is_member_name(name)
+        if name in MEMBER_NAMES
     }
+    if "currency" in value and "value" in value:  # an amount; elsewhere a value may be a tax number
+        redacted["value"] = _redact(value["value"], "amount")
+    return redacted
 
 
-def _may_stay(value: str, name: str, is_personal: bool) -> bool:
+def _may_stay(value: str, name: str) -> bool:
     form = KEPT_TEXTS.get(name)
-    if form is None or is_personal or len(value) > _KEPT_LENGTH_MAX:
-        return False
-    return form.fullmatch(value) is not None
-
-
-@lru_cache(1024)
-def _is_personal(name: str) -> bool:
-    words = name.split("_")
-    pairs = {"_".join(pair) for pair in pairwise(words)}
-    return not _PERSONAL_WORDS.isdisjoint(pairs.union(words))
+    return form is not None and len(value) <= _KEPT_LENGTH_MAX and form.fullmatch(value) is not None

@@ -7,11 +7,11 @@ A rule applied to its own result changes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ledger.domain import evidence
-from ledger.domain.redaction.documents import REDACTED, redact_document
+from ledger.domain.redaction.documents import REDACTED, redact_document, redact_locale
 
 Rule = Callable[[Any], Any]
 
@@ -36,6 +36,11 @@ def redact_metadata(value: Any) -> dict[str, str] | None:
 def redact_country(value: str | None) -> str | None:
     """Stays if it is a code: the field takes any text."""
     return value if value is None or _is_country(value) else redact_text(value)
+
+
+def redact_locales(value: Sequence[str] | None) -> list[str] | None:
+    """Those stay that are codes of a language."""
+    return None if value is None else [redact_locale(each) for each in value]
 
 
 def redact_members(rules: Mapping[str, Rule]) -> Rule:

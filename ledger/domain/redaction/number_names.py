@@ -1,0 +1,49 @@
+"""The names of members under which a number stays: amounts, counts, times and the like. In
+some object it is a number, and in none what is said of a person.
+
+`python -m tests.domain.member_names` writes this, from the pinned SDK and the OpenAPI document.
+"""
+
+from __future__ import annotations
+
+NUMBER_NAMES = """
+accepted_at account_balance accounts active_from aggregated_value amount amount_authorized amount_capturable
+amount_captured amount_charged amount_discount amount_due amount_eligible amount_fees amount_gte amount_off
+amount_overpaid amount_paid amount_paid_off_stripe amount_percent amount_received amount_refunded
+amount_releasable amount_remaining amount_requested amount_returned amount_reversed amount_shipping
+amount_subtotal amount_tax amount_total application_fee_amount application_fee_percent arrival_date as_of at
+atm_fee attempt_count attempted_at attempts attempts_remaining automatically_finalizes_at available
+available_on balance billed_until billing_cycle_anchor cancel_at canceled_at capture_before cash
+cashback_amount charge_attempt_at check_in_at chunk_size claimed_at completed_at completes_at
+computed_timestamp confirmed_at count created created_at current current_deadline current_period_end
+current_period_start data_available_end data_available_start data_load_time date day_of_month
+days_after_charge days_until_due deactivated_at deadline delay_days delay_days_override delayed_at
+deletes_after delivered delivered_at delivery_year departure_at destination_duration disabled_at
+discount_amount divide_by dropped due due_by due_date duration_in_months duration_ms effective_at
+effective_date effective_percentage email_sent_at end end_date end_hour end_time ended ended_at
+ending_balance error_count estimated_worker_count eta eta_seconds evaluated_at event_created exchange_rate
+exp_month exp_year expected_arrival_date expected_at expected_availability_date expected_deactivation_date
+expected_delivery_year expected_expiry_date expires expires_after expires_after_days expires_after_seconds
+expires_at expires_on failed failed_at fee finalized_at fixed_amounts flat_amount from frozen_time gt gte
+height hour http_status inbound_pending interval_count interval_end interval_start invoice_credit_balance
+iterations last_attempted_at last_seen_at last_used_at left_alone length limit lt lte made_due
+marked_uncollectible_at matched max_length max_network_retries max_redemptions maximum
+maximum_amount_capturable maximum_length merchant_amount min_length minimum minimum_amount
+minimum_balance_by_currency minimum_length minute minutes monthly_anchor monthly_payout_days net net_amount
+network_risk_score network_updated_at next_attempt_at next_invoice_sequence next_payment_attempt
+next_pending_invoice_item_invoice next_refresh_available_at next_sequence nights occurred_at
+out_of_band_amount outbound_pending paid_at pause_at payment_count payment_method_redisplay_limit
+payments_per_period pending pending_webhooks percent percent_off percentage percentages period_end
+period_start placed_at post_payment_amount post_payment_credit_notes_amount posted_at pre_payment_amount
+pre_payment_credit_notes_amount presentment_amount preset previous_secret_valid_until priority
+product_substituted_at quantity queued raised_at rate rates received_at redeem_by refreshed_at release_after
+released_at requested_at result_available_until resume_at resumes_at returned returned_at revoked_at
+risk_score row scheduled_release score second secret_version shipped_at shipping_amount shipping_delay size
+smart_tip_threshold start start_date start_hour start_time started_at starting_balance status stored_at
+submission_count subscription_proration_date subtotal subtotal_excluding_tax succeeded_at success_count
+target_frozen_time tax tax_amount tax_amount_exclusive tax_amount_inclusive tax_date tax_percent
+taxable_amount template_version times_redeemed timestamp to total total_count total_excluding_tax
+total_tax_amount transacted_at transfer_up_to_amount transitioned_at trial_end trial_period_days trial_start
+unit_amount unit_cost unreadable up_to updated updated_at usage_gte used version void_at voided_at
+webhooks_delivered_at weight width
+"""
