@@ -282,7 +282,8 @@ class Execution:
         status, body = self.encode(decision.refusal or decision.answer)
         reply = None
         if cause.idempotency_key is not None:
-            subject = choose_reply_subject(call, context, decision.changes)
+            is_refusal = decision.refusal is not None
+            subject = choose_reply_subject(call, context, decision.changes, is_refusal=is_refusal)
             reply = _make_reply(fingerprint, status, body, decision, subject)
         elif not decision.changes:
             if context.used_cache:

@@ -354,7 +354,7 @@ def _to_rows(
         account, livemode, actor, request_id, key, reaction_to = command.cause
         of_request = None if reaction_to is None else f"event:{reaction_to}"
         new_versions: dict[str, int] = {}
-        subjects = [] if command.reply is None or not command.reply.subject else [command.reply.subject]
+        subjects: list[str | None] = [] if command.reply is None else [command.reply.subject]
         for event, state, causation in command.changes:
             stream, version = event.originator_id, event.originator_version
             if stream not in new_versions:

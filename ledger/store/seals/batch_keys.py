@@ -72,9 +72,11 @@ class BatchKeys:
         created = {subject: new.key for subject, new in self._created.items()}
         return Keyring(epoch, self._keys | created, {})
 
-    def get_created(self, subjects: Iterable[str]) -> list[NewKey]:
+    def get_created(self, subjects: Iterable[str | None]) -> list[NewKey]:
         """Those of the subjects' keys that are new, each once."""
-        return [self._created[each] for each in dict.fromkeys(subjects) if each in self._created]
+        return [
+            self._created[each] for each in dict.fromkeys(filter(None, subjects)) if each in self._created
+        ]
 
     def remember(self, subjects: Iterable[str]) -> None:
         """Cache the new keys of these subjects: they are committed."""
