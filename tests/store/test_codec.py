@@ -60,7 +60,7 @@ def test_personal_data_is_not_in_the_stored_bytes() -> None:
     for text in (b"Lovelace", b"example.com", b"London", b"James", b"cash", b"email", b"address"):
         assert text not in sealed + others
     assert CustomerCreated.PERSONAL.isdisjoint(state)
-    assert (state["account"], state["preferred_locales"]) == ("acct_1", ["en"])
+    assert (state["account"], state["tax_exempt"]) == ("acct_1", "none")
 
 
 def test_the_same_event_is_sealed_differently_each_time() -> None:
