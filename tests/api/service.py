@@ -29,7 +29,7 @@ from tests.serving.process import run_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_KEY = "the-service-key-of-the-tests-0123456789"
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 20
 LIST_SECONDS = 15
 FORM = "application/x-www-form-urlencoded"

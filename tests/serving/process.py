@@ -21,7 +21,9 @@ from tests.forks import ForkedProcess, start_ledger
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = (sys.executable, "-m", "ledger")
 SERVICE_KEY = "the-service-key-of-these-tests-0123456789"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
+"""An erasure that is waited for may itself wait until a delivery under way has ended: 33 s."""
 LIST_WAIT_MS = 10_000  # so that a list shows what was written before, on a busy machine, too
 STOP_SECONDS = 10.0  # what SIGTERM promises
 
@@ -58,7 +60,7 @@ def run_ledger(
         cwd=data_dir.parent,
         capture_output=True,
         text=True,
-        timeout=START_SECONDS,
+        timeout=COMMAND_SECONDS,
         check=False,
     )
 
@@ -72,7 +74,7 @@ def _run_forked(
             arguments, environment=environment, directory=directory, output=output, errors=errors
         )
         try:
-            status = process.wait(START_SECONDS)
+            status = process.wait(COMMAND_SECONDS)
         finally:
             process.kill()
         return subprocess.CompletedProcess(

@@ -1,7 +1,7 @@
 """The names of the members of Stripe's objects and of this API's, but for those of numbers.
 A name that is missing may be somebody's.
 
-`python -m tests.domain.member_names` writes this, from the pinned SDK and the OpenAPI document.
+`python -m tests.privacy.member_names` writes this, from the pinned SDK and the OpenAPI document.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The names of members under which a number stays: amounts, counts, times and the like. In
 some object it is a number, and in none what is said of a person.
 
-`python -m tests.domain.member_names` writes this, from the pinned SDK and the OpenAPI document.
+`python -m tests.privacy.member_names` writes this, from the pinned SDK and the OpenAPI document.
 """
 
 from __future__ import annotations

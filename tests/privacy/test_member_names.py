@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger.domain.redaction.documents import KEPT_TEXTS, MEMBER_NAMES
-from tests.domain.member_names import MOSTLY_TEXTS, PERSONAL_NUMBERS, format_modules
+from tests.privacy.member_names import MOSTLY_TEXTS, PERSONAL_NUMBERS, format_modules
 
 
 def test_the_names_are_those_of_the_sdk_and_of_the_own_answers() -> None:

@@ -1,6 +1,6 @@
 """The names of the members of Stripe's objects, from the pinned SDK, and of this API's, from its description.
 
-python -m tests.domain.member_names    writes them to the table that says what of a document stays
+python -m tests.privacy.member_names    writes them to the table that says what of a document stays
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ total_tax_amounts trial_end_behavior unit_amount_excluding_tax
 LINE_LENGTH = 108
 _WRITTEN = """
 
-`python -m tests.domain.member_names` writes this, from the pinned SDK and the OpenAPI document.
+`python -m tests.privacy.member_names` writes this, from the pinned SDK and the OpenAPI document.
 """
 _ABOUT_OTHERS = f"""The names of the members of Stripe's objects and of this API's, but for those of numbers.
 A name that is missing may be somebody's.{_WRITTEN}"""
