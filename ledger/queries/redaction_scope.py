@@ -112,6 +112,7 @@ _JUDGED = {"charge", "dispute", "payment_intent"}
 """What may stand in the way, by the first part of its events' topics."""
 _HELD = {"charge", "payment_intent", "resource"}
 """What may have been held before it belonged to a root."""
+_LOOKED_AT = _JUDGED | _HELD
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -198,7 +199,8 @@ class _Survey:
                 if len(self._seen) > REACHED_MAX:
                     self._add("too_many_objects", f"The job reaches more than {REACHED_MAX:,} objects.")
                     return
-                self._found.append((stream, aggregate))
+                if aggregate in _LOOKED_AT:
+                    self._found.append((stream, aggregate))
                 if len(self._found) >= STREAMS_PAGE_MAX:
                     await self._look_at_found()
         await self._look_at_found()
@@ -250,13 +252,14 @@ class _Survey:
             found = await self._find_hanging([stream for stream, family in found if family in _HELD])
 
     async def _find_hanging(self, streams: Sequence[str]) -> list[tuple[str, str]]:
-        """Reach what names these objects as its charge or payment intent. Returns what is new."""
+        """Reach what names these objects as its charge or payment intent. Returns what of that
+        is new and to be looked at."""
         parameters = self._bind(streams=_encode_json(streams).decode())
         rows = await fetch_all(self.conn, _HANGING, parameters)
         new = [(stream, family) for stream, family in rows if stream not in self._seen]
         for stream, family in new:
             self._reach(stream, family)
-        return new
+        return [(stream, family) for stream, family in new if family in _LOOKED_AT]
 
     async def _judge(self, streams: Sequence[str]) -> None:
         codec = self.store.codec.without_personal_data()

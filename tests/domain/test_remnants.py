@@ -53,28 +53,24 @@ documents = st.recursive(
 )
 
 
-def list_texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Each text in a value of JSON, by the name of the member that it is in."""
-    if isinstance(value, str):
-        yield name, value
-    elif isinstance(value, dict):
+def list_leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Each text, number, boolean and null in a value of JSON, by the name of the member that it is in."""
+    if isinstance(value, dict):
         for key, member in value.items():
-            yield from list_texts(member, key)
+            yield from list_leaves(member, key)
     elif isinstance(value, list):
         for item in value:
-            yield from list_texts(item, name)
-
-
-def list_numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
-    """Each number in a value of JSON, by the name of the member that it is in."""
-    if isinstance(value, int) and not isinstance(value, bool):
+            yield from list_leaves(item, name)
+    else:
         yield name, value
-    elif isinstance(value, dict):
-        for key, member in value.items():
-            yield from list_numbers(member, key)
-    elif isinstance(value, list):
-        for item in value:
-            yield from list_numbers(item, name)
+
+
+def list_texts(value: Any) -> Iterator[tuple[str, str]]:
+    return ((name, leaf) for name, leaf in list_leaves(value) if isinstance(leaf, str))
+
+
+def list_numbers(value: Any) -> Iterator[tuple[str, int]]:
+    return ((name, leaf) for name, leaf in list_leaves(value) if type(leaf) is int)
 
 
 def test_each_personal_field_of_each_event_class_has_a_rule() -> None:
