@@ -226,12 +226,15 @@ def _dashed(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def read_stored_replies(service: Service, account: str = "%") -> dict[str, str]:
-    """The bodies of stored replies, opened, by idempotency key; by default those of all accounts."""
+def read_stored_replies(service: Service, account: str) -> dict[str, str]:
+    """The bodies of an account's stored replies, opened, by idempotency key.
+
+    Tests share the service and its database: another account may have used the same key.
+    """
     keyring = read_keyring(service.dsn, SERVICE_KEY.encode())
     with psycopg.connect(service.dsn) as conn:
         rows = conn.execute(
-            "SELECT key, body, compressed FROM ledger.replies WHERE account LIKE %s", (account,)
+            "SELECT key, body, compressed FROM ledger.replies WHERE account = %s", (account,)
         ).fetchall()
     return {key: read_body(text, stored, keyring) or "" for key, text, stored in rows}
 

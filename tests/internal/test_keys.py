@@ -243,7 +243,7 @@ def list_key_ids(operator: InternalClient) -> list[str]:
 
 
 def test_an_idempotency_key_makes_one_key_which_is_shown_once(
-    operator: InternalClient, http: httpx.Client, service: Service
+    operator: InternalClient, http: httpx.Client, service: Service, account: Account
 ) -> None:
     body = {"kind": "rk", "name": "importer", "scopes": ["rak_customer_read"]}
     answer = operator.post("/keys", body, idempotency_key="one")
@@ -265,7 +265,7 @@ def test_an_idempotency_key_makes_one_key_which_is_shown_once(
         operator.post("/customers", {"name": "A"}, idempotency_key="one"), kind="idempotency_error"
     )
     assert list_key_ids(operator) == before
-    stored = read_stored_replies(service)
+    stored = read_stored_replies(service, account.id)
     assert key["id"] in stored["one"]
     assert not any(key["key"] in body for body in stored.values())
     rolled = ok(operator.post(f"/keys/{key['id']}/roll", {}, idempotency_key="two"))
