@@ -46,7 +46,7 @@ class RowEncoder:
 
     def __init__(self, codec: Codec, *, compressed: bool = False) -> None:
         self._keys = codec.data_keys
-        self._index = BlindIndex(codec.data_keys.service_keys)
+        self._index = codec.data_keys.blind_index
         self._compressed = compressed
 
     async def load_keyring(
@@ -94,7 +94,7 @@ class RowReader:
 
     def __init__(self, codec: Codec) -> None:
         self._keys = codec.data_keys
-        self._index = BlindIndex(codec.data_keys.service_keys)
+        self._index = codec.data_keys.blind_index
 
     async def read(
         self, conn: Conn, projection: Projection, names: Sequence[str], rows: Collection[Sequence[Any]]

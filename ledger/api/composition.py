@@ -16,7 +16,6 @@ from ledger.config import Settings
 from ledger.domain.money import Terms
 from ledger.files.storage import FileStorage
 from ledger.files.urls import FileLinkUrls
-from ledger.keys.blind_index import BlindIndex
 from ledger.postgres.connections import Pool
 from ledger.queries.charges import find_charge_id
 from ledger.queries.context import QueryContext
@@ -42,7 +41,7 @@ def build_queries(store: Store, pool: Pool, settings: Settings) -> QueryContext:
         link_urls=FileLinkUrls(store.service_keys),
         page_tokens=PageTokens(store.service_keys),
         derive_intent_secret=PaymentIntentSecrets(store.service_keys).derive,
-        blind_index=BlindIndex(store.service_keys),
+        blind_index=store.codec.data_keys.blind_index,
     )
     store.durability.on_failover.append(queries.totals.clear)
     return queries

@@ -38,7 +38,7 @@ from ledger.errors import (
 from ledger.objects import Fetch, expand, get_readable, render_object
 from ledger.postgres.connections import Conn, Pool
 from ledger.store.journal import Append, Change, VersionConflict, fold_changes
-from ledger.store.replies import IdempotencyKeyUsed, Reply, StoredReply, insert_reply
+from ledger.store.replies import IdempotencyKeyUsed, Reply, StoredReply, insert_reply, is_reply_to
 from ledger.store.store import Store
 from ledger.wire.files import add_urls
 
@@ -128,14 +128,13 @@ class Execution:
         stored: it concerns the parameters alone. Also raises IdempotencyKeyReused, ConcurrencyConflict,
         QueueFull, UnreadableRecord and Unavailable.
         """
-        key = call.cause.idempotency_key
         is_key_used = False
         for attempt in range(self._attempts_max):
             try:
-                if is_key_used and key is not None:
+                if is_key_used:
                     stored_reply = await self.find_reply(call.cause)
                     if stored_reply is not None:  # a failover may take it back
-                        return await self.replay(stored_reply, key, fingerprint)
+                        return await self.replay(stored_reply, call.cause, fingerprint)
                 if not attempt or not call.target:
                     return await self._attempt(call, decide, fingerprint, exact=attempt > 0)
                 async with self._get_lock(call.target):
@@ -191,7 +190,7 @@ class Execution:
                     # If its connection is lost and it had committed, the key is used when it runs again.
                     answer = await pool.run_idempotent(change_and_reply)
                 elif answer is None or stored_reply.request_id != cause.request_id:
-                    return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
+                    return await self.replay(stored_reply, cause, fingerprint)
                 await durability.confirm(failovers)
                 return CommandResult(*self.encode(answer))
             except (IdempotencyKeyUsed, FailedOver, VersionConflict):
@@ -245,15 +244,16 @@ class Execution:
         assert cause.idempotency_key is not None
         return await self._store.journal.find_reply(cause.account, cause.livemode, cause.idempotency_key)
 
-    async def replay(self, stored_reply: StoredReply, key: str, fingerprint: str) -> CommandResult:
+    async def replay(self, stored_reply: StoredReply, cause: Cause, fingerprint: str) -> CommandResult:
         """The stored reply, which has just been found, byte for byte, with its secret derived again. Raises
         IdempotencyKeyReused if the key was used with other parameters, FailedOver and Unavailable."""
         await self._store.durability.confirm()
         reply = stored_reply.reply
-        if reply.fingerprint != fingerprint:
+        if not is_reply_to(self._store.codec.data_keys, cause, stored_reply, fingerprint):
             raise IdempotencyKeyReused(
                 "Keys for idempotent requests can only be used with the same parameters they were first "
-                f"used with. Try using a key other than '{key}' if you meant to execute a different request."
+                f"used with. Try using a key other than '{cause.idempotency_key}' if you meant to execute a "
+                "different request."
             )
         body = reply.body
         if reply.secret_object_id is not None:
@@ -277,7 +277,7 @@ class Execution:
                 cause.idempotency_key is not None
                 and (stored_reply := await self.find_reply(cause)) is not None
             ):
-                return await self.replay(stored_reply, cause.idempotency_key, fingerprint)
+                return await self.replay(stored_reply, cause, fingerprint)
             raise decision.refusal
         status, body = self.encode(decision.refusal or decision.answer)
         reply = None

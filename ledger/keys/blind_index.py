@@ -1,4 +1,4 @@
-"""Keyed hashes by which rows are found whose values are sealed: a blind index.
+"""Keyed hashes by which rows are found, or compared, whose values are sealed or not kept: a blind index.
 
 Equal values of one account and mode have equal hashes; nobody without the service key can tell a value from
 its hash, or try values until one fits.

@@ -9,6 +9,7 @@ erasure (`ledger.keys.erasure_watch`). Who opens or seals much loads all keys it
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import structlog
@@ -18,6 +19,7 @@ from psycopg.rows import TupleRow
 
 from ledger.crypto.entropy import RandomPieces
 from ledger.crypto.mac import Mac
+from ledger.keys.blind_index import BlindIndex
 from ledger.keys.erasure_watch import SEALED_BY_SUBJECT_SINCE_EPOCH, ErasureWatch, LeasedCache
 from ledger.keys.service_keys import ServiceKeys
 from ledger.postgres.connections import Conn, fetch_all
@@ -163,6 +165,12 @@ class DataKeys:
         self.watch = watch or ErasureWatch()
         self._cache: LeasedCache[str, bytes] = LeasedCache(cached_max, self.watch)
         self._ready: LeasedCache[str, DataKey] = LeasedCache(min(READY_KEYS_MAX, cached_max), self.watch)
+
+    @cached_property
+    def blind_index(self) -> BlindIndex:
+        """The keyed hashes that stand for what is sealed. Raises KeyError if the process does not have the
+        secrets that the database keeps."""
+        return BlindIndex(self.service_keys)
 
     def __len__(self) -> int:
         """How many keys are cached."""

@@ -31,7 +31,7 @@ from ledger.store.batching import BatchQueue, Pending
 from ledger.store.codec import Codec, evolve
 from ledger.store.log import StreamReader
 from ledger.store.notifications import HeadNotifier
-from ledger.store.replies import IdempotencyKeyUsed, Replies, Reply, StoredReply, encode_body
+from ledger.store.replies import IdempotencyKeyUsed, Replies, Reply, StoredReply, encode_reply
 from ledger.store.seals.batch_keys import BatchKeys
 
 GATHER_MAX = 16
@@ -386,14 +386,13 @@ def _to_rows(
                 (index, new.subject, new.wrapped, new.wrapped_by) for new in keys.get_created(subjects)
             )
         rows.keys.extend((index, subject, None, None) for subject in command.erased_subjects)
-        if command.reply is not None:
-            fingerprint, status, _, secret_of, secret_at, _ = command.reply
-            body = encode_body(command.reply, keyring, as_bytes=as_bytes)
+        if (reply := command.reply) is not None:
             place = len(rows.events) if command.changes else None
             rows.replies.append(
                 (
-                    index, account, livemode, key, fingerprint, status, *body,
-                    secret_of, secret_at, request_id, place,
+                    index, account, livemode, key,
+                    *encode_reply(codec.data_keys, keyring, command.cause, reply, as_bytes=as_bytes),
+                    reply.secret_object_id, reply.secret_offset, request_id, place,
                 )
             )  # fmt: skip
     return rows

@@ -2,7 +2,7 @@
 
 A reply to a command that appends to the log commits with it (`ledger.append_any`). Bodies are stored
 compressed, and sealed for their subject, in a column of their own, once every release that may run reads
-that.
+that. What the request was is kept as a keyed hash, from which nobody can tell what it said.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ledger.call import Cause
 from ledger.clock import Clock
 from ledger.compression.documents import compress, decompress_text
 from ledger.errors import LedgerError, Unavailable
+from ledger.keys.blind_index import is_hash
 from ledger.keys.data_keys import NO_KEYS, DataKeys, Keyring
 from ledger.keys.documents import load_document_keys, open_document, seal_document
 from ledger.postgres.connections import BACKGROUND_ANSWER_SECONDS, Conn, ReconnectingConnection, fetch_one
@@ -60,7 +61,8 @@ class Reply(NamedTuple):
 
     A body with a secret is stored without it: the secret is cut out at offset `secret_offset` (characters),
     and can be derived again from the object `secret_object_id` (`commands.execution.Decision.secret_of`).
-    `subject`: whose personal data the body may have; None: nobody's.
+    `subject`: whose personal data the body may have; None: nobody's. `fingerprint`: a hash of the request; of
+    a stored reply, what `is_reply_to` compares with that.
     """
 
     fingerprint: str
@@ -175,15 +177,16 @@ async def insert_reply(conn: Conn, keys: DataKeys, cause: Cause, reply: Reply, c
     keyring = await keys.load(conn, [] if reply.subject is None else [reply.subject])
     if reply.subject is not None and keyring.is_erased(reply.subject):
         raise Unavailable("what this answer shows is being redacted")
-    body, stored = encode_body(reply, keyring, as_bytes=await may_store_replies_as_bytes(conn))
+    as_bytes = await may_store_replies_as_bytes(conn)
+    fingerprint, status, body, stored = encode_reply(keys, keyring, cause, reply, as_bytes=as_bytes)
     cur = await conn.execute(
         _INSERT_REPLY,
         {
             "account": cause.account,
             "livemode": cause.livemode,
             "key": cause.idempotency_key,
-            "fingerprint": reply.fingerprint,
-            "status": reply.status,
+            "fingerprint": fingerprint,
+            "status": status,
             "body": body,
             "compressed": stored,
             "request_id": cause.request_id,
@@ -192,6 +195,13 @@ async def insert_reply(conn: Conn, keys: DataKeys, cause: Cause, reply: Reply, c
     )
     if not cur.rowcount:
         raise IdempotencyKeyUsed
+
+
+def is_reply_to(keys: DataKeys, cause: Cause, stored_reply: StoredReply, fingerprint: str) -> bool:
+    """Whether the reply that is stored under the cause's idempotency key is one to the request with this
+    fingerprint."""
+    stored = stored_reply.reply.fingerprint
+    return stored == (_hash_fingerprint(keys, cause, fingerprint) if is_hash(stored) else fingerprint)
 
 
 def read_body(text: str | None, stored: bytes | None, keyring: Keyring = NO_KEYS) -> str | None:
@@ -204,9 +214,22 @@ def read_body(text: str | None, stored: bytes | None, keyring: Keyring = NO_KEYS
     return None if opened is None else opened.decode()
 
 
-def encode_body(reply: Reply, keyring: Keyring, *, as_bytes: bool) -> tuple[str | None, bytes | None]:
-    """What the columns `body` and `compressed` have of a reply: the text, or what only releases since 0021
-    read (`as_bytes`). `keyring` has been loaded for the subject."""
-    if reply.subject is not None and keyring.may_seal:
-        return None, seal_document(keyring, reply.subject, reply.body.encode())
-    return (None, compress(reply.body.encode())) if as_bytes else (reply.body, None)
+def encode_reply(
+    keys: DataKeys, keyring: Keyring, cause: Cause, reply: Reply, *, as_bytes: bool
+) -> tuple[str, int, str | None, bytes | None]:
+    """The columns `fingerprint`, `status`, `body` and `compressed` of a reply. `as_bytes`: the body is
+    compressed, which only releases since 0021 read. The fingerprint is a keyed hash, and a body with a
+    subject is sealed, once every release that may run reads that. `keyring` has been loaded for it."""
+    fingerprint = reply.fingerprint
+    if keyring.may_seal:
+        fingerprint = _hash_fingerprint(keys, cause, fingerprint)
+        if reply.subject is not None:
+            sealed = seal_document(keyring, reply.subject, reply.body.encode())
+            return fingerprint, reply.status, None, sealed
+    if as_bytes:
+        return fingerprint, reply.status, None, compress(reply.body.encode())
+    return fingerprint, reply.status, reply.body, None
+
+
+def _hash_fingerprint(keys: DataKeys, cause: Cause, fingerprint: str) -> str:
+    return keys.blind_index.hash_as_text(cause.account, cause.livemode, "request", fingerprint)

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
+import psycopg
 import pytest
 import stripe
 
+from ledger.accounts import INTERNAL_SCOPES
+from ledger.keys.blind_index import is_hash
 from tests.api.service import Account, Caller, Registrar, Service, assert_refused, name_bases, ok
 
 
@@ -114,6 +118,25 @@ def test_another_path_is_refused(raw: Caller) -> None:
     ok(raw.post("/v1/customers", "name=a", idempotency_key="k"))
     _assert_key_reused(raw, f"/v1/customers/{customer}", "name=a")
     assert ok(raw.get(f"/v1/customers/{customer}"))["name"] is None
+
+
+@pytest.mark.parametrize("path", ["/v1/customers", "/internal/v1/keys"])
+def test_nobody_can_tell_from_a_kept_reply_what_was_asked_for(
+    path: str, http: httpx.Client, registrar: Registrar, service: Service
+) -> None:
+    """A hash that is the same for the same request could be compared with those of guesses."""
+    owners = [registrar.account() for _ in range(2)]
+    form: Any = {"data" if path.startswith("/v1") else "json": {"name": "Jenny"}}
+    for owner in owners:
+        key = registrar.key(owner.id, "rk", scopes=(*INTERNAL_SCOPES, "rak_customer_write"))[1]
+        headers = {"authorization": f"Bearer {key}", "idempotency-key": "k"}
+        answers = [http.post(path, headers=headers, **form) for _ in range(2)]
+        assert ["idempotent-replayed" in each.headers for each in answers] == [False, True]
+    with psycopg.connect(service.dsn) as conn:
+        query = "SELECT fingerprint FROM ledger.replies WHERE account = ANY (%s)"
+        stored = [text for (text,) in conn.execute(query, ([owner.id for owner in owners],))]
+    assert len(set(stored)) == 2
+    assert all(map(is_hash, stored))
 
 
 def test_parameters_are_compared_decoded(raw: Caller) -> None:

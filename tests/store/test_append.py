@@ -15,7 +15,7 @@ from ledger.domain.money import Terms
 from ledger.errors import QueueFull, Unavailable
 from ledger.store.codec import evolve
 from ledger.store.journal import Append, Change, VersionConflict
-from ledger.store.replies import IdempotencyKeyUsed, Reply, ReplyCleanup, read_body
+from ledger.store.replies import IdempotencyKeyUsed, Reply, read_body
 from tests.store.stores import (
     CAUSE,
     NOW,
@@ -169,21 +169,6 @@ def test_a_key_used_by_a_refused_command_stays_free(dsn: str) -> None:
     assert kinds(outcomes) == [VersionConflict, 2]
 
 
-def test_a_stored_reply_is_found_again(dsn: str) -> None:
-    async def main() -> None:
-        async with open_store(dsn) as store:
-            assert await store.journal.find_reply("acct_1", False, "key") is None
-            reply = Reply("print", 402, '{"secret":""}', "cuss_1", 11)
-            await store.journal.append(
-                create_customer("cus_1", cause=CAUSE._replace(idempotency_key="key"), reply=reply)
-            )
-            assert await store.journal.find_reply("acct_1", False, "key") == (reply, "req_1", 1)
-            assert await store.journal.find_reply("acct_1", True, "key") is None
-            assert await store.journal.find_reply("acct_2", False, "key") is None
-
-    asyncio.run(main())
-
-
 def test_a_reply_has_the_position_of_its_commands_last_event(dsn: str) -> None:
     """Also when commands before it in its batch were refused: their events got no positions."""
     append_together(dsn, create_customer("cus_taken"))
@@ -200,23 +185,6 @@ def test_a_reply_has_the_position_of_its_commands_last_event(dsn: str) -> None:
     assert kinds(outcomes) == [2, VersionConflict, VersionConflict, 4, 4, 5]
     stored = fetch_rows(dsn, "SELECT key, position FROM ledger.replies ORDER BY key")
     assert stored == [("nothing", None), ("one", 2), ("three", 5), ("two", 4)]
-
-
-def test_old_replies_are_deleted_and_the_events_stay(dsn: str) -> None:
-    async def main() -> None:
-        clock = FixedClock(NOW)
-        async with open_store(dsn, clock=clock) as store:
-            await store.journal.append(create_customer("cus_1", **with_reply("old")))
-            clock.at += 3600
-            await store.journal.append(create_customer("cus_2", **with_reply("new")))
-            cleanup = ReplyCleanup(store.dsn, store.clock, store.journal.appender_id)
-            await cleanup.delete_before(NOW + 1800)
-            await cleanup.close()
-            assert await store.journal.find_reply("acct_1", False, "old") is None
-            assert await store.journal.find_reply("acct_1", False, "new") is not None
-
-    asyncio.run(main())
-    assert len(read_positions(dsn)) == 2
 
 
 @pytest.mark.parametrize(

@@ -273,10 +273,11 @@ class PublicApi:
             call = self._build_call(exchange, encoded_parameters)
         except InvalidParameter:
             if idempotency_key is not None:
-                stored_reply = await execution.find_reply(exchange.build_cause())
+                cause = exchange.build_cause()
+                stored_reply = await execution.find_reply(cause)
                 if stored_reply is not None:
                     # The parameters of the stored reply were valid, so these differ: `replay` raises.
-                    await execution.replay(stored_reply, idempotency_key, fingerprint="")
+                    await execution.replay(stored_reply, cause, fingerprint="")
             raise
         fingerprint = ""
         if idempotency_key is not None:
