@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICE_KEY = "the-service-key-of-the-tests-0123456789"
 START_SECONDS = 60
 STOP_SECONDS = 20
-LIST_SECONDS = 15
+LIST_SECONDS = 60
 FORM = "application/x-www-form-urlencoded"
 PREVIEW = "2026-09-30.preview"
 """The version that the pre-release client sends."""

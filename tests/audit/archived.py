@@ -15,7 +15,7 @@ from ledger.tree.keys import list_keys
 from tests.api.service import SERVICE_KEY, Service
 from tests.serving.process import run_ledger
 
-SEAL_SECONDS = 30
+SEAL_SECONDS = 60
 DOCUMENT = Path(__file__).parents[2] / "docs/audit/exports.md"
 _SEALED = "SELECT h.position, t.size FROM ledger.head h, ledger.tree_head t"
 

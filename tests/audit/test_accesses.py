@@ -59,7 +59,7 @@ def find_record(database: psycopg.Connection, answer: httpx.Response) -> Any:
 
 
 def wait_until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not is_true():
         assert time.monotonic() < deadline
         time.sleep(0.02)

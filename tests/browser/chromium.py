@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 # Chromium reads commands from its descriptor 3 and writes answers and events to 4.
 _WITH_PIPES = """
 import fcntl, os, sys

@@ -214,7 +214,7 @@ def erase(raw: Caller, customer: str) -> None:
     def has(status: str) -> bool:
         return bool(ok(raw.call("GET", f"{jobs}/{job}", None, preview))["status"] == status)
 
-    wait_until(lambda: has("ready"), seconds=30)
+    wait_until(lambda: has("ready"))
     ok(raw.call("POST", f"{jobs}/{job}/run", None, preview))
     wait_until(lambda: has("succeeded"), seconds=60)
 

@@ -146,7 +146,7 @@ def test_the_commands_of_the_comment_work_in_their_order(cluster: Cluster, place
         assert migrated.returncode == 0, migrated
         for name in ("api", "worker"):
             stack.enter_context(run_container(name, dsn, port, place))
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), seconds=30)
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
         known: dict[str, str] = {}
         printed = ""
         for line in lines[started + 1 :]:

@@ -41,7 +41,7 @@ def backups(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         persons = Persons(dsn, folder)
         persons.plant(dict.fromkeys([*ERASED, "cus_other"], 3))
         with run_serve(folder / "service", database_url=dsn, secret_key=SERVICE_KEY) as service:
-            service.wait_until(persons.has_signing_key, seconds=20)
+            service.wait_until(persons.has_signing_key)
             persons.run("backup", str(before))
             with persons.erase_as_far_as(ERASED, STEPS) as jobs:
                 persons.run("backup", str(middle))

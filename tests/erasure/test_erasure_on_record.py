@@ -62,7 +62,7 @@ def record(stage: Stage) -> Record:
     [dispute] = ok(stage.raw.get(f"/v1/disputes?charge={disputed}"))["data"]
     ok(stage.raw.post(f"/v1/disputes/{dispute['id']}/close", {}))
     job = stage.erase(customers=[customer])
-    wait_until(lambda: stage.operator.get(f"/erasures/{job}").status_code == 200, seconds=20)
+    wait_until(lambda: stage.operator.get(f"/erasures/{job}").status_code == 200)
     return Record(stage, customer, job, clear, copy, sealed, sealed.read_bytes(), backup)
 
 

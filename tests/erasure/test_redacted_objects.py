@@ -318,5 +318,5 @@ def test_a_dispute_of_a_redacted_charge_is_recorded_and_takes_no_evidence(redact
     for form in ({"evidence[customer_name]": "Ada"}, {"submit": "true"}, {"metadata[of]": "Ada"}):
         assert_refused(stage.raw.post(path, form), message="has been redacted")
     ok(stage.operator.post("/clock", {"advance_seconds": 90 * 86400}))
-    wait_until(lambda: ok(stage.raw.get(path))["status"] == "lost", seconds=30)
+    wait_until(lambda: ok(stage.raw.get(path))["status"] == "lost")
     assert ok(stage.raw.get(path))["evidence"]["customer_name"] is None

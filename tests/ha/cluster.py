@@ -190,7 +190,7 @@ class PatroniCluster:
     def start(self) -> None:
         """Start all, and wait until the cluster is whole."""
         self.etcd.start()
-        wait_until(self._is_etcd_healthy, seconds=20)
+        wait_until(self._is_etcd_healthy)
         self.haproxy.start()
         for node in self.nodes:
             node.start()

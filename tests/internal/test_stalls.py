@@ -22,7 +22,7 @@ from tests.conftest import Cluster
 from tests.internal.conftest import InternalClient
 from tests.projections.histories import KEY, Author, catch_up, run_story
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")

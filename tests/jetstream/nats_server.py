@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-START_SECONDS = 15.0
+START_SECONDS = 60.0
 PROGRAMS = ("/usr/sbin/nats-server", "nats-server")
 MISSING = "nats-server is not installed (Debian: apt install nats-server)"
 

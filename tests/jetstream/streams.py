@@ -19,7 +19,7 @@ from ledger.store.store import Store
 from tests.jetstream.nats_server import NatsServer
 from tests.store.stores import create_customer
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 _customers = itertools.count(1)
 
 

@@ -34,7 +34,7 @@ from tests.keys.deployment import (
 WRONG = b"another service key of these tests, 32 bytes and more"
 NOT_THE_KEY = "LEDGER_SECRET_KEY is not the key that the data of this database was made with"
 SECRETS = len(PURPOSES)
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 60.0
 
 
 def test_a_first_start_keeps_the_secrets_that_releases_before_derived(dsn: str) -> None:

@@ -13,7 +13,7 @@ import stripe
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-RECEIVE_SECONDS = 30.0
+RECEIVE_SECONDS = 60.0
 QUIET_SECONDS = 0.3
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 SUBPROTOCOL = "stripecli-devproxy-v1"

@@ -73,7 +73,7 @@ def spawn_holder(data_dir: Path) -> subprocess.Popen[str]:
 
 
 def postmaster_pid(cluster: Path) -> int:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if (cluster / "postmaster.pid").exists():
             return int((cluster / "postmaster.pid").read_text().split()[0])

@@ -38,7 +38,7 @@ SETTINGS = {
     "wal_retrieve_retry_interval": "100ms",
     "timezone": "UTC",
 }
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 class Server:

@@ -15,7 +15,7 @@ from tests.internal.conftest import InternalClient, operator  # noqa: F401  # fi
 # ruff: noqa: F811
 
 JOBS = "/v1/privacy/redaction_jobs"
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 class PreviewCaller(Caller):

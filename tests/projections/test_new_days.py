@@ -23,7 +23,7 @@ from tests.projections.histories import ACCOUNT, Author, open_engine, run_story
 from tests.projections.queries import open_queries
 from tests.webhooks.test_fanout import create_endpoint
 
-WITHIN_SECONDS = 10
+WAIT_SECONDS = 60
 _IS_WAITING = """
 SELECT FROM pg_locks
 WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -46,7 +46,7 @@ async def read_across_a_new_day(author: Author, read: Callable[[], Awaitable[Res
             # Planning a query of the feed locks each partition. The engine needs none that has rows.
             await conn.execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(today))
             reading = asyncio.ensure_future(read())
-            async with asyncio.timeout(WITHIN_SECONDS):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while await fetch_one(conn, _IS_WAITING) is None:  # noqa: ASYNC110  # the server tells nobody
                     await asyncio.sleep(0.01)
             await author.advance_clock(days=7)

@@ -39,7 +39,7 @@ from tests.projections.rebuilds import (
     run_rebuild,
 )
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 # What does this waits for the test, which holds that lock.
 GATE = """
 CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -31,7 +31,7 @@ from tests.projections.histories import Author, catch_up, run_story
 from tests.projections.rebuilds import OPERATOR, begin_rebuild, load_rebuild
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 RUNNING = ("filling", "indexing", "catching up", "comparing")
 # State and whether it is paused, by action: where it leads from each state in which it is allowed.
 EXPECTED: dict[str, dict[tuple[str, bool], tuple[str, bool]]] = {

@@ -16,7 +16,7 @@ from projections.worker import Sampler
 from tests.projections.corruption import corrupt_event
 from tests.projections.histories import Author, catch_up, run_story
 
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 60.0
 
 
 async def wait_until(holds: Callable[[], Any]) -> None:

@@ -22,7 +22,7 @@ from tests.postgres.standby import ReplicatedServers, run_replicated
 from tests.projections.histories import KEY, Author, run_story
 from tests.serving.process import run_ledger
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 IS_STANDBY = "SELECT pg_is_in_recovery()"
 
 

@@ -133,7 +133,7 @@ class ServeProcess:
     def output(self) -> str:
         return self._output.read_text()
 
-    def wait_until(self, condition: Any, *, seconds: float) -> None:
+    def wait_until(self, condition: Any, *, seconds: float = START_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None, self.log

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 
 
 class TcpProxy:

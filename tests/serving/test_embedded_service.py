@@ -64,7 +64,7 @@ def test_each_key_may_do_what_its_kind_allows(service: ServeProcess) -> None:
 
 def test_it_becomes_ready(service: ServeProcess) -> None:
     ready = f"{service.url}/readyz"
-    service.wait_until(lambda: httpx.get(ready).status_code == 200, seconds=10)
+    service.wait_until(lambda: httpx.get(ready).status_code == 200)
     assert httpx.get(ready).json()["status"] == "ok"
 
 
@@ -72,7 +72,7 @@ def test_each_line_of_the_log_is_json_without_secrets(service: ServeProcess) -> 
     keys = load_keys(service.data_dir)
     created = create_customer(keys, "Ada Lovelace")
     create_customer({**keys, "secret": "sk_test_wrongwrongwrongwrong"}, "Ada")
-    service.wait_until(lambda: created.headers["request-id"] in service.log, seconds=5)
+    service.wait_until(lambda: created.headers["request-id"] in service.log)
     lines = [json.loads(line) for line in service.log.splitlines()]
     [line] = [line for line in lines if line.get("request_id") == created.headers["request-id"]]
     assert (line["event"], line["method"], line["path"], line["status"]) == (
@@ -100,7 +100,7 @@ def test_the_file_of_a_killed_service_is_ignored_when_another_process_has_its_id
     data_dir.mkdir()
     (data_dir / "database.json").write_text(json.dumps({"pid": os.getpid(), "dsn": "host=/nowhere"}))
     with run_serve(data_dir) as service:
-        service.wait_until(lambda: httpx.get(f"{service.url}/readyz").status_code == 200, seconds=10)
+        service.wait_until(lambda: httpx.get(f"{service.url}/readyz").status_code == 200)
         assert "/nowhere" not in (data_dir / "database.json").read_text()
     assert not (data_dir / "postgres" / "postmaster.pid").exists()
     shutil.rmtree(data_dir)
@@ -199,7 +199,7 @@ def kill_under_load(service: ServeProcess, keys: Keys) -> list[str]:
     writers = [threading.Thread(target=write) for _ in range(6)]
     for writer in writers:
         writer.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(acknowledged) < 150 and time.monotonic() < deadline:
         time.sleep(0.01)
     service.kill()

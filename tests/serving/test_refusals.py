@@ -175,7 +175,7 @@ def test_a_verification_that_compares_nothing_fails(dsn: str, place: Path) -> No
     """The projections are live, but the log is empty."""
     settings = {"database_url": dsn, "secret_key": SERVICE_KEY}
     with run_serve(place / "nothing", **settings) as service:
-        service.wait_until(lambda: httpx.get(f"{service.url}/readyz").status_code == 200, seconds=10)
+        service.wait_until(lambda: httpx.get(f"{service.url}/readyz").status_code == 200)
         for options in ((), ("--sample", "5"), ("customers",), ("--json",)):
             ended = run_ledger(place / "nothing", "projections", "verify", *options, **settings)
             assert ended.returncode == 1

@@ -74,7 +74,7 @@ def halted_rotation(dsn: str, environment: dict[str, str]) -> Iterator[HaltedRot
         conn.execute("SELECT pg_advisory_lock(77, 77)")
         process = subprocess.Popen([*PROGRAM, *ROTATE], env=environment, stderr=subprocess.PIPE)
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while conn.execute(_IS_HALTED).fetchone() != (True,):
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline

@@ -234,7 +234,7 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
 
     key = asyncio.run(create_secret(dsn))
     with run_serve(place / "two", workers=2, **settings(dsn)) as service:
-        service.wait_until(lambda: len(api_processes(service)) == 2, seconds=10)
+        service.wait_until(lambda: len(api_processes(service)) == 2)
         written = 0
         while appenders() < 2:
             assert written < 400, "one process answers everything"
@@ -245,7 +245,7 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
         before = api_processes(service)
         os.kill(min(before), signal.SIGKILL)
         write(service, key, 5)
-        service.wait_until(lambda: len(api_processes(service)) == 2, seconds=10)
+        service.wait_until(lambda: len(api_processes(service)) == 2)
         assert len(before & api_processes(service)) == 1
         service.wait_until(lambda: total(service) == written + 5, seconds=2)
         processes = list_children(service.process.pid)
@@ -257,10 +257,10 @@ def test_two_api_processes_share_the_work_and_a_killed_one_is_replaced(dsn: str,
 def test_no_process_outlives_a_service_that_is_killed(dsn: str, place: Path) -> None:
     """One that stayed would hold the port, and the service could not start again."""
     with run_serve(place / "orphans", workers=2, **settings(dsn)) as service:
-        service.wait_until(lambda: len(list_children(service.process.pid)) == 3, seconds=10)
+        service.wait_until(lambda: len(list_children(service.process.pid)) == 3)
         processes = list_children(service.process.pid)
         service.kill()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while any(is_running(pid) for pid in processes):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -276,11 +276,11 @@ def test_a_killed_process_is_replaced_and_requests_wait_for_it(dsn: str, place: 
 
     key = asyncio.run(create_secret(dsn))
     with run_serve(place / name.replace(" ", "-"), workers=1, **settings(dsn)) as service:
-        service.wait_until(lambda: find(service) is not None, seconds=10)
+        service.wait_until(lambda: find(service) is not None)
         killed = find(service)
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
-        service.wait_until(lambda: find(service) not in (None, killed), seconds=10)
+        service.wait_until(lambda: find(service) not in (None, killed))
         with httpx.Client(base_url=service.url, auth=(key, ""), timeout=20) as http:
             made = http.post("/v1/customers").json()["id"]
             service.wait_until(
@@ -299,7 +299,7 @@ def test_each_api_process_holds_a_listening_socket_and_a_worker_none(dsn: str, p
         return sum(descriptor in listening for descriptor in descriptors)
 
     with run_serve(place / "sockets", workers=2, **settings(dsn)) as service:
-        service.wait_until(lambda: len(list_children(service.process.pid)) == 3, seconds=10)
+        service.wait_until(lambda: len(list_children(service.process.pid)) == 3)
         found = [(name, count_listening(pid)) for pid, name in list_children(service.process.pid).items()]
         assert sorted(found) == [("ledger api", 1), ("ledger api", 1), ("ledger worker", 0)]
 
@@ -316,7 +316,7 @@ def test_zero_workers_are_one_process_that_does_all(dsn: str, place: Path) -> No
 def test_a_child_inherits_no_lock_of_its_parent(place: Path) -> None:
     """It would keep the data directory from the next service while it drains."""
     with run_serve(place / "locks", workers=1) as service:
-        service.wait_until(lambda: len(list_children(service.process.pid)) == 3, seconds=10)
+        service.wait_until(lambda: len(list_children(service.process.pid)) == 3)
         for pid, name in list_children(service.process.pid).items():
             descriptors = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()]
             assert str(place / "locks" / "lock") not in descriptors, name

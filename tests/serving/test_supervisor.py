@@ -16,7 +16,7 @@ from ledger import logs
 from ledger.cli.service.processes import Supervisor, Task
 from tests.forks import ForkedProcess
 
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 60.0
 
 
 def write(file: str, text: str) -> None:

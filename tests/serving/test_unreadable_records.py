@@ -23,7 +23,7 @@ from tests.projections.histories import ACCOUNT, KEY, Author, run_story
 from tests.serving.process import build_environment, run_ledger, run_serve
 from tests.webhooks.receiver import wait_until
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 @pytest.fixture

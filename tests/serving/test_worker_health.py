@@ -24,7 +24,7 @@ from tests.forks import ForkedProcess, start_ledger
 from tests.projections.histories import Author, run_story
 from tests.serving.process import SERVICE_KEY, STOP_SECONDS, build_environment, run_refused
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 STEP_SECONDS_MAX = 0.3
 PATHS = ("/healthz", "/readyz", "/metrics")
 

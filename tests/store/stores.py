@@ -108,7 +108,7 @@ def check_gapless(log: list[tuple[int, str, int]]) -> None:
         last[stream] = version
 
 
-async def wait_until(condition: Any, *, seconds: float = 10.0) -> None:
+async def wait_until(condition: Any, *, seconds: float = 60.0) -> None:
     """Wait until `condition()` is true."""
     deadline = time.monotonic() + seconds
     while not condition():

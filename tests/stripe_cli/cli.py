@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 INSTALLED = ROOT / ".clients" / "stripe-cli"
 PROGRAM = INSTALLED / "node_modules/@stripe/cli-linux-x64/bin/stripe"
 RUN_SECONDS = 60.0
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
 

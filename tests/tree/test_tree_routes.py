@@ -27,7 +27,7 @@ from tests.api.service import Account, Registrar
 from tests.internal.conftest import InternalClient
 from tests.tlog.logs import list_tiles
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 def get_sealed(caller: InternalClient, path: str) -> httpx.Response:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import stripe
 
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 60.0
 
 
 class ReceivedRequest(NamedTuple):

@@ -23,7 +23,7 @@ stripe.connect_api_base = stripe.meter_events_api_base = BASE
 client = stripe.StripeClient(KEY, base_addresses=BASES)
 jobs = client.v1.privacy.redaction_jobs
 Job = stripe.privacy.RedactionJob
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 ENDS = ("ready", "failed")
 
 
