@@ -319,6 +319,7 @@ CREATE TABLE ledger.erasures (
     began_at timestamp with time zone NOT NULL DEFAULT now(),
     moved_at timestamp with time zone NOT NULL DEFAULT now(),
     ended_at timestamp with time zone,
+    sending jsonb NOT NULL DEFAULT '{}'::jsonb,
     CONSTRAINT erasures_key PRIMARY KEY (job),
     CONSTRAINT erasures_end CHECK ((step = 'ended'::text) = (ended_at IS NOT NULL)),
     CONSTRAINT erasures_step CHECK (step = ANY (ARRAY['closure'::text, 'remnants'::text, 'replies'::text, 'keys'::text, 'rows'::text, 'answers'::text, 'files'::text, 'request_logs'::text, 'exports'::text, 'lease'::text, 'complete'::text, 'certificate'::text, 'ended'::text]))

@@ -2,7 +2,7 @@
 
 An Event of an object that somebody else has by now is sealed for that one, and may show what the person had.
 
-Also finds until when an attempt may be under way whose body was read before the feed was rewritten.
+Also finds the deliveries that may be under way with a body that was read before the feed was rewritten.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ WITH sent AS (
     WHERE a.delivery = sent.id AND (a.answer IS NOT NULL OR a.sealed_answer IS NOT NULL)
     RETURNING a.delivery
 )
-SELECT (SELECT count(*) FROM removed), (SELECT max(leased_until) FROM sent WHERE leased_until > now())
+SELECT (SELECT count(*) FROM removed),
+       (SELECT jsonb_object_agg(id, leased_until) FROM sent WHERE leased_until > now())
 """
 
 
@@ -62,8 +63,8 @@ class AnswersRemoval:
         events = [event for row in rows for event in self._list_event_ids(*row)]
         removed = await fetch_one(conn, _REMOVE, {"events": events})
         assert removed is not None
-        count, sent_until = removed
-        return Page(Place(*rows[-1][:2]), {"answers": count}, sent_until=sent_until)
+        count, sending = removed
+        return Page(Place(*rows[-1][:2]), {"answers": count}, sending=sending or {})
 
     def _list_event_ids(
         self, stream: str, version: int, topic: str, state: Any, recorded_at: float

@@ -56,7 +56,7 @@ UPDATE ledger.erasures SET step = %(step)s, cursor = %(cursor)s, cursor_version 
     counts = %(counts)s::jsonb, obstacle = NULL,
     completed_position = coalesce(%(completed)s, completed_position),
     caches_until = greatest(caches_until, clock_timestamp() + %(caches)s * interval '1 second'),
-    sent_until = greatest(sent_until, %(sent_until)s::timestamptz),
+    sending = sending || %(sending)s::jsonb,
     moved_at = clock_timestamp(),
     ended_at = CASE WHEN %(step)s = 'ended' THEN clock_timestamp() END
 WHERE job = %(job)s
@@ -66,9 +66,14 @@ UPDATE ledger.erasures SET obstacle = %(obstacle)s
 WHERE job = (SELECT job FROM ledger.erasures WHERE job = %(job)s AND obstacle IS DISTINCT FROM %(obstacle)s
              FOR UPDATE SKIP LOCKED)
 """
+# A delivery with another lease than it was found with has ended. Earlier builds wrote `sent_until`.
 _SECONDS_TO_WAIT = """
-SELECT extract(epoch FROM greatest(caches_until, sent_until) - clock_timestamp())::float8
-FROM ledger.erasures WHERE job = %(job)s
+SELECT extract(epoch FROM greatest(e.caches_until, e.sent_until, (
+    SELECT max(d.leased_until)
+    FROM jsonb_each_text(e.sending) AS claimed(delivery, until)
+    CROSS JOIN LATERAL (SELECT * FROM webhooks.deliveries WHERE id = claimed.delivery OFFSET 0) d
+    WHERE d.leased_until = claimed.until::timestamptz)) - clock_timestamp())::float8
+FROM ledger.erasures e WHERE job = %(job)s
 """
 
 
@@ -124,7 +129,7 @@ class Page(NamedTuple):
     counts         what to add to the erasure's counts
     obstacle       why the step cannot go on, for operators; nothing was done then
     cache_seconds  for so long caches may still have what they should not
-    sent_until     until then a receiver may be sent what it should not, by the database's clock
+    sending        the deliveries by which a receiver may be sent what it should not: their leases, by id
     completed      position of the event that ends the job
     """
 
@@ -132,7 +137,7 @@ class Page(NamedTuple):
     counts: Mapping[str, int] = {}
     obstacle: str | None = None
     cache_seconds: float | None = None
-    sent_until: Any = None
+    sending: Mapping[str, str] = {}
     completed: int | None = None
 
 
@@ -174,7 +179,7 @@ async def save_page(conn: Conn, erasure: Erasure, page: Page) -> Step:
     parameters = {
         "job": erasure.job, "step": step, "cursor": place.cursor, "version": place.version,
         "counts": msgspec.json.encode(counts).decode(), "completed": page.completed,
-        "caches": page.cache_seconds, "sent_until": page.sent_until,
+        "caches": page.cache_seconds, "sending": msgspec.json.encode(page.sending).decode(),
     }  # fmt: skip
     await conn.execute(_SAVE, parameters)
     return step
