@@ -120,7 +120,8 @@ def test_large_values_and_results_pass(dsn: str) -> None:
 
     async def story(pool: StatementPool) -> None:
         text = "x" * 20_000_000
-        assert await pool.fetch(query, {"text": text}) == [(text,)]
+        async with RequestLimit(60):
+            assert await pool.fetch(query, {"text": text}) == [(text,)]
 
     run(dsn, story)
 

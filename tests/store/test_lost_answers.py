@@ -288,7 +288,7 @@ def test_a_database_that_turns_read_only_is_reported_and_writes_resume_by_themse
             conn.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}".encode())
 
     async def main() -> None:
-        async with open_store(dsn, append_timeout_ms=500) as store:
+        async with open_store(dsn, append_timeout_ms=2000) as store:
             await store.journal.append(create_customer("cus_0"))
             try:
                 set_read_only("on")
