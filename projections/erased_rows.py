@@ -23,7 +23,7 @@ from ledger.postgres.migrations import may_compress
 from ledger.postgres.pipelines import BoundStatement
 from ledger.store.codec import Codec, fold
 from ledger.store.log import Recorded, decode_log
-from projections.engine.batch import BatchFold, GenerationKey, Target
+from projections.engine.batch import BatchFold, GenerationKey, Target, load_keyrings
 from projections.engine.writes import bind_rewrite, list_rewritable, rewrite_rows
 from projections.projection import Projection
 from projections.stored_rows import RowEncoder
@@ -172,8 +172,7 @@ class ErasedRows:
             batch.apply_events(recorded[start : start + SLICE_EVENTS])
             await asyncio.sleep(0)
         self._last = batch.states.get(recorded[-1].event.originator_id)
-        for target in targets:
-            await target.load_keyring(conn)  # of subjects that are not erased, if their stream is in it
+        await load_keyrings(conn, targets)  # of subjects that are not erased, if their stream is in it
 
     async def _holds(
         self,

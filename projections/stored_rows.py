@@ -50,12 +50,10 @@ class RowEncoder:
         self._compressed = compressed
 
     async def load_keyring(
-        self, conn: Conn, projection: Projection, event_rows: Iterable[EventRows]
+        self, conn: Conn, event_rows: Iterable[EventRows], known: Keyring = NO_KEYS
     ) -> Keyring:
-        """The keys for which these rows are sealed. Raises psycopg.Error."""
-        if any(column.sealed for column in projection.columns):
-            return await self._keys.load(conn, {item.subject for item in event_rows})
-        return NO_KEYS
+        """The keys for which these rows are sealed; `known` as for `DataKeys.load`. Raises psycopg.Error."""
+        return await self._keys.load(conn, [item.subject for item in event_rows], known=known)
 
     def get_encoders(self, projection: Projection, keyring: Keyring) -> list[tuple[int, Encode]]:
         """How the values of columns are encoded that are not stored as they are, by the index of the

@@ -176,16 +176,23 @@ class DataKeys:
         """How many keys are cached."""
         return len(self._cache)
 
-    async def load(self, source: Source, subjects: Iterable[str], *, erasing: bool = False) -> Keyring:
+    async def load(
+        self, source: Source, subjects: Iterable[str], *, erasing: bool = False, known: Keyring = NO_KEYS
+    ) -> Keyring:
         """The keys of the subjects, with one statement for those that are not cached. What is returned has
         all of them, however small the cache. With `erasing`, those too whose erasure has begun and that are
-        still there. Raises what reading from `source` raises, and ServiceKeyMissing."""
-        wanted = list(dict.fromkeys(subjects))
+        still there. What `known` has, which was loaded for the same batch, is not looked up again. Raises
+        what reading from `source` raises, and ServiceKeyMissing."""
+        wanted = [each for each in dict.fromkeys(subjects) if not known.is_erased(each)]
         keys: dict[str, DataKey] = {}
 
         async def fetch_rest() -> list[TupleRow]:
             keys.clear()
-            keys.update((each, key) for each in wanted if (key := self.get_cached(each)) is not None)
+            keys.update(
+                (each, key)
+                for each in wanted
+                if (key := known.get(each) or self.get_cached(each)) is not None
+            )
             missing = [each for each in wanted if each not in keys]
             return await fetch_from(source, _SELECT_KEYS, {"subjects": missing}) if missing else []
 
@@ -193,7 +200,7 @@ class DataKeys:
         epoch = rows[0][0] if rows else self.watch.epoch
         if epoch > self.watch.epoch:
             self.watch.note(epoch)
-        keyring = Keyring(epoch, keys, {})
+        keyring = Keyring(epoch, keys, dict(known.erased))
         for _, subject, wrapped, wrapped_by, is_erased, is_destroyed in rows:
             if is_erased and not (erasing and wrapped):
                 keyring.erased[subject] = is_destroyed

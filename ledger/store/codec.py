@@ -22,7 +22,7 @@ from eventsourcing.utils import register_topic
 from ledger.domain.aggregate import State, mark_redacted
 from ledger.domain.event import DomainEvent, domain_event
 from ledger.errors import UnreadableReason, UnreadableRecord
-from ledger.keys.data_keys import DataKey, DataKeys, Source
+from ledger.keys.data_keys import DataKey, DataKeys, Keyring, Source
 from ledger.keys.service_keys import ServiceKeys
 from ledger.logs import describe_error
 from ledger.store.seals.records import Record
@@ -172,6 +172,11 @@ class Codec(Mapper[str]):
         are erased. `records` are tuples of stream, version, topic and stored state, read before. Raises what
         reading from `source` raises, and ServiceKeyMissing."""
         return self._with(await self._seals.prepare(source, records, self._personal_topics))
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys of the records for which it was prepared; none of a codec that was not."""
+        return self._seals.keyring
 
     def for_erasure(self) -> Codec:
         """The codec that also opens what is being erased, for as long as its key is there."""

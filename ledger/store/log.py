@@ -20,6 +20,7 @@ from psycopg.rows import TupleRow
 from ledger.domain.aggregate import State
 from ledger.domain.event import DomainEvent
 from ledger.errors import UnreadableRecord
+from ledger.keys.data_keys import Keyring
 from ledger.keys.erasure_watch import LeasedCache
 from ledger.postgres.connections import Conn, fetch_all
 from ledger.postgres.pipelines import BoundStatement, bind
@@ -59,19 +60,16 @@ JOIN ledger.events e ON e.originator_id = known.s AND e.originator_version > kno
 ORDER BY e.originator_id, e.originator_version
 """)  # noqa: S608 (a constant)
 
-_TAIL = (
-    _SELECT_RECORDED
-    + """
+_TAIL = f"""
+{_SELECT_RECORDED}
 FROM ledger.events e
 WHERE notification_id > %(after)s AND notification_id <= %(upto)s AND topic <> ALL (%(without)s::text[])
 ORDER BY notification_id
 """
-)
 
 # By stream, along the index of stream versions: so a reader gets each stream as a whole.
-_STREAMS = (
-    _SELECT_RECORDED
-    + """
+_STREAMS = f"""
+{_SELECT_RECORDED}
 FROM ledger.events e
 WHERE originator_id > %(after)s AND notification_id <= %(upto)s AND topic <> ALL (%(without)s::text[])
 AND (hashtext(originator_id) & 2147483647) %% %(shares)s = %(share)s
@@ -81,34 +79,27 @@ AND (%(since)s = 0 OR EXISTS (
 ORDER BY originator_id, originator_version
 LIMIT %(limit)s
 """
-)
 
-_HISTORY = (
-    _SELECT_RECORDED
-    + """
+_HISTORY = f"""
+{_SELECT_RECORDED}
 FROM ledger.events e
 WHERE originator_id = %(stream)s AND notification_id <= %(upto)s
 ORDER BY originator_version
 """
-)
 
-_HISTORIES = (
-    _SELECT_RECORDED
-    + """
+_HISTORIES = f"""
+{_SELECT_RECORDED}
 FROM ledger.events e
 WHERE originator_id = ANY (%(streams)s::text[]) AND notification_id <= %(upto)s
 ORDER BY originator_id, originator_version
 """
-)
 
-_EVENT_AND_PREVIOUS = (
-    _SELECT_RECORDED
-    + """
+_EVENT_AND_PREVIOUS = f"""
+{_SELECT_RECORDED}
 FROM ledger.events e
 WHERE originator_id = %(stream)s AND originator_version BETWEEN %(before)s AND %(version)s
 ORDER BY originator_version
 """
-)
 
 # OFFSET 0 and `+ 0`: stream by stream along their index, never a join with the log up to a position.
 _EVENTS_UPTO = """
@@ -120,16 +111,14 @@ ORDER BY e.originator_id, e.originator_version
 """
 
 # The condition on `state` is that of the index events_movement.
-_HISTORY_OF_TRANSACTION = (
-    _SELECT_RECORDED
-    + """
+_HISTORY_OF_TRANSACTION = f"""
+{_SELECT_RECORDED}
 FROM ledger.events made
 JOIN ledger.events e
     ON e.originator_id = made.originator_id AND e.originator_version <= made.originator_version
-WHERE ledger.movement_id(made.state) = %(id)s AND position('"movement":{'::bytea IN made.state) > 0
+WHERE ledger.movement_id(made.state) = %(id)s AND position('"movement":{{'::bytea IN made.state) > 0
 ORDER BY e.originator_version
 """
-)
 
 _FIRST_TOPICS = """
 SELECT originator_id, topic FROM ledger.events
@@ -372,17 +361,24 @@ def _to_recorded(codec: Codec, row: tuple[Any, ...]) -> Recorded:
 
 async def decode_log(conn: Conn, codec: Codec, rows: Sequence[TupleRow]) -> list[Recorded]:
     """The recorded events of rows of the log; an `UnreadableEvent` for each record that cannot be read."""
+    return (await decode_with_keys(conn, codec, rows))[0]
+
+
+async def decode_with_keys(
+    conn: Conn, codec: Codec, rows: Sequence[TupleRow]
+) -> tuple[list[Recorded], Keyring]:
+    """As `decode_log`, and the keys that opened the rows."""
     recorded: list[Recorded] = []
     codec = await codec.prepare(conn, [row[1:5] for row in rows])
     try:
         for start in range(0, len(rows), SLICE_ROWS):
             recorded += [_to_recorded(codec, row) for row in rows[start : start + SLICE_ROWS]]
             await asyncio.sleep(0)
-        return recorded
     except UnreadableRecord:
         streams = list({row[1] for row in rows})
-    first_topics: dict[str, str] = dict(await fetch_all(conn, _FIRST_TOPICS, {"streams": streams}))
-    return [_to_recorded_or_unreadable(codec, row, first_topics) for row in rows]
+        first_topics: dict[str, str] = dict(await fetch_all(conn, _FIRST_TOPICS, {"streams": streams}))
+        recorded = [_to_recorded_or_unreadable(codec, row, first_topics) for row in rows]
+    return recorded, codec.keyring
 
 
 def _to_recorded_or_unreadable(

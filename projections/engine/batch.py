@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from types import ModuleType
 from typing import NamedTuple, TypeGuard
 
@@ -83,11 +84,6 @@ class Target:
     def key(self) -> GenerationKey:
         """The generation that the batch is applied to."""
         return GenerationKey(self.projection.name, self.generation)
-
-    async def load_keyring(self, conn: Conn) -> None:
-        """Load the keys for which the documents of the rows are sealed. Raises psycopg.Error."""
-        if self.encoder is not None:
-            self.keyring = await self.encoder.load_keyring(conn, self.projection, self.event_rows)
 
     def park(self, stream: str, position: int, error: BaseException, topic: str | None = None) -> None:
         """Apply no event of the stream from the one at `position` on."""
@@ -208,6 +204,18 @@ class BatchFold:
             for target in self._targets
             if (module in target.projection.aggregates if module else target.projection.parks_unknown)
         ]
+
+
+async def load_keyrings(conn: Conn, targets: Iterable[Target], known: Keyring = NO_KEYS) -> None:
+    """Load the keys for which the documents of the targets' rows are sealed, all at once. `known`: those
+    with which the batch was read. Raises psycopg.Error."""
+    sealed = [target for target in targets if any(column.sealed for column in target.projection.columns)]
+    if not sealed or (encoder := sealed[0].encoder) is None:  # the targets of a batch have one
+        return
+    rows = chain.from_iterable(target.event_rows for target in sealed)
+    keyring = await encoder.load_keyring(conn, rows, known)
+    for target in sealed:
+        target.keyring = keyring
 
 
 def ignored_topics(targets: Iterable[Target]) -> list[str]:

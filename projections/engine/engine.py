@@ -25,12 +25,12 @@ from ledger.postgres.migrations import may_compress
 from ledger.postgres.pipelines import BoundStatement, PipelinedTransaction, fetch_together
 from ledger.store.codec import Codec
 from ledger.store.durability import Durability
-from ledger.store.log import PLANNER_SETTINGS, Recorded, build_log_query, decode_log
+from ledger.store.log import PLANNER_SETTINGS, Recorded, build_log_query, decode_with_keys
 from ledger.store.notifications import HeadNotifier
 from projections.engine import checkpoints
 from projections.engine.aggregates import AggregateCache, load_states
 from projections.engine.assignment import WorkAssignment
-from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
+from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics, load_keyrings
 from projections.engine.daily_partitions import DailyPartitions
 from projections.engine.failures import BatchFailures, log_parked
 from projections.engine.operations import Operator
@@ -345,13 +345,12 @@ class Engine:
             epoch, rows = await fetch_together(conn, [SELECT_EPOCH, self._build_log_query(batch_range)])
             self._watch.observe(epoch[0][0], asked_at=asked_at)
         erasures = self._watch.epoch
-        recorded = await decode_log(conn, self._codec, rows)
+        recorded, keyring = await decode_with_keys(conn, self._codec, rows)
         fold = BatchFold(targets)
         parking = [target for target in targets if target.key in with_parked]
         await checkpoints.load_parked(conn, parking, {item.event.originator_id for item in recorded})
         await self._fold(conn, fold, recorded, batch_range.position, erasures)
-        for target in targets:
-            await target.load_keyring(conn)
+        await load_keyrings(conn, targets, keyring)
         return PreparedBatch(recorded, fold, targets, erasures)
 
     async def _fold(

@@ -21,7 +21,7 @@ from ledger.store.codec import Codec, fold
 from ledger.store.log import read_stream
 from projections.engine import checkpoints, operations
 from projections.engine.aggregates import AggregateCache, load_states
-from projections.engine.batch import BatchFold, GenerationKey, Target
+from projections.engine.batch import BatchFold, GenerationKey, Target, load_keyrings
 from projections.engine.daily_partitions import DailyPartitions
 from projections.engine.operations import Operator
 from projections.engine.writes import write_each
@@ -158,7 +158,7 @@ async def _retry_generation(
                 conn, codec, AggregateCache(0), fold.get_prior_versions(parked_events), first_position - 1
             )
             fold.apply_events(parked_events)
-            await target.load_keyring(conn)
+            await load_keyrings(conn, [target])
             write_errors = await write_each(conn, [target])
             if write_errors:
                 raise psycopg.Rollback

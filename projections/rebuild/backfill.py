@@ -18,7 +18,7 @@ from ledger.store.codec import Codec
 from ledger.store.log import PLANNER_SETTINGS, Recorded, read_streams
 from ledger.store.positions import find_last_position
 from projections.engine import checkpoints, partitions
-from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics
+from projections.engine.batch import BatchFold, GenerationKey, Target, ignored_topics, load_keyrings
 from projections.engine.writes import Writer, write_or_isolate
 from projections.projection import Projection
 from projections.rebuild.states import RebuildState
@@ -170,8 +170,7 @@ class _ShardBackfill:
         targets = self.targets()
         fold = BatchFold(targets)
         fold.apply_events(recorded)
-        for target in targets:
-            await target.load_keyring(self._conn)
+        await load_keyrings(self._conn, targets)
         await self._make_days(fold, recorded)
 
         async def run(write: Writer) -> bool:

@@ -21,7 +21,7 @@ from ledger.metrics.prometheus import Metrics
 from ledger.postgres.connections import Conn, open_connection
 from ledger.postgres.pipelines import run_together
 from ledger.store.codec import evolve
-from ledger.store.log import Recorded, decode_log
+from ledger.store.log import Recorded, decode_with_keys
 from projections.engine.aggregates import AggregateCache
 from projections.engine.assignment import REFRESH_SECONDS
 from projections.engine.engine import Engine
@@ -87,7 +87,7 @@ def test_the_next_batch_of_a_backlog_is_prepared_once(dsn: str) -> None:
         assert len(prepared) == 2  # a whole batch follows the first two of four
         async with open_connection(dsn, "ledger_projector", name="test") as conn:
             generation = await create_generation(conn)
-            with record_runs(decode_log) as reads:
+            with record_runs(decode_with_keys) as reads:
                 await catch_up(dsn, batch_max=2)
             assert len(reads) == 4
             assert await load_rows(conn, generation) == await load_rows(conn, 1)

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 
 from ledger.postgres.connections import open_connection
-from ledger.store.log import decode_log
+from ledger.store.log import decode_with_keys
 from projections.engine.status import load_statuses
 from tests.projections.histories import Author, catch_up, create_generation, load_rows, open_engine, run_story
 from tests.work import record_runs
@@ -99,7 +99,7 @@ def test_a_batch_of_a_new_day_is_read_once(dsn: str) -> None:
             charge = await author.create_charge()
             day = get_today(author)
             await author.advance_clock(days=10)
-            with record_runs(decode_log) as reads:
+            with record_runs(decode_with_keys) as reads:
                 assert (await engine.advance()).events
             assert len(reads) == 1
             assert day in await load_days(dsn)

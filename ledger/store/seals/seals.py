@@ -60,6 +60,11 @@ class Seals:
         seals._opens_erasing = True
         return seals
 
+    @property
+    def keyring(self) -> Keyring:
+        """The keys that it was prepared with."""
+        return self._keyring
+
     async def prepare(self, source: Source, records: Iterable[Record], topics: Collection[str]) -> Self:
         """What opens these records; `topics` are those in which something may be sealed. Raises what reading
         from `source` raises, and ServiceKeyMissing."""
