@@ -16,6 +16,7 @@ from ledger.domain import resource
 from ledger.domain.charge import Charge
 from ledger.domain.customer import Customer
 from ledger.keys.blind_index import BlindIndex, is_hash
+from ledger.keys.data_keys import DataKey
 from ledger.keys.documents import find_subject, load_document_keys, open_document, run_on
 from ledger.postgres.connections import open_connection
 from ledger.postgres.programs.client import find_newest_program
@@ -24,10 +25,11 @@ from ledger.queries.context import QueryContext
 from ledger.wire.published_types import PUBLISHED_TYPES_BY_NAME
 from projections.read_models.catalog import PROJECTIONS
 from projections.rebuild.verification import verify
-from tests.projections.histories import ACCOUNT, Author, catch_up, run_story
+from tests.projections.histories import ACCOUNT, Author, catch_up, open_engine, run_story
 from tests.projections.queries import open_queries
 from tests.projections.rebuilds import run_rebuild
 from tests.projections.releases import let_earlier_releases_run
+from tests.work import record_runs
 
 MARKERS = ("Quistorpzvenka", "wyxomelfride", "Brauklonstadt", "jumvektorial")
 CARDHOLDER = PUBLISHED_TYPES_BY_NAME["issuing.cardholder"]
@@ -158,6 +160,18 @@ def test_each_document_is_sealed_for_its_subject(dsn: str) -> None:
         assert isinstance(author.states[charge], Charge)
         [[email], _] = await fetch(dsn, "SELECT email FROM projections.customers ORDER BY position")
         assert is_hash(email)
+
+    run_story(dsn, story)
+
+
+def test_a_batch_makes_each_key_once_however_many_projections_seal_with_it(dsn: str) -> None:
+    async def story(author: Author) -> None:
+        for _ in range(3):
+            await author.create_charge()
+        async with open_engine(dsn) as engine:
+            with record_runs(DataKey.__init__) as made:
+                assert (await engine.advance()).events == 3
+            assert len(made) == 3
 
     run_story(dsn, story)
 
