@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.api.service import ok
-from tests.erasure.stage import Stage
+from tests.conftest import Cluster
+from tests.erasure.stage import Stage, run_stage
 from tests.webhooks.receiver import ScriptedResponse, wait_until
 
 HELD_PATH, NAME = "/held", "Jenny Rosen of Springfield"
@@ -22,6 +26,16 @@ ANSWERS = """
 SELECT status, coalesce(answer, sealed_answer) FROM webhooks.attempts a
 JOIN webhooks.deliveries d ON d.id = a.delivery WHERE d.endpoint = %s
 """
+
+
+@pytest.fixture
+def stage(cluster: Cluster, tmp_path: Path) -> Iterator[Stage]:
+    """A service that waits so long for an answer that the lease does not end by itself meanwhile."""
+    with (
+        cluster.create_database() as dsn,
+        run_stage(dsn, tmp_path, LEDGER_WEBHOOK_TIMEOUT_MS="100000") as stage,
+    ):
+        yield stage
 
 
 def test_an_erasure_ends_when_the_delivery_does_and_not_with_its_lease(stage: Stage) -> None:
