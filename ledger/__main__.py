@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from typer.main import get_command
 
-from ledger.cli import app
+from ledger.cli.app import build_cli
 from ledger.cli.groups import CommandGroup
+from ledger.cli.run import run_cli
 from ledger.config import Settings
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class LedgerGroup(CommandGroup):
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(GC_THRESHOLD_OBJECTS)
-    app.run_cli(app.build_cli(_make_extensions, LedgerGroup))
+    run_cli(build_cli(_make_extensions, LedgerGroup))
 
 
 def _make_extensions(settings: Settings) -> Extensions:

@@ -31,6 +31,9 @@ from ledger.postgres.migrations import migrate
 if TYPE_CHECKING:
     from tests.api.service import Service
 
+# What commands print is buffered, as it is for a user.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 TEST_SERVER_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",

@@ -6,7 +6,6 @@ the other commands need, and those commands include each worker process of a reb
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from collections.abc import Callable
@@ -28,21 +27,22 @@ from ledger.cli.groups import (
     CommandGroup,
     JsonOption,
     YesOption,
-    explain_usage_error,
     format_examples,
     print_json,
     require_consent,
 )
 from ledger.cli.secrets import build_secrets_group
-from ledger.cli.shell import clean_up_at_signals, configure_service, format_count, make_printable
+from ledger.cli.shell import (
+    clean_up_at_signals,
+    configure_service,
+    format_count,
+    make_printable,
+)
 from ledger.cli.webhooks.group import build_webhooks_group
 from ledger.config import Settings, find_unknown_settings, load_settings
-from ledger.errors import LedgerError, RequestError, SettingError
-from ledger.logs import OwnWords
 from ledger.postgres.deployment import migrate_database, open_database
 from ledger.postgres.migrations import find_blind_owner
 from ledger.service_key import check_service_key
-from ledger.tlog.merkle import ProofError
 
 if TYPE_CHECKING:
     from ledger.api.app import Extensions
@@ -80,41 +80,6 @@ def build_cli(make_extensions: MakeExtensions, group_class: type[CommandGroup]) 
     cli.add_typer(build_secrets_group(), name="secrets")
     cli.add_typer(build_webhooks_group(), name="webhooks")
     return cli
-
-
-def run_cli(cli: typer.Typer) -> None:
-    """Run the command line. An error that the caller can correct is one line on standard error and exit
-    status 1; 2 for arguments that the command does not take."""
-    try:
-        sys.exit(cli(standalone_mode=False))
-    except typer.TyperException as error:
-        print(f"ledger: {make_printable(explain_usage_error(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit("ledger: nothing was changed")
-    except (SettingError, RequestError, ProofError) as error:
-        sys.exit(f"ledger: {make_printable(error)}")
-    except LedgerError as error:
-        kind = "" if isinstance(error, OwnWords) else f"{type(error).__name__}: "
-        sys.exit(f"ledger: {kind}{make_printable(error)}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        sys.exit(f"ledger: {error.strerror}")
-    except UnicodeEncodeError:
-        malformed = [argument for argument in sys.argv[1:] if not _is_utf8(argument)]
-        if not malformed:
-            raise
-        sys.exit(f"ledger: not UTF-8: {malformed[0]!a}")
-
-
-def _is_utf8(argument: str) -> bool:
-    """Whether an argument was valid UTF-8. A file may have any name: so none is refused for this alone."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _print_unknown_settings() -> None:

@@ -216,4 +216,15 @@ def end_at_closed_output() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered is not written
+        flush_output()
+
+
+def flush_output() -> OSError | None:
+    """Write what standard output has buffered. Returns why that is not possible: then it is discarded. Else
+    the interpreter would try again at its end, and say so in its own words."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from ledger import __version__
-from ledger.cli.app import run_cli
+from ledger.cli.run import run_cli
 from ledger.errors import Forbidden, LedgerError, SettingError, Unavailable
 from tests.serving.commands import COMMANDS, LEAVES, is_group, list_examples, make_root, split_call
 from tests.serving.process import SERVICE_KEY, build_environment, run_ledger, run_refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -37,7 +38,7 @@ class Operator:
     def __init__(self, dsn: str, place: Path) -> None:
         self.dsn = dsn
         self.place = place
-        self._settings = {"database_url": dsn, "secret_key": SERVICE_KEY}
+        self._settings: dict[str, Any] = {"database_url": dsn, "secret_key": SERVICE_KEY}
 
     def run(self, *arguments: str, status: int = 0) -> str:
         completed = run_ledger(self.place / "data", "audit", *arguments, **self._settings)
@@ -47,6 +48,18 @@ class Operator:
     def run_any(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command, whatever its exit status is."""
         return run_ledger(self.place / "data", "audit", *arguments, **self._settings)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return build_environment(self.place / "data", **self._settings)
+
+    def write_to(self, output: int, *arguments: str) -> tuple[int, str]:
+        """Exit status and errors of a command whose answer goes to this file descriptor."""
+        command = [*PROGRAM, "audit", *arguments]
+        completed = subprocess.run(
+            command, env=self.environment, stdout=output, stderr=subprocess.PIPE, text=True, check=False
+        )
+        return completed.returncode, completed.stderr
 
     def query(self, statement: str) -> list[Any]:
         with psycopg.connect(self.dsn) as conn:
@@ -168,17 +181,30 @@ def test_a_command_that_cannot_be_recorded_is_not_answered(operator: Operator) -
     assert "sealed" in operator.run("checkpoint", "--status")
 
 
-def test_an_answer_that_cannot_be_written_is_one_line(operator: Operator) -> None:
+@pytest.mark.parametrize("arguments", [("export",), ("keys",), ("keys", "--json")], ids=" ".join)
+def test_an_answer_that_cannot_be_written_is_one_line(operator: Operator, arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
-        completed = subprocess.run(
-            [*PROGRAM, "audit", "export"],
-            env=build_environment(operator.place / "data", database_url=operator.dsn, secret_key=SERVICE_KEY),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert (completed.returncode, completed.stderr) == (1, "ledger: No space left on device\n")
+        assert operator.write_to(full.fileno(), *arguments) == (1, "ledger: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", [("export",), ("keys",)], ids=" ".join)
+def test_whoever_stops_to_read_an_answer_is_told_nothing(
+    operator: Operator, arguments: tuple[str, ...]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert operator.write_to(writer, *arguments) == (1, "")
+    finally:
+        os.close(writer)
+
+
+def test_an_answer_goes_nowhere_if_there_is_no_standard_output(operator: Operator) -> None:
+    closed = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "audit", "keys"],
+        env=operator.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (closed.returncode, closed.stderr) == (0, "")
 
 
 def test_a_folder_is_not_the_file_of_an_export(operator: Operator) -> None:
