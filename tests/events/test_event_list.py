@@ -11,7 +11,7 @@ import pytest
 from ledger.wire.event_types import EVENT_TYPES
 from ledger.wire.thin_events import to_thin_id
 from tests.api.service import SERVICE_KEY, Account, Caller, Service
-from tests.serving.process import run_refused
+from tests.serving.process import open_unread_pipe, run_into, run_refused
 
 
 @pytest.fixture
@@ -81,3 +81,14 @@ def test_what_there_is_not_is_named(
 def test_a_pattern_without_an_event_is_no_error(service: Service, account: Account) -> None:
     assert "invoice.paid" in EVENT_TYPES
     assert list_events(service, account, "--type", "invoice.*") == []
+
+
+def test_who_reads_no_more_of_a_list_ends_it(
+    service: Service, raw: Caller, account: Account, tmp_path: Path
+) -> None:
+    raw.customer()
+    assert list_events(service, account)
+    settings = {"database_url": service.dsn, "secret_key": SERVICE_KEY, "test_clock": True}
+    arguments = ("events", "list", "--account", account.id)
+    with open_unread_pipe() as pipe:
+        assert run_into(pipe, tmp_path / "data", *arguments, **settings) == (0, "")

@@ -65,6 +65,31 @@ def run_ledger(
     )
 
 
+def run_into(output: int, data_dir: Path, *arguments: str, **settings: Any) -> tuple[int, str]:
+    """Exit status and errors of `ledger`, whose answer goes to the file descriptor `output`."""
+    completed = subprocess.run(
+        [*PROGRAM, *arguments],
+        env=build_environment(data_dir, **settings),
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    return completed.returncode, completed.stderr
+
+
+@contextlib.contextmanager
+def open_unread_pipe() -> Iterator[int]:
+    """The file descriptor of a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        yield writer
+    finally:
+        os.close(writer)
+
+
 def _run_forked(
     arguments: Sequence[str], environment: dict[str, str], directory: Path
 ) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -28,7 +27,15 @@ from ledger.tlog.policies import parse_policy
 from ledger.tlog.proof_files import parse_proof_file, verify_proof_file
 from ledger.tree.keys import Keyring
 from ledger.tree.sealer import Sealer
-from tests.serving.process import PROGRAM, SERVICE_KEY, build_environment, run_ledger, run_refused
+from tests.serving.process import (
+    PROGRAM,
+    SERVICE_KEY,
+    build_environment,
+    open_unread_pipe,
+    run_into,
+    run_ledger,
+    run_refused,
+)
 from tests.store.stores import create_customer
 
 
@@ -53,13 +60,8 @@ class Operator:
     def environment(self) -> dict[str, str]:
         return build_environment(self.place / "data", **self._settings)
 
-    def write_to(self, output: int, *arguments: str) -> tuple[int, str]:
-        """Exit status and errors of a command whose answer goes to this file descriptor."""
-        command = [*PROGRAM, "audit", *arguments]
-        completed = subprocess.run(
-            command, env=self.environment, stdout=output, stderr=subprocess.PIPE, text=True, check=False
-        )
-        return completed.returncode, completed.stderr
+    def run_into(self, output: int, *arguments: str) -> tuple[int, str]:
+        return run_into(output, self.place / "data", "audit", *arguments, **self._settings)
 
     def query(self, statement: str) -> list[Any]:
         with psycopg.connect(self.dsn) as conn:
@@ -184,19 +186,15 @@ def test_a_command_that_cannot_be_recorded_is_not_answered(operator: Operator) -
 @pytest.mark.parametrize("arguments", [("export",), ("keys",), ("keys", "--json")], ids=" ".join)
 def test_an_answer_that_cannot_be_written_is_one_line(operator: Operator, arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:
-        assert operator.write_to(full.fileno(), *arguments) == (1, "ledger: No space left on device\n")
+        assert operator.run_into(full.fileno(), *arguments) == (1, "ledger: No space left on device\n")
 
 
 @pytest.mark.parametrize("arguments", [("export",), ("keys",)], ids=" ".join)
 def test_whoever_stops_to_read_an_answer_is_told_nothing(
     operator: Operator, arguments: tuple[str, ...]
 ) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    try:
-        assert operator.write_to(writer, *arguments) == (1, "")
-    finally:
-        os.close(writer)
+    with open_unread_pipe() as pipe:
+        assert operator.run_into(pipe, *arguments) == (1, "")
 
 
 def test_an_answer_goes_nowhere_if_there_is_no_standard_output(operator: Operator) -> None:
